@@ -1,0 +1,58 @@
+# One command per chore; .ci/run calls the same ones. `make` alone lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+
+# uv from the PATH, else one of our own.
+UV := $(or $(shell command -v uv),.uv/bin/uv)
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help demo up test check format bench lock clean
+
+help: ## List the commands
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
+	@$(BIN)/python examples/digits/demo.py
+
+up: $(READY) ## Run the whole system on this machine until Ctrl-C
+	@$(BIN)/lowtide up
+
+test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
+	@$(BIN)/pytest
+
+check: $(READY) ## Format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY) ## Rewrite the code as `make check` wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Measure throughput, as ratios within one run
+	@$(BIN)/python benchmarks/bench.py
+
+lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
+	@for extra in bridge flower worker; do \
+	    $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	        --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
+	@$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
+	    --all-extras --group dev pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove what these commands made
+	@rm -rf .venv .uv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/pip install --quiet uv
+
+$(READY): requirements/dev.txt pyproject.toml | $(UV)
+	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@touch $(READY)

@@ -1,0 +1,1 @@
+"""`lowtide …`: thin commands that wire the objects by hand."""

@@ -1,0 +1,209 @@
+"""`Settings`: one typed, frozen object, read once from the environment and an optional TOML file."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+ENV_PREFIX = "LOWTIDE_"
+
+Names = Annotated[tuple[str, ...], NoDecode]
+"""A comma-separated list in the environment, an array in the file."""
+
+Pairs = Annotated[dict[str, str], NoDecode]
+"""Comma-separated `name=value` pairs in the environment, a table in the file."""
+
+
+class SettingsError(Exception):
+    """Raised when a setting is missing or wrong. The message names the environment variable and what to do."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set: each field is `LOWTIDE_<NAME>` in the environment. `docs/settings.md` lists them."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+
+    # Where the parts meet
+    redis_url: str = Field(
+        default="redis://localhost:6379/0",
+        description="Redis: broker, results and working memory of one or more fleets.",
+    )
+    prefix: str = Field(
+        default="",
+        description="Redis key prefix of this fleet. Empty, so that a stock Celery app finds the queues.",
+    )
+    project: str | None = Field(default=None, description="Google Cloud project of the topics and subscriptions.")
+    topic: str = Field(default="lowtide-requests", description="Topic that requests are published to.")
+    subscription: Names = Field(
+        default=("lowtide-requests",),
+        description="Subscriptions that the bridge pulls, most urgent first.",
+    )
+    results_topic: str = Field(default="lowtide-results", description="Where results go unless a request says else.")
+    dead_letter_topic: str = Field(
+        default="lowtide-dead-letters", description="Where requests go that can never have a result."
+    )
+    reply_topics: Names = Field(
+        default=(), description="Topics that a request may name as its `reply_topic`. Empty: none but the default."
+    )
+
+    # Models
+    models: Names = Field(
+        default=("digits",),
+        description="Models that every worker of the fleet serves: `digits`, a torchvision classification model's name, "
+        "or `name=package.module:Class`.",
+    )
+    default_model: str | None = Field(default=None, description="Model of requests that name none.")
+    weights: Pairs = Field(
+        default={},
+        description="Weights per model, `name=URI`: a file://, gs:// or https:// URI, `random`, or a torchvision weights "
+        "name. Without an entry: the model's own default.",
+    )
+    device: str = Field(default="auto", description="`auto` (every CUDA device, else the CPU), `cpu`, or `cuda:0`.")
+
+    # Content: what a worker may read
+    file_roots: Names = Field(default=(), description="Folders under which file:// URIs may be read. Empty: none.")
+    https_hosts: Names = Field(
+        default=(), description="Hosts that https:// URIs may name; `*.example.org` covers subdomains. Empty: none."
+    )
+    gs_buckets: Names = Field(
+        default=("*",), description="Buckets that gs:// URIs may name. `*`: all that the service account may read."
+    )
+    content_max_bytes: int = Field(default=20_000_000, gt=0, description="Largest content that is fetched, bytes.")
+    image_max_pixels: int = Field(default=64_000_000, gt=0, description="Largest image that is decoded, pixels.")
+    fetch_timeout_s: float = Field(default=30.0, gt=0, description="Time for one content, retries included, seconds.")
+    result_max_bytes: int = Field(default=1_000_000, gt=0, description="Largest result, bytes of JSON.")
+
+    # Chunks and batches
+    chunk_max_requests: int = Field(default=256, gt=0, description="Most requests in one Celery task.")
+    chunk_max_bytes: int = Field(
+        default=4 * 1024 * 1024, gt=0, description="Most bytes in one Celery task. A larger request travels alone."
+    )
+    chunk_work_s: float = Field(default=0.1, gt=0, description="Most GPU work in one Celery task, seconds.")
+    batch_max_requests: int = Field(default=64, gt=0, description="Most requests that the GPU runs at once.")
+    batch_wait_s: float = Field(
+        default=0.0,
+        ge=0,
+        description="Longest wait for a fuller batch while the GPU is free, seconds; never more than one batch takes.",
+    )
+    threads: int = Field(default=64, gt=0, description="Celery tasks that a worker may have in flight.")
+    decode_threads: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 2), gt=0, description="Threads that fetch and decode."
+    )
+
+    # Stopping, stalling, watching
+    grace_s: float = Field(default=20.0, gt=0, description="Time to finish what runs after SIGTERM, seconds.")
+    stuck_after_s: float = Field(
+        default=120.0, gt=0, description="Unhealthy after so long without progress while there is work, seconds."
+    )
+    health_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of the liveness endpoint `/healthz`. 0: no endpoint."
+    )
+    health_address: str = Field(default="127.0.0.1", description="Address that the liveness endpoint binds.")
+    worker_slot: str = Field(default="0", description="Tells workers of one machine apart; stable over restarts.")
+    flower_address: str = Field(default="127.0.0.1", description="Address that Flower binds.")
+    flower_port: int = Field(default=5555, ge=0, le=65535, description="Port that Flower binds.")
+    flower_basic_auth: Names = Field(
+        default=(), description="`user:password` pairs for Flower. Required unless Flower binds loopback."
+    )
+    flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
+    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
+
+    @field_validator(
+        "subscription",
+        "reply_topics",
+        "models",
+        "file_roots",
+        "https_hosts",
+        "gs_buckets",
+        "flower_basic_auth",
+        mode="before",
+    )
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
+            if any(not (name and sign and uri) for name, sign, uri in pairs):
+                raise ValueError("expected name=URI, comma-separated")
+            return {name: uri for name, _, uri in pairs}
+        return value
+
+    @model_validator(mode="after")
+    def _models_agree(self) -> "Settings":
+        if not self.models:
+            raise ValueError("LOWTIDE_MODELS names no model")
+        for what, names in (("LOWTIDE_DEFAULT_MODEL", [self.default_model or ""]), ("LOWTIDE_WEIGHTS", self.weights)):
+            unknown = [name for name in names if name and name not in self.model_names]
+            if unknown:
+                raise ValueError(f"{what} names {', '.join(unknown)}, which LOWTIDE_MODELS does not serve")
+        return self
+
+    @property
+    def model_names(self) -> tuple[str, ...]:
+        """The names that requests use, without import paths."""
+        return tuple(entry.partition("=")[0] for entry in self.models)
+
+    def topic_path(self, topic: str) -> str:
+        """Full name of `topic`; a full name stays as it is. Raises SettingsError without a project."""
+        return topic if topic.startswith("projects/") else f"projects/{self.require_project()}/topics/{topic}"
+
+    def subscription_path(self, subscription: str) -> str:
+        """Full name of `subscription`; a full name stays as it is. Raises SettingsError without a project."""
+        if subscription.startswith("projects/"):
+            return subscription
+        return f"projects/{self.require_project()}/subscriptions/{subscription}"
+
+    def require_project(self) -> str:
+        """The project. Raises SettingsError when none is set."""
+        if self.project:
+            return self.project
+        raise SettingsError("LOWTIDE_PROJECT is not set: set it to the Google Cloud project of the topics")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments before the environment before the file that LOWTIDE_CONFIG names."""
+        sources = [init_settings, env_settings]
+        if path := os.environ.get(f"{ENV_PREFIX}CONFIG"):
+            sources.append(TomlConfigSettingsSource(settings_cls, Path(path)))
+        return tuple(sources)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; `overrides` win over the environment, which wins over the file that LOWTIDE_CONFIG names.
+
+    Raises SettingsError that names every variable that is wrong and what was expected.
+    """
+    path = os.environ.get(f"{ENV_PREFIX}CONFIG")
+    if path and not Path(path).is_file():
+        raise SettingsError(f"LOWTIDE_CONFIG is {path}, and there is no such file")
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_complaint(item) for item in error.errors(include_url=False))) from error
+
+
+def _complaint(item: Any) -> str:
+    field = str(item["loc"][0]) if item["loc"] else ""
+    name = f"{ENV_PREFIX}{field.upper()}: " if field else ""
+    return f"{name}{item['msg'].removeprefix('Value error, ')}"

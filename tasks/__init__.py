@@ -1,0 +1,20 @@
+"""What an application imports: the tasks, the wire contract, the errors, and the port to an engine.
+
+Comes in: a request (a dict or an `InferenceRequest`). Goes out: its outputs, or `RequestFailed`. Next: a worker's
+engine, behind `port`. Imports neither torch nor google.cloud, so that a web app stays light.
+"""
+
+from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
+from lowtide.tasks.infer import infer, infer_chunk
+from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome
+
+__all__ = [
+    "InferenceRequest",
+    "InferenceResult",
+    "InvalidRequest",
+    "LowtideError",
+    "Outcome",
+    "RequestFailed",
+    "infer",
+    "infer_chunk",
+]

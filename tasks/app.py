@@ -1,0 +1,52 @@
+"""The Celery app: JSON only, late acknowledgement, one queue per model and door."""
+
+from typing import Any
+
+from celery import Celery
+
+from lowtide.config import Settings, load_settings
+from lowtide.tasks.queues import route
+
+RESULT_EXPIRES_S = 24 * 3600
+
+
+def celery_config(settings: Settings) -> dict[str, Any]:
+    """Celery's settings for the fleet that `settings` describes."""
+    transport = {
+        "global_keyprefix": settings.prefix,
+        # A message's age says nothing of its worker's health: tasks.transport.reaper restores by liveness instead.
+        "visibility_timeout": 7 * 24 * 3600,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    }
+    return {
+        "broker_url": settings.redis_url,
+        "broker_transport_options": transport,
+        "broker_connection_retry_on_startup": True,
+        "result_backend": settings.redis_url,
+        "result_backend_transport_options": {"global_keyprefix": settings.prefix},
+        "result_expires": RESULT_EXPIRES_S,
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "task_default_queue": "lowtide",
+        "task_routes": (route,),
+        "worker_prefetch_multiplier": 1,
+        "worker_send_task_events": True,
+        "worker_hijack_root_logger": False,
+        # Cancelling raises NotImplementedError in a threads pool; the message is redelivered either way.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+# Not the current app: an application that imports us keeps its own.
+app = Celery("lowtide", set_as_current=False)
+app.add_defaults(lambda: celery_config(load_settings()))
+
+
+def configure(settings: Settings) -> Celery:
+    """Give the app these settings instead of the environment's. For processes that we start."""
+    app.conf.update(celery_config(settings))
+    return app

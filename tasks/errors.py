@@ -1,0 +1,56 @@
+"""The errors of Lowtide: one base class; whether a retry can help is a fact of the class."""
+
+
+class LowtideError(Exception):
+    """The base class of every error that Lowtide raises on purpose."""
+
+    retryable = False
+
+
+class InvalidRequest(LowtideError):
+    """Raised when a request breaks the contract. `field` names what is wrong."""
+
+    type = "invalid_request"
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message, field)
+        self.message = message
+        self.field = field
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class RequestFailed(LowtideError):
+    """Raised to a Python caller whose request has no outputs. `type` is a word to branch on, `message` for people."""
+
+    def __init__(self, type: str, message: str) -> None:
+        super().__init__(type, message)
+        self.type = type
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}"
+
+
+class ContentError(LowtideError):
+    """Raised when a request's content can't be had or can't be used: the request fails, its neighbours go on."""
+
+    type = "content"
+
+    def __init__(self, message: str, type: str | None = None) -> None:
+        super().__init__(message)
+        self.type = type or self.type
+
+
+class ContentUnavailable(ContentError):
+    """Raised when content could not be fetched this time: a later try may succeed."""
+
+    type = "unavailable"
+    retryable = True
+
+
+class EngineStopped(LowtideError):
+    """Raised to a task whose engine stops before the work is done: the task goes back to its queue, nothing failed."""
+
+    retryable = True

@@ -1,0 +1,92 @@
+"""The tasks: `lowtide.infer` (one request → its outputs) and `lowtide.infer_chunk` (a list → a list of outcomes)."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from celery import Task
+from celery.exceptions import Reject
+from celery.result import AsyncResult
+
+from lowtide.tasks.app import app
+from lowtide.tasks.errors import EngineStopped, InvalidRequest, RequestFailed
+from lowtide.tasks.port import plugged
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+
+INFER = "lowtide.infer"
+INFER_CHUNK = "lowtide.infer_chunk"
+
+
+class Outcomes:
+    """What `lowtide.infer_chunk` returns: on the wire a list of outcomes, to a person the counts."""
+
+    def __init__(self, outcomes: Sequence[Outcome]) -> None:
+        self._outcomes = outcomes
+
+    def __json__(self) -> list[dict[str, Any]]:
+        return [outcome.to_wire() for outcome in self._outcomes]
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return iter(self._outcomes)
+
+    def __repr__(self) -> str:
+        counts = Counter(outcome.status for outcome in self._outcomes)
+        return ", ".join(f"{counts[status]} {status}" for status in Status if counts[status])
+
+
+def describe(requests: Sequence[Mapping[str, Any]]) -> str:
+    """A task's arguments as Flower shows them: "digits × 64", never the content."""
+    models = sorted({str(request.get("model", "?")) for request in requests})
+    return f"{', '.join(models)} × {len(requests)}"
+
+
+class InferTask(Task):
+    """Counts its requests in a header, and describes them to Flower without their content."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
+        """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
+        sent.
+        """
+        given: Any = args[0] if args else next(iter((kwargs or {}).values()), None)
+        many = isinstance(given, list | tuple)
+        requests = [InferenceRequest.parse(request).to_wire() for request in (given if many else [given])]
+        headers = {CHUNK_COUNT_HEADER: len(requests), **(options.pop("headers", None) or {})}
+        described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}
+        return super().apply_async((requests if many else requests[0],), {}, headers=headers, **described)
+
+
+@app.task(bind=True, base=InferTask, name=INFER)
+def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
+    """Predict one request; returns its outputs. Raises RequestFailed."""
+    outcome = _predict([request])[0]
+    if outcome.status is Status.OK:
+        return outcome.outputs
+    if outcome.error is None:
+        raise RequestFailed(outcome.status, "the request expired before it was predicted")
+    raise RequestFailed(outcome.error.type, outcome.error.message)
+
+
+@app.task(bind=True, base=InferTask, name=INFER_CHUNK)
+def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
+    """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
+    return Outcomes(_predict(requests))
+
+
+def _predict(requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    outcomes: list[Outcome | None] = [None] * len(requests)
+    valid: list[tuple[int, InferenceRequest]] = []
+    for index, request in enumerate(requests):
+        try:
+            valid.append((index, InferenceRequest.parse(request)))
+        except InvalidRequest as error:
+            outcomes[index] = Outcome.failed(error.type, str(error))
+    futures: Sequence[Future[Outcome]] = plugged().submit([request for _, request in valid])
+    try:
+        for (index, _), future in zip(valid, futures, strict=True):
+            outcomes[index] = future.result()
+    except EngineStopped as error:
+        # Handed back whole: nothing failed, and another worker starts it afresh.
+        raise Reject(str(error), requeue=True) from error
+    return [outcome for outcome in outcomes if outcome is not None]

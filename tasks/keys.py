@@ -1,0 +1,89 @@
+"""Every Redis key of Lowtide, in one place. A fleet's keys begin with its prefix, Celery's and kombu's included."""
+
+from dataclasses import dataclass
+
+from lowtide.config import Settings
+
+END_CLAIM_S = 30
+END_DONE_S = 7 * 24 * 3600
+TRY_S = 7 * 24 * 3600
+LOSS_S = 24 * 3600
+PRESENCE_S = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of keys. `message` is `<subscription>:<message_id>`, `task` a Celery task id."""
+
+    prefix: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keys":
+        """The keys of the fleet that `settings` describes."""
+        return cls(settings.prefix)
+
+    def end(self, message: str) -> str:
+        """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
+        return f"{self.prefix}lt:end:{message}"
+
+    def tries(self, message: str) -> str:
+        """Attempts of the message that count (7 days)."""
+        return f"{self.prefix}lt:try:{message}"
+
+    def loss(self, task: str) -> str:
+        """Times that a worker vanished while it held the task (1 day)."""
+        return f"{self.prefix}lt:loss:{task}"
+
+    def run(self, task: str) -> str:
+        """Exists while a live worker runs the task (30 s, renewed every 5 s)."""
+        return f"{self.prefix}lt:run:{task}"
+
+    def held(self, worker: str) -> str:
+        """Set of the delivery tags that a worker (`<host>:<slot>`) has taken and not finished."""
+        return f"{self.prefix}lt:held:{worker}"
+
+    def worker(self, name: str) -> str:
+        """A live worker's word of itself: JSON, 15 s."""
+        return f"{self.prefix}lt:w:{name}"
+
+    def bridge(self, name: str) -> str:
+        """A live bridge's word of itself: JSON, 15 s."""
+        return f"{self.prefix}lt:b:{name}"
+
+    @property
+    def workers(self) -> str:
+        """Set of the names of workers that may be alive; `worker(name)` decides."""
+        return f"{self.prefix}lt:workers"
+
+    @property
+    def bridges(self) -> str:
+        """Set of the names of bridges that may be alive; `bridge(name)` decides."""
+        return f"{self.prefix}lt:bridges"
+
+    @property
+    def rates(self) -> str:
+        """Hash: model → measured seconds of device time per request."""
+        return f"{self.prefix}lt:rates"
+
+    @property
+    def epoch(self) -> str:
+        """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
+        return f"{self.prefix}lt:epoch"
+
+    def result(self, task: str) -> str:
+        """Celery's own result key."""
+        return f"{self.prefix}celery-task-meta-{task}"
+
+    @property
+    def unacked(self) -> str:
+        """Kombu's hash of messages that were taken and not acknowledged."""
+        return f"{self.prefix}unacked"
+
+    @property
+    def unacked_index(self) -> str:
+        """Kombu's sorted set: delivery tag → when it was last seen alive (Redis TIME, seconds)."""
+        return f"{self.prefix}unacked_index"
+
+    def queue(self, name: str) -> str:
+        """A queue's list (priority 0)."""
+        return f"{self.prefix}{name}"

@@ -1,0 +1,39 @@
+"""Names of the queues, and which queue a request travels on. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lowtide.tasks.wire import Priority
+
+CHUNK_COUNT_HEADER = "lowtide-n"
+"""Header with the number of requests in a task: what the backlog is counted in."""
+
+
+def caller_queue(model: str, priority: str = Priority.NORMAL) -> str:
+    """The queue that Python callers use for `model`."""
+    return f"lowtide.{model}.high" if priority == Priority.HIGH else f"lowtide.{model}"
+
+
+def topic_queue(model: str) -> str:
+    """The queue that the bridge uses for `model`: apart, so that neither door starves the other."""
+    return f"lowtide.{model}.topic"
+
+
+def worker_queues(models: Iterable[str]) -> tuple[str, ...]:
+    """Every queue that a worker of these models consumes, `.high` first."""
+    names = tuple(models)
+    return (
+        *(caller_queue(model, Priority.HIGH) for model in names),
+        *(queue for model in names for queue in (caller_queue(model), topic_queue(model))),
+    )
+
+
+def route(
+    name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None, **_: Any
+) -> dict[str, str] | None:
+    """Celery's router: a task goes to the queue of its first request's model, unless the caller named a queue."""
+    payload = args[0] if args else kwargs.get("request") or kwargs.get("requests")
+    first = payload[0] if isinstance(payload, list) and payload else payload
+    if not isinstance(first, Mapping) or not isinstance(first.get("model"), str):
+        return None
+    return {"queue": caller_queue(first["model"], str(first.get("priority", Priority.NORMAL)))}
