@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from celery import Task
+from celery import Task, states
 from celery.exceptions import Reject
 from celery.result import AsyncResult
 
@@ -60,6 +60,8 @@ class InferTask(Task):
 @app.task(bind=True, base=InferTask, name=INFER)
 def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
     """Predict one request; returns its outputs. Raises RequestFailed."""
+    if (stored := _stored(self)) is not None:
+        return stored
     outcome = _predict([request])[0]
     if outcome.status is Status.OK:
         return outcome.outputs
@@ -71,7 +73,18 @@ def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
 @app.task(bind=True, base=InferTask, name=INFER_CHUNK)
 def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
+    if (stored := _stored(self)) is not None:
+        return Outcomes([Outcome.model_validate(outcome) for outcome in stored])
     return Outcomes(_predict(requests))
+
+
+def _stored(task: Task) -> list[Any] | None:
+    """The result that a redelivered task already has. Celery's own `worker_deduplicate_successful_tasks` will not do:
+    it also trusts the worker's memory, and so never stores again what an emptied Redis lost."""
+    if not (task.request.delivery_info or {}).get("redelivered"):
+        return None
+    meta = task.backend.get_task_meta(task.request.id, cache=False)
+    return meta["result"] if meta["status"] == states.SUCCESS else None
 
 
 def _predict(requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:

@@ -1,0 +1,196 @@
+"""Chunks on the wire: how requests travel as one Celery task, and how the outcomes come back.
+
+Used by the bridge and by `infer_many` alike. Task ids are `<owner>.<uuid>`, so that one subscription covers all that
+an owner sent.
+"""
+
+import json
+import logging
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from pydantic import TypeAdapter
+from redis import Redis
+
+from lowtide.tasks.epoch import Epoch
+from lowtide.tasks.infer import INFER_CHUNK, describe
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER
+from lowtide.tasks.wire import Outcome
+
+log = logging.getLogger(__name__)
+
+PUBLISH_AT_ONCE = 500
+SWEEP_S = 1.0
+SWEEP_AT_ONCE = 500
+
+_OUTCOMES = TypeAdapter(list[Outcome])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Requests of one model that travel as one task."""
+
+    task_id: str
+    queue: str
+    requests: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkResult:
+    """What became of a chunk: one outcome per request, in order; or `error`, when it failed as a whole."""
+
+    task_id: str
+    outcomes: tuple[Outcome, ...] = ()
+    error: str | None = None
+
+
+def new_owner() -> str:
+    """A name for one incarnation of a process that sends chunks."""
+    return uuid.uuid4().hex[:12]
+
+
+def new_task_id(owner: str) -> str:
+    """An id for one chunk of `owner`."""
+    return f"{owner}.{uuid.uuid4().hex}"
+
+
+class ChunkSender:
+    """Enqueues chunks in bulk, on any broker that kombu speaks. Safe to call from any thread."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._headers = app.amqp.as_task_v2("", INFER_CHUNK, argsrepr="", kwargsrepr="").headers
+
+    def send(self, chunks: Iterable[Chunk], *, again: bool = False) -> None:
+        """Enqueue chunks. `again`: they may be there already, so a worker skips one whose result exists.
+
+        Raises kombu's OperationalError or BatchPublishError when the broker did not confirm: each chunk may or may
+        not be there, and sending the same ones again is safe.
+        """
+        delivery_info = {"redelivered": True} if again else {}
+        with self._app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_AT_ONCE):
+            for chunk in chunks:
+                producer.publish(
+                    ((list(chunk.requests),), {}, _NO_CALLBACKS),
+                    exchange="",
+                    routing_key=chunk.queue,
+                    serializer="json",
+                    headers=self._headers_of(chunk),
+                    correlation_id=chunk.task_id,
+                    delivery_info=dict(delivery_info),
+                    retry=False,
+                )
+
+    def _headers_of(self, chunk: Chunk) -> dict[str, Any]:
+        return {
+            **self._headers,
+            "id": chunk.task_id,
+            "root_id": chunk.task_id,
+            "argsrepr": describe(chunk.requests),
+            CHUNK_COUNT_HEADER: len(chunk.requests),
+        }
+
+
+_NO_CALLBACKS = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+
+
+class ChunkResults:
+    """Learns what became of an owner's chunks: a subscription to all its result keys, and a look at each of them
+    every second, because a subscription misses what is published while it reconnects.
+
+    `watch` from any thread; the rest from one.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, owner: str) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._epoch = Epoch(redis, keys)
+        self._watched: set[str] = set()
+        self._next_sweep_s = 0.0
+        self._forgot = False
+        self._subscription = redis.pubsub(ignore_subscribe_messages=True)
+        self._pattern = keys.result(f"{owner}.*")
+
+    def watch(self, task_id: str) -> None:
+        """Expect a result. Call it before the chunk is sent."""
+        self._watched.add(task_id)
+
+    def unwatch(self, task_id: str) -> None:
+        """Expect it no longer."""
+        self._watched.discard(task_id)
+
+    def take(self, timeout_s: float) -> list[ChunkResult]:
+        """Results that came, each once; waits up to `timeout_s` for the first. Raises RedisError."""
+        if not self._subscription.subscribed:
+            self._subscription.psubscribe(self._pattern)
+        deadline_s = time.monotonic() + timeout_s
+        found: list[ChunkResult] = []
+        while not found:
+            now_s = time.monotonic()
+            if now_s >= self._next_sweep_s:
+                self._next_sweep_s = now_s + SWEEP_S
+                found += self._sweep()
+            wait_s = 0.0 if found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s)
+            found += self._published(wait_s)
+            if time.monotonic() >= deadline_s:
+                break
+        return found
+
+    def forgot(self) -> bool:
+        """True once after Redis restarted or was emptied: chunks without a result may be gone."""
+        forgot, self._forgot = self._forgot, False
+        return forgot
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete results that were taken. Raises RedisError."""
+        if task_ids:
+            self._redis.delete(*map(self._keys.result, task_ids))
+
+    def close(self) -> None:
+        """Give the subscription's connection back."""
+        self._subscription.close()
+
+    def _published(self, wait_s: float) -> list[ChunkResult]:
+        found = []
+        message = self._subscription.get_message(timeout=wait_s)
+        while message is not None:
+            found += self._read(message["data"])
+            message = self._subscription.get_message(timeout=0.0)
+        return found
+
+    def _sweep(self) -> list[ChunkResult]:
+        self._forgot |= self._epoch.changed()
+        watched = list(self._watched)
+        found = []
+        for start in range(0, len(watched), SWEEP_AT_ONCE):
+            values = self._redis.mget([self._keys.result(task) for task in watched[start : start + SWEEP_AT_ONCE]])
+            for value in values:
+                found += self._read(value) if value is not None else []
+        return found
+
+    def _read(self, value: bytes | str) -> list[ChunkResult]:
+        meta = json.loads(value)
+        task_id = meta["task_id"]
+        if task_id not in self._watched or meta["status"] not in _READY:
+            return []
+        self._watched.discard(task_id)
+        if meta["status"] == "SUCCESS":
+            return [ChunkResult(task_id=task_id, outcomes=tuple(_OUTCOMES.validate_python(meta["result"])))]
+        return [ChunkResult(task_id=task_id, error=_why(meta))]
+
+
+_READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+
+
+def _why(meta: Mapping[str, Any]) -> str:
+    result = meta.get("result")
+    if isinstance(result, Mapping):
+        message = result.get("exc_message")
+        text = " ".join(map(str, message)) if isinstance(message, list | tuple) else str(message)
+        return f"{result.get('exc_type')}: {text}"
+    return str(meta["status"])

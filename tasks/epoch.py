@@ -1,0 +1,27 @@
+"""Notices that Redis lost data: another server process (run id), or another epoch than the one remembered."""
+
+import uuid
+
+from redis import Redis
+
+from lowtide.tasks.keys import Keys
+
+
+class Epoch:
+    """Remembers which Redis this process spoke to. Use from one thread."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._seen: tuple[str, str] | None = None
+
+    def changed(self) -> bool:
+        """True once after Redis restarted or was emptied: what it held may be gone. Raises RedisError."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(self._keys.epoch, uuid.uuid4().hex, nx=True)
+            pipe.get(self._keys.epoch)
+            pipe.info("server")
+            _, epoch, server = pipe.execute()
+        now = (str(epoch), str(server["run_id"]))
+        before, self._seen = self._seen, now
+        return before is not None and before != now
