@@ -4,17 +4,22 @@ Comes in: a request (a dict or an `InferenceRequest`). Goes out: its outputs, or
 engine, behind `port`. Imports neither torch nor google.cloud, so that a web app stays light.
 """
 
+from lowtide.tasks.calling import Answer, NotAnswered, infer_async, infer_many
 from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
 from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome
 
 __all__ = [
+    "Answer",
     "InferenceRequest",
     "InferenceResult",
     "InvalidRequest",
     "LowtideError",
+    "NotAnswered",
     "Outcome",
     "RequestFailed",
     "infer",
+    "infer_async",
     "infer_chunk",
+    "infer_many",
 ]

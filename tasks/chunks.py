@@ -113,7 +113,7 @@ class ChunkResults:
         self._watched: set[str] = set()
         self._next_sweep_s = 0.0
         self._forgot = False
-        self._subscription = redis.pubsub(ignore_subscribe_messages=True)
+        self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._pattern = keys.result(f"{owner}.*")
 
     def watch(self, task_id: str) -> None:

@@ -80,7 +80,8 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
 
 def _stored(task: Task) -> list[Any] | None:
     """The result that a redelivered task already has. Celery's own `worker_deduplicate_successful_tasks` will not do:
-    it also trusts the worker's memory, and so never stores again what an emptied Redis lost."""
+    it also trusts the worker's memory, and so never stores again what an emptied Redis lost.
+    """
     if not (task.request.delivery_info or {}).get("redelivered"):
         return None
     meta = task.backend.get_task_meta(task.request.id, cache=False)

@@ -1,0 +1,97 @@
+"""`Caller`: sends chunks and keeps a future for each; what Redis forgets is sent again."""
+
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from lowtide.config import Settings, load_settings
+from lowtide.tasks.app import app
+from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkResults, ChunkSender, new_owner, new_task_id
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.store import connect
+from lowtide.tasks.wire import InferenceRequest, Outcome
+
+log = logging.getLogger(__name__)
+
+TAKE_S = 0.5
+RECONNECT_S = 1.0
+
+
+class Caller:
+    """Sends chunks and keeps a future for each: one thread listens for results, and sends again what Redis lost."""
+
+    def __init__(self, settings: Settings) -> None:
+        keys = Keys.of(settings)
+        self._owner = new_owner()
+        self._sender = ChunkSender(app)
+        self._results = ChunkResults(connect(settings), keys, self._owner)
+        self._sent: dict[str, tuple[Chunk, Future[tuple[Outcome, ...]]]] = {}
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._listen, name="lowtide-results", daemon=True)
+        self._thread.start()
+
+    def submit(self, queue: str, requests: Sequence[InferenceRequest]) -> Future[tuple[Outcome, ...]]:
+        """Send requests of one model as one chunk. Raises kombu's OperationalError when Redis can't be reached."""
+        wire = tuple(request.to_wire() for request in requests)
+        chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire)
+        future: Future[tuple[Outcome, ...]] = Future()
+        self._sent[chunk.task_id] = (chunk, future)
+        self._results.watch(chunk.task_id)
+        try:
+            self._sender.send([chunk])
+        except Exception:  # whatever it was: nobody waits for this chunk
+            self._sent.pop(chunk.task_id)
+            self._results.unwatch(chunk.task_id)
+            raise
+        return future
+
+    def close(self) -> None:
+        """Stop listening; what is unanswered stays so. Idempotent."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        reachable = True
+        while not self._stopped.is_set():
+            try:
+                self._settle(self._results.take(TAKE_S))
+                self._send_again_if_forgotten()
+                reachable = True
+            except (RedisError, KombuError) as error:
+                if reachable:
+                    log.warning("results of %s: Redis is unreachable, trying on: %s", self._owner, error)
+                reachable = False
+                self._stopped.wait(RECONNECT_S)
+        self._results.close()
+
+    def _settle(self, results: Sequence[ChunkResult]) -> None:
+        for result in results:
+            chunk, future = self._sent.pop(result.task_id)
+            failed = Outcome.failed("chunk_failed", result.error or "")
+            future.set_result(result.outcomes or (failed,) * len(chunk.requests))
+        self._results.forget([result.task_id for result in results])
+
+    def _send_again_if_forgotten(self) -> None:
+        if self._results.forgot() and self._sent:
+            log.warning("Redis lost its data: sending %d unanswered chunks again", len(self._sent))
+            self._sender.send([chunk for chunk, _ in list(self._sent.values())], again=True)
+
+
+_callers: dict[int, Caller] = {}
+_callers_lock = threading.Lock()
+
+
+def caller() -> Caller:
+    """The caller of this process, by the environment's settings. A forked child gets its own: threads don't fork."""
+    with _callers_lock:
+        if os.getpid() not in _callers:
+            _callers.clear()
+            _callers[os.getpid()] = Caller(load_settings())
+            atexit.register(_callers[os.getpid()].close)
+        return _callers[os.getpid()]

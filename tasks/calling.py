@@ -1,0 +1,136 @@
+"""Calling from Python without losing sight: `infer_many` for lists and streams, `infer_async` for asyncio.
+
+Unlike a plain `AsyncResult`, what is sent here is sent again when Redis forgets it.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from lowtide.tasks.caller import caller
+from lowtide.tasks.errors import LowtideError, RequestFailed
+from lowtide.tasks.packing import Packing, pack
+from lowtide.tasks.queues import caller_queue
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+
+Request = InferenceRequest | Mapping[str, Any]
+
+
+class NotAnswered(LowtideError):
+    """Raised when the time that the caller gave is over before all requests are answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One request of `infer_many` and what became of it. `index` is its place among the requests given."""
+
+    index: int
+    request: InferenceRequest
+    outcome: Outcome
+
+    @property
+    def outputs(self) -> list[Any]:
+        """The outputs. Raises RequestFailed when there are none."""
+        if self.outcome.status is Status.OK:
+            return self.outcome.outputs
+        if self.outcome.error is None:
+            raise RequestFailed(self.outcome.status, "the request has no outputs")
+        raise RequestFailed(self.outcome.error.type, self.outcome.error.message)
+
+
+async def infer_async(request: Request) -> list[Any]:
+    """Predict one request without blocking the event loop; returns its outputs.
+
+    Raises InvalidRequest, RequestFailed.
+    """
+    parsed = InferenceRequest.parse(request)
+    queue = caller_queue(parsed.model, parsed.priority)
+    future = await asyncio.to_thread(lambda: caller().submit(queue, [parsed]))
+    outcomes = await asyncio.wrap_future(future)
+    return Answer(index=0, request=parsed, outcome=outcomes[0]).outputs
+
+
+def infer_many(
+    requests: Iterable[Request],
+    *,
+    chunks_in_flight: int = 16,
+    timeout_s: float | None = None,
+    progress: bool = False,
+) -> "Answers":
+    """Predict many requests; iterate over the answers in the order in which they come.
+
+    Takes from `requests` only as answers make room, so that a stream need not fit in memory. `timeout_s` bounds the wait
+    for all of them (NotAnswered). `progress` shows a bar on a terminal; `answers.left` tells how many are left.
+    Raises InvalidRequest before the offending request is sent.
+    """
+    return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
+
+
+class Answers(Iterator[Answer]):
+    """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered."""
+
+    def __init__(
+        self, requests: Iterable[Request], *, chunks_in_flight: int, timeout_s: float | None, progress: bool
+    ) -> None:
+        total = len(requests) if isinstance(requests, Sized) else None
+        self._chunks = pack(
+            ((index, InferenceRequest.parse(request)) for index, request in enumerate(requests)),
+            request_of=lambda item: item[1],
+            packing=Packing(max_requests=64),
+        )
+        self._chunks_in_flight = chunks_in_flight
+        self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        self._waiting: dict[Future[tuple[Outcome, ...]], list[tuple[int, InferenceRequest]]] = {}
+        self._ready: list[Answer] = []
+        self._total = total
+        self._taken = 0
+        self._answered = 0
+        self._bar = click.progressbar(length=total or 0, label="infer", show_pos=True) if progress else None
+
+    @property
+    def left(self) -> int:
+        """Requests not yet answered: of all when their number is known, else of those sent."""
+        return (self._taken if self._total is None else self._total) - self._answered
+
+    def __length_hint__(self) -> int:
+        return self.left
+
+    def __next__(self) -> Answer:
+        while not self._ready:
+            self._send()
+            if not self._waiting:
+                self._show(finish=True)
+                raise StopIteration
+            self._collect()
+        self._answered += 1
+        self._show()
+        return self._ready.pop()
+
+    def _send(self) -> None:
+        while len(self._waiting) < self._chunks_in_flight and (items := next(self._chunks, None)):
+            requests = [request for _, request in items]
+            future = caller().submit(caller_queue(requests[0].model, requests[0].priority), requests)
+            self._waiting[future] = items
+            self._taken += len(items)
+
+    def _collect(self) -> None:
+        timeout_s = None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
+        done, _ = wait(self._waiting, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        if not done:
+            raise NotAnswered(f"{self.left} requests are not answered in the time given; are workers running?")
+        for future in done:
+            for (index, request), outcome in zip(self._waiting.pop(future), future.result(), strict=True):
+                self._ready.append(Answer(index=index, request=request, outcome=outcome))
+
+    def _show(self, *, finish: bool = False) -> None:
+        if self._bar is None:
+            return
+        if finish:
+            self._bar.render_finish()
+        else:
+            self._bar.update(1)

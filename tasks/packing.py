@@ -1,0 +1,59 @@
+"""How requests are packed into chunks. Pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from lowtide.tasks.wire import InferenceRequest
+
+Item = TypeVar("Item")
+
+GUESSED_RATE_S = 0.005
+"""Device seconds per request of a model that nobody measured yet: a mid-sized image model on a mid-sized GPU."""
+
+ENVELOPE_BYTES = 512
+"""What a request weighs beside its content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """Bounds of one chunk. `rates_s`: measured seconds of device time per request, by model."""
+
+    max_requests: int = 256
+    max_bytes: int = 4 * 1024 * 1024
+    max_work_s: float = 0.1
+    rates_s: Mapping[str, float] = field(default_factory=dict)
+
+    def room_for(self, model: str) -> int:
+        """Most requests of `model` in a chunk, bytes aside; at least one."""
+        rate_s = self.rates_s.get(model, GUESSED_RATE_S)
+        return max(1, min(self.max_requests, int(self.max_work_s / rate_s) if rate_s > 0 else self.max_requests))
+
+
+def weight_bytes(request: InferenceRequest) -> int:
+    """About what the request takes on the wire."""
+    return ENVELOPE_BYTES + len(request.data or "") + len(request.uri or "")
+
+
+def pack(
+    items: Iterable[Item], *, request_of: Callable[[Item], InferenceRequest], packing: Packing
+) -> Iterator[list[Item]]:
+    """Lists of items that travel together: one model and priority each, within the bounds, in the order given.
+
+    An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs.
+    """
+    open_chunks: dict[tuple[str, str], tuple[list[Item], int]] = {}
+    for item in items:
+        request = request_of(item)
+        key = (request.model, request.priority)
+        chunk, size = open_chunks.pop(key, ([], 0))
+        weight = weight_bytes(request)
+        if chunk and size + weight > packing.max_bytes:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(item)
+        if len(chunk) >= packing.room_for(request.model) or size + weight >= packing.max_bytes:
+            yield chunk
+        else:
+            open_chunks[key] = (chunk, size + weight)
+    yield from (chunk for chunk, _ in open_chunks.values())

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+
+from lowtide.config import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"LOWTIDE_{name.upper()}", raising=False)
+    monkeypatch.delenv("LOWTIDE_CONFIG", raising=False)
+
+
+def test_lists_and_pairs_are_comma_separated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_MODELS", "digits, mine=package.module:Mine")
+    monkeypatch.setenv("LOWTIDE_WEIGHTS", "mine=gs://bucket/w.pt")
+    settings = load_settings()
+
+    assert settings.model_names == ("digits", "mine")
+    assert settings.weights == {"mine": "gs://bucket/w.pt"}
+
+
+def test_the_environment_wins_over_the_file_and_arguments_over_both(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "lowtide.toml"
+    file.write_text('topic = "file"\nresults_topic = "file"\nproject = "file"\n')
+    monkeypatch.setenv("LOWTIDE_CONFIG", str(file))
+    monkeypatch.setenv("LOWTIDE_TOPIC", "environment")
+    monkeypatch.setenv("LOWTIDE_PROJECT", "environment")
+    settings = load_settings(project="argument")
+
+    assert (settings.results_topic, settings.topic, settings.project) == ("file", "environment", "argument")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("LOWTIDE_THREADS", "many", "LOWTIDE_THREADS: .*integer"),
+        ("LOWTIDE_GRACE_S", "-1", "LOWTIDE_GRACE_S: .*greater than 0"),
+        ("LOWTIDE_WEIGHTS", "digits", "LOWTIDE_WEIGHTS: expected name=URI"),
+        ("LOWTIDE_MODELS", " ", "LOWTIDE_MODELS names no model"),
+        ("LOWTIDE_DEFAULT_MODEL", "other", "LOWTIDE_DEFAULT_MODEL names other"),
+        ("LOWTIDE_CONFIG", "/no/such/file", "there is no such file"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, complaint: str) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=complaint):
+        load_settings()
+
+
+def test_names_become_paths_of_the_project() -> None:
+    settings = load_settings(project="p")
+
+    assert settings.topic_path("t") == "projects/p/topics/t"
+    assert settings.topic_path("projects/q/topics/t") == "projects/q/topics/t"
+    assert settings.subscription_path("s") == "projects/p/subscriptions/s"
+
+
+def test_a_missing_project_says_what_to_set() -> None:
+    with pytest.raises(SettingsError, match="LOWTIDE_PROJECT"):
+        load_settings().topic_path("t")

@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+from celery.exceptions import Reject
+
+from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
+from lowtide.tasks.errors import EngineStopped
+from lowtide.tasks.infer import Outcomes, describe
+from lowtide.tasks.stub import StubEngine
+
+
+def outputs_of(request: object) -> list[str]:
+    if request.uri == "bad":
+        raise ValueError("no good")
+    return [request.uri]
+
+
+@pytest.fixture(autouse=True)
+def engine() -> Iterator[None]:
+    port.plug(StubEngine(outputs_of))
+    yield
+    port.plug(None)
+
+
+def test_importing_the_tasks_brings_neither_torch_nor_google_nor_a_current_app() -> None:
+    code = """
+import sys, lowtide.tasks, celery, kombu.transport.redis as redis
+heavy = {"torch", "torchvision", "google.cloud", "grpc", "PIL"} & set(sys.modules)
+assert not heavy, heavy
+assert redis.Transport.Channel is redis.Channel
+assert celery.current_app.main != "lowtide"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_request_gives_its_outputs() -> None:
+    assert infer({"model": "m", "uri": "good"}) == ["good"]
+
+
+def test_a_failed_request_raises_with_its_reason() -> None:
+    with pytest.raises(RequestFailed, match="ValueError: no good"):
+        infer({"model": "m", "uri": "bad"})
+
+
+def test_one_bad_request_of_a_chunk_fails_alone() -> None:
+    outcomes = list(infer_chunk([{"model": "m", "uri": "a"}, {"uri": "a"}, {"model": "m", "uri": "bad"}]))
+
+    assert [outcome.status for outcome in outcomes] == ["ok", "failed", "failed"]
+    assert str(outcomes[1].error.message) == "model: is missing"
+
+
+def test_a_stopping_engine_hands_the_whole_task_back() -> None:
+    class Stopping(StubEngine):
+        def submit(self, requests: object) -> list[Future[Outcome]]:
+            future: Future[Outcome] = Future()
+            future.set_exception(EngineStopped("draining"))
+            return [future]
+
+    port.plug(Stopping(outputs_of))
+    with pytest.raises(Reject) as caught:
+        infer_chunk([{"model": "m", "uri": "a"}])
+
+    assert caught.value.requeue
+
+
+def test_without_an_engine_the_error_says_where_tasks_run() -> None:
+    port.plug(None)
+    with pytest.raises(port.NoEngine, match="lowtide worker"):
+        infer({"model": "m", "uri": "good"})
+
+
+def test_an_invalid_call_is_refused_before_it_is_sent() -> None:
+    with pytest.raises(InvalidRequest, match="^model: is missing"):
+        infer.delay({"uri": "a"})
+
+
+def test_flower_is_told_counts_not_content() -> None:
+    failed = Outcome.failed("x", "y")
+
+    assert describe([{"model": "digits", "data": "A" * 100}] * 64) == "digits × 64"
+    assert repr(Outcomes([Outcome(status="ok")] * 63 + [failed])) == "63 ok, 1 failed"

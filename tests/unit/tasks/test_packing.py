@@ -1,0 +1,53 @@
+from itertools import count, islice
+
+from lowtide.tasks import InferenceRequest
+from lowtide.tasks.packing import ENVELOPE_BYTES, Packing, pack
+
+
+def request(model: str = "m", **fields: object) -> InferenceRequest:
+    return InferenceRequest.parse({"model": model, "uri": "gs://b/o", **fields})
+
+
+def sizes(requests: list[InferenceRequest], packing: Packing) -> list[int]:
+    return [len(chunk) for chunk in pack(requests, request_of=lambda item: item, packing=packing)]
+
+
+def test_a_chunk_holds_at_most_so_many_requests() -> None:
+    assert sizes([request()] * 10, Packing(max_requests=4)) == [4, 4, 2]
+
+
+def test_a_chunk_holds_at_most_so_much_work() -> None:
+    assert sizes([request()] * 25, Packing(rates_s={"m": 0.01})) == [10, 10, 5]
+
+
+def test_a_request_slower_than_a_chunk_may_be_travels_alone() -> None:
+    assert sizes([request()] * 2, Packing(rates_s={"m": 3.0})) == [1, 1]
+
+
+def test_a_request_larger_than_a_chunk_may_be_travels_alone() -> None:
+    small, large = request(), request(uri=None, data="a" * 5000)
+    limit = Packing(max_bytes=3 * (ENVELOPE_BYTES + 8))
+
+    assert sizes([small, large, small, small, small, small], limit) == [1, 1, 3, 1]
+
+
+def test_models_and_priorities_travel_apart() -> None:
+    requests = [request("a"), request("b"), request("a", priority="high"), request("a")]
+    chunks = list(pack(requests, request_of=lambda item: item, packing=Packing()))
+
+    assert [[(r.model, r.priority) for r in chunk] for chunk in chunks] == [
+        [("b", "normal")],
+        [("a", "high")],
+        [("a", "normal"), ("a", "normal")],
+    ]
+
+
+def test_packing_takes_no_more_than_the_chunk_needs() -> None:
+    taken = count()
+    stream = (request() for _ in iter(lambda: next(taken), None))
+
+    assert [len(c) for c in islice(pack(stream, request_of=lambda item: item, packing=Packing(max_requests=3)), 2)] == [
+        3,
+        3,
+    ]
+    assert next(taken) == 6

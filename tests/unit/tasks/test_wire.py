@@ -1,0 +1,67 @@
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
+
+
+def test_a_request_survives_the_wire() -> None:
+    request = InferenceRequest.parse(
+        {"model": "digits", "uri": "gs://b/1.png", "expires_at": "2026-01-31T12:00:00Z", "priority": "high"}
+    )
+
+    assert InferenceRequest.parse(json.loads(json.dumps(request.to_wire()))) == request
+
+
+def test_the_wire_carries_only_what_was_given() -> None:
+    assert InferenceRequest.parse({"model": "digits", "data": "aGk="}).to_wire() == {"model": "digits", "data": "aGk="}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"uri": "gs://b/o"}, "model"),
+        ({"model": "", "uri": "gs://b/o"}, "model"),
+        ({"model": 7, "uri": "gs://b/o"}, "model"),
+        ({"model": "m"}, "uri, data"),
+        ({"model": "m", "uri": "u", "data": "aGk="}, "uri, data"),
+        ({"model": "m", "uri": "u", "params": [1]}, "params"),
+        ({"model": "m", "uri": "u", "priority": "urgent"}, "priority"),
+        ({"model": "m", "uri": "u", "expires_at": "tomorrow"}, "expires_at"),
+        ({"model": "m", "uri": "u", "expires_at": "2020"}, "expires_at"),
+        ({"model": "m", "uri": "u", "expires_at": "2026-01-31T12:00:00"}, "expires_at"),
+        ({"model": "m", "uri": "u", "request_id": "x" * 1025}, "request_id"),
+        ({"model": "m", "uri": "u", "modle": "m"}, "modle"),
+    ],
+)
+def test_an_invalid_request_names_the_offending_field(wrong: dict, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        InferenceRequest.parse(wrong)
+
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+
+
+def test_what_is_not_an_object_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="expected an object"):
+        InferenceRequest.parse(["digits"])
+
+
+def test_inline_content_is_base64() -> None:
+    assert InferenceRequest.parse({"model": "m", "data": "aGk="}).content() == b"hi"
+    with pytest.raises(InvalidRequest, match="^data: not base64"):
+        InferenceRequest.parse({"model": "m", "data": "h\x00!"}).content()
+
+
+def test_a_request_expires_at_its_time_and_not_before() -> None:
+    at = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    request = InferenceRequest.parse({"model": "m", "uri": "u", "expires_at": at.isoformat()})
+
+    assert not request.expired(at - timedelta(milliseconds=1))
+    assert request.expired(at)
+
+
+def test_a_failure_that_another_try_may_cure_has_a_status_of_its_own() -> None:
+    assert Outcome.failed("unavailable", "later", retry=True).status == "retry"
+    assert Outcome.failed("not_found", "never").status == "failed"
