@@ -57,14 +57,14 @@ class Settings(BaseSettings):
     # Models
     models: Names = Field(
         default=("digits",),
-        description="Models that every worker of the fleet serves: `digits`, a torchvision classification model's name, "
-        "or `name=package.module:Class`.",
+        description="Models that every worker of the fleet serves: `digits`, the name of a torchvision classification "
+        "model, or `name=package.module:Class`.",
     )
     default_model: str | None = Field(default=None, description="Model of requests that name none.")
     weights: Pairs = Field(
         default={},
-        description="Weights per model, `name=URI`: a file://, gs:// or https:// URI, `random`, or a torchvision weights "
-        "name. Without an entry: the model's own default.",
+        description="Weights per model, `name=URI`: a file://, gs:// or https:// URI, `random`, or a torchvision "
+        "weights name. Without an entry: the model's own default.",
     )
     device: str = Field(default="auto", description="`auto` (every CUDA device, else the CPU), `cpu`, or `cuda:0`.")
 
@@ -173,6 +173,10 @@ class Settings(BaseSettings):
             return self.project
         raise SettingsError("LOWTIDE_PROJECT is not set: set it to the Google Cloud project of the topics")
 
+    def environment(self) -> dict[str, str]:
+        """What was set, not defaulted, as environment variables: for a process that shall have the same settings."""
+        return {f"{ENV_PREFIX}{name.upper()}": _as_text(getattr(self, name)) for name in self.model_fields_set}
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -201,6 +205,14 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("\n".join(_complaint(item) for item in error.errors(include_url=False))) from error
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return ",".join(f"{name}={text}" for name, text in value.items())
+    return str(value)
 
 
 def _complaint(item: Any) -> str:

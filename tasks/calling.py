@@ -64,8 +64,8 @@ def infer_many(
 ) -> "Answers":
     """Predict many requests; iterate over the answers in the order in which they come.
 
-    Takes from `requests` only as answers make room, so that a stream need not fit in memory. `timeout_s` bounds the wait
-    for all of them (NotAnswered). `progress` shows a bar on a terminal; `answers.left` tells how many are left.
+    Takes from `requests` only as answers make room, so that a stream need not fit in memory. `timeout_s` bounds the
+    wait for all of them (NotAnswered). `progress` shows a bar on a terminal; `answers.left` tells how many are left.
     Raises InvalidRequest before the offending request is sent.
     """
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
