@@ -9,10 +9,10 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test check format bench lock clean
+.PHONY: help demo up test check format bench reference lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
 	@$(BIN)/python examples/digits/demo.py
@@ -28,6 +28,7 @@ check: $(READY) ## Format, lint, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python docs/reference.py --check
 
 format: $(READY) ## Rewrite the code as `make check` wants it
 	@$(BIN)/ruff format .
@@ -35,6 +36,9 @@ format: $(READY) ## Rewrite the code as `make check` wants it
 
 bench: $(READY) ## Measure throughput, as ratios within one run
 	@$(BIN)/python benchmarks/bench.py
+
+reference: $(READY) ## Write what docs/ says of the code: settings and JSON Schemas
+	@$(BIN)/python docs/reference.py
 
 lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
 	@for extra in bridge flower worker; do \

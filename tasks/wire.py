@@ -8,7 +8,7 @@ import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -147,7 +147,7 @@ class InferenceResult(Wire):
     message_id: str
     model: str
     model_version: str
-    status: Status
+    status: Literal[Status.OK, Status.FAILED, Status.EXPIRED]
     outputs: list[Any]
     error: RequestError | None
     attempts: int = Field(ge=1, description="Tries that count: losses of machines do not.")

@@ -1,0 +1,28 @@
+"""`lowtide bridge`."""
+
+import sys
+
+import click
+
+from lowtide.bridge.bridge import Bridge
+from lowtide.bridge.create import check_exists, create_missing
+from lowtide.config import load_settings
+from lowtide.config.logs import configure_logging
+
+
+@click.command()
+@click.option("--create", is_flag=True, help="Make the topics and subscriptions that are missing, then run.")
+@click.option("--create-only", is_flag=True, help="Make the topics and subscriptions that are missing, then exit.")
+def command(*, create: bool, create_only: bool) -> None:
+    """Run a bridge in the foreground: pull requests from Pub/Sub, hand them to workers, publish what becomes of them.
+
+    Stops on SIGTERM or Ctrl-C: settles what comes within LOWTIDE_GRACE_S and hands the rest back.
+    """
+    settings = load_settings()
+    configure_logging(settings)
+    if create or create_only:
+        create_missing(settings)
+    if create_only:
+        return
+    check_exists(settings)
+    sys.exit(Bridge(settings).run())

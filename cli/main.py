@@ -1,0 +1,67 @@
+"""The command group: finds a command's module when it is called, and turns our errors into sentences."""
+
+import importlib
+from typing import Any
+
+import click
+
+from lowtide.config import SettingsError
+from lowtide.tasks.errors import LowtideError
+
+COMMANDS = {
+    "classify": "Run files or URIs through a model and collect every result.",
+    "up": "Run the whole system on this machine until Ctrl-C.",
+    "bridge": "Run a bridge: Pub/Sub to Celery and back.",
+    "worker": "Run a worker: the models of the fleet on this machine's devices.",
+    "flower": "Run Flower, to watch.",
+    "publish": "Publish files or URIs as requests.",
+    "results": "Read results from the results topic.",
+    "doctor": "Check configuration, Redis, Pub/Sub, devices and weights, and say what to do.",
+}
+
+
+class Commands(click.Group):
+    """Commands by name; `lowtide worker` imports torch, `lowtide --help` does not."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command from its module."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"lowtide.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of `lowtide --help`, without importing the commands."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; an error of ours is a sentence and exit code 1, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (LowtideError, SettingsError) as error:
+            raise click.ClickException(str(error)) from error
+        except ModuleNotFoundError as error:
+            raise click.ClickException(_missing(error)) from error
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    extras = {"torch": "worker", "torchvision": "worker", "google": "bridge", "flower": "flower", "grpc": "bridge"}
+    extra = extras.get((error.name or "").partition(".")[0], "local")
+    return f'{error.name} is not installed: pip install "lowtide[{extra}]"'
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="lowtide")
+def main() -> None:
+    """Asynchronous, pull-based GPU inference.
+
+    Requests come from a Pub/Sub topic or from Python; workers pull them when they have room. Settings come from
+    LOWTIDE_* environment variables and the file that LOWTIDE_CONFIG names.
+
+    Start with `lowtide up`, or with `lowtide classify photos/ --model resnet101`.
+    """

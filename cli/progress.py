@@ -1,0 +1,63 @@
+"""How far it is: a bar on a terminal, plain lines in a pipe. Both on standard error."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+import click
+
+LINE_EVERY_S = 5.0
+
+
+class Progress:
+    """Counts results as they come. Use as a context manager."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self._label = label
+        self._total = total
+        self._started_s = time.monotonic()
+        self._line_due_s = self._started_s + LINE_EVERY_S
+        self._bar: Any = None
+        self.done = 0
+        self.failed = 0
+
+    def __enter__(self) -> "Progress":
+        if sys.stderr.isatty():
+            self._bar = click.progressbar(
+                length=self._total, label=self._label, show_pos=True, file=sys.stderr, item_show_func=self._shown
+            ).__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.__exit__(kind, error, trace)
+        else:
+            self._line()
+
+    def advance(self, *, failed: bool) -> None:
+        """One more result."""
+        self.done += 1
+        self.failed += failed
+        if self._bar:
+            self._bar.update(1, self)
+        elif time.monotonic() >= self._line_due_s:
+            self._line_due_s = time.monotonic() + LINE_EVERY_S
+            self._line()
+
+    def note(self, message: str) -> None:
+        """A line that stays, beside the bar."""
+        click.echo(f"\n{message}" if self._bar else message, err=True)
+
+    @property
+    def per_second(self) -> float:
+        """Results a second since the start."""
+        return self.done / max(1e-9, time.monotonic() - self._started_s)
+
+    def _shown(self, _: object) -> str:
+        return f"{self.per_second:.0f}/s" + (f", {self.failed} failed" if self.failed else "")
+
+    def _line(self) -> None:
+        click.echo(f"{self._label}: {self.done} of {self._total}, {self._shown(None)}", err=True)

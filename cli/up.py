@@ -1,0 +1,92 @@
+"""`lowtide up`."""
+
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+
+import click
+
+from lowtide.config import Settings, load_settings
+from lowtide.config.logs import configure_logging
+from lowtide.local.stack import Ports, Stack
+
+PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
+
+
+@click.command()
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=0), help="Worker processes.")
+@click.option("--flower/--no-flower", default=True, show_default=True, help="Run Flower, to watch.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for logs and Redis' data. Default: a temporary one, removed at the end.",
+)
+def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
+    """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower.
+
+    Serves the models of LOWTIDE_MODELS (digits, unless you say else). LOWTIDE_REDIS_URL and PUBSUB_EMULATOR_HOST,
+    when set, are used instead of own servers.
+    """
+    settings = _here(load_settings())
+    configure_logging(settings)
+    stop = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stop.set())
+    with tempfile.TemporaryDirectory(prefix="lowtide-") as temporary:
+        folder = data_dir or Path(temporary)
+        stack = Stack(
+            settings,
+            folder=folder,
+            workers=workers,
+            flower=flower,
+            ports=PORTS,
+            pubsub_host=os.environ.get("PUBSUB_EMULATOR_HOST"),
+        )
+        with stack:
+            click.echo(f"Starting; logs are in {folder}", err=True)
+            stack.wait_ready(stop=stop)
+            if not stop.is_set():
+                click.echo(welcome(stack, flower=flower))
+            stop.wait()
+            click.echo("Stopping", err=True)
+
+
+def welcome(stack: Stack, *, flower: bool) -> str:
+    """What a person needs to go on: the addresses, and how to send a first request through each door."""
+    settings = stack.settings
+    model = settings.model_names[0]
+    exports = " ".join(f"{name}={value}" for name, value in _joining(stack).items())
+    watch = f"http://{settings.flower_address}:{settings.flower_port}" if flower else "off (--no-flower)"
+    return f"""
+Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.
+
+  Pub/Sub   {stack.pubsub_host}   project {settings.project}, topic {settings.topic}
+  Redis     {settings.redis_url}
+  Flower    {watch}
+
+Publish, from another terminal in this folder:
+
+  export {exports}
+  lowtide publish --model {model} examples/digits/images/0001.png
+  lowtide results --max 1
+
+Call from Python, with the same variables set:
+
+  from lowtide.tasks import infer
+  print(infer.delay({{"model": "{model}", "uri": "{Path.cwd().as_uri()}/examples/digits/images/0001.png"}}).get())
+"""
+
+
+def _joining(stack: Stack) -> dict[str, str]:
+    wanted = ("LOWTIDE_REDIS_URL", "LOWTIDE_PREFIX", "LOWTIDE_PROJECT", "LOWTIDE_TOPIC", "PUBSUB_EMULATOR_HOST")
+    return {name: value for name, value in stack.environment.items() if name in wanted}
+
+
+def _here(settings: Settings) -> Settings:
+    """The settings, with the current folder readable when no folder is named: a person's files are there."""
+    if settings.file_roots:
+        return settings
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    return load_settings(**{**given, "file_roots": (str(Path.cwd()),)})

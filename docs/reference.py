@@ -1,0 +1,77 @@
+"""Writes what the docs say of the code: `settings.md` and the JSON Schemas. `--check` only compares (exit code 1)."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lowtide.config import Settings
+from lowtide.tasks import InferenceRequest, InferenceResult
+
+DOCS = Path(__file__).parent
+
+INTRODUCTION = """\
+# Settings
+
+Every setting is an environment variable. `LOWTIDE_CONFIG` names a TOML file that may hold them too, in lower case and
+without the prefix (`models = ["digits"]`); the environment wins over the file. Lists are comma-separated in the
+environment, pairs are comma-separated `name=value`.
+
+`PUBSUB_EMULATOR_HOST` and `GOOGLE_APPLICATION_CREDENTIALS` mean what they mean to every Google client.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """The settings reference, from `Settings` itself."""
+    rows = (_row(name, field) for name, field in Settings.model_fields.items())
+    return INTRODUCTION + "".join(rows)
+
+
+def schema(model: type[BaseModel], title: str) -> str:
+    """The JSON Schema (draft 2020-12) of a message."""
+    found = {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema(), "title": title}
+    return json.dumps(found, indent=2) + "\n"
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every generated file and what it should hold."""
+    yield DOCS / "settings.md", settings_page()
+    yield DOCS / "schemas" / "request.json", schema(InferenceRequest, "Lowtide request")
+    yield DOCS / "schemas" / "result.json", schema(InferenceResult, "Lowtide result")
+
+
+def main() -> int:
+    """Write, or compare; the exit code."""
+    stale = [path for path, text in pages() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(DOCS.parent)} is not what the code says: run `make reference`")
+        return 1 if stale else 0
+    for path, text in pages():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    return 0
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    return f"| `LOWTIDE_{name.upper()}` | {_default(field)} | {field.description} |\n"
+
+
+def _default(field: FieldInfo) -> str:
+    value: Any = field.default
+    if field.default_factory is not None:
+        return "the number of cores, at least 2"
+    if isinstance(value, tuple):
+        value = ",".join(value)
+    return f"`{value}`" if value not in (None, "", {}) else "—"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The docs say what the code does."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
+from lowtide.tasks.wire import Timings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def schema(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "docs" / "schemas" / f"{name}.json").read_text())
+
+
+def test_the_settings_page_and_the_schemas_are_what_the_code_says() -> None:
+    subprocess.run([sys.executable, ROOT / "docs" / "reference.py", "--check"], check=True)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"model": "resnet101", "uri": "gs://bucket/cat.jpg"},
+        {"model": "digits", "data": "aGk=", "params": {"top_k": 3}, "priority": "high"},
+        {"model": "digits", "uri": "gs://b/o", "expires_at": "2026-01-31T12:00:00Z", "reply_topic": "mine"},
+    ],
+)
+def test_what_the_schema_allows_is_a_request(request_: dict[str, Any]) -> None:
+    jsonschema.validate(request_, schema("request"))
+    InferenceRequest.parse(request_)
+
+
+@pytest.mark.parametrize("request_", [{}, {"model": 1, "uri": "u"}, {"model": "m", "uri": "u", "priority": "urgent"}])
+def test_what_the_schema_refuses_is_none(request_: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(request_, schema("request"))
+    with pytest.raises(InvalidRequest):
+        InferenceRequest.parse(request_)
+
+
+def test_a_result_is_what_its_schema_says() -> None:
+    result = InferenceResult(
+        request_id="a",
+        message_id="1",
+        model="digits",
+        model_version="v",
+        status="ok",
+        outputs=[{"label": "7", "score": 0.9}],
+        error=None,
+        attempts=1,
+        timings_ms=Timings(),
+    )
+
+    jsonschema.validate(json.loads(result.model_dump_json()), schema("result"))
