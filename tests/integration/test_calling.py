@@ -1,0 +1,126 @@
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from lowtide.config import load_settings
+from lowtide.local.process import die_with_parent
+from lowtide.tasks import NotAnswered, RequestFailed, infer, infer_async, infer_many
+from lowtide.tasks import caller as caller_module
+from lowtide.tasks.app import configure
+
+WORKER = """
+from lowtide.tasks import port
+from lowtide.tasks.app import app
+from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.stub import StubEngine
+
+def outputs_of(request):
+    if request.uri == "gs://b/bad":
+        raise ValueError("no good")
+    return [f"{request.model} saw {request.uri}"]
+
+port.plug(StubEngine(outputs_of))
+app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", ",".join(worker_queues(["a", "b"]))])
+"""
+
+
+@pytest.fixture
+def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", redis_url)
+    configured = configure(load_settings())
+    yield configured
+    for open_caller in caller_module._callers.values():
+        open_caller.close()
+    caller_module._callers.clear()
+    configured.backend.result_consumer.stop()
+
+
+@contextmanager
+def running_worker() -> Iterator[None]:
+    process = subprocess.Popen([sys.executable, "-c", WORKER], preexec_fn=die_with_parent)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.fixture
+def worker(app: Celery) -> Iterator[None]:
+    with running_worker():
+        yield
+
+
+def requests(count: int, **fields: object) -> list[dict[str, object]]:
+    return [{"model": "ab"[index % 2], "uri": f"gs://b/{index}", **fields} for index in range(count)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_call_gives_outputs_or_the_reason_why_not() -> None:
+    assert infer.delay({"model": "a", "uri": "gs://b/1"}).get(timeout=20) == ["a saw gs://b/1"]
+    with pytest.raises(RequestFailed, match="ValueError: no good"):
+        infer.delay({"model": "a", "uri": "gs://b/bad"}).get(timeout=20)
+
+
+@pytest.mark.usefixtures("worker")
+def test_any_celery_app_can_call_by_name(redis_url: str) -> None:
+    stock = Celery("stock", broker=redis_url, backend=redis_url, set_as_current=False)
+    answer = stock.send_task("lowtide.infer", [{"model": "b", "uri": "gs://b/1"}], queue="lowtide.b").get(timeout=20)
+    stock.backend.result_consumer.stop()
+    stock.close()
+
+    assert answer == ["b saw gs://b/1"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_many_requests_are_each_answered_once_and_one_bad_one_fails_alone() -> None:
+    given = requests(1000)
+    given[17]["uri"] = "gs://b/bad"
+    answers = infer_many(given, timeout_s=60)
+
+    assert answers.left == 1000
+    found = {answer.index: answer for answer in answers}
+    assert answers.left == 0
+    assert sorted(found) == list(range(1000))
+    assert found[16].outputs == ["a saw gs://b/16"]
+    with pytest.raises(RequestFailed, match="no good"):
+        _ = found[17].outputs
+    assert sum(answer.outcome.status == "ok" for answer in found.values()) == 999
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_event_loop_awaits_many_calls_at_once() -> None:
+    async def calls() -> list[list[str]]:
+        return await asyncio.gather(*(infer_async(request) for request in requests(20)))
+
+    assert [answer[0] for answer in asyncio.run(calls())] == [f"{'ab'[i % 2]} saw gs://b/{i}" for i in range(20)]
+
+
+@pytest.mark.usefixtures("app")
+def test_what_redis_forgets_is_sent_again(redis_url: str) -> None:
+    found: list[int] = []
+    listener = threading.Thread(target=lambda: found.extend(a.index for a in infer_many(requests(200), timeout_s=60)))
+    listener.start()
+    redis = Redis.from_url(redis_url)
+    while redis.llen("lowtide.a") + redis.llen("lowtide.b") < 4:
+        threading.Event().wait(0.05)
+    threading.Event().wait(1.5)  # the caller has looked at the epoch at least once
+    redis.flushall()
+    with running_worker():
+        listener.join(30)
+    redis.close()
+
+    assert sorted(found) == list(range(200))
+
+
+@pytest.mark.usefixtures("app")
+def test_without_workers_the_wait_ends_with_a_hint() -> None:
+    with pytest.raises(NotAnswered, match="200 requests .* are workers running"):
+        list(infer_many(requests(200), timeout_s=0.5))
