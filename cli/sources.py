@@ -23,20 +23,20 @@ class Source:
     path: Path | None = None
     uri: str | None = None
 
-    def message(self, model: str, *, local_files: bool = False) -> tuple[bytes, Mapping[str, Any]]:
-        """Data and fields of the request. Raises NoSource when the file is gone or too large to travel.
+    def message(self, *, local_files: bool = False) -> tuple[bytes, Mapping[str, Any]]:
+        """Data and fields of the message, beside the model. Raises NoSource: the file is gone, or too large to travel.
 
         `local_files`: workers run on this machine, so that a large file is named instead of sent.
         """
         if self.uri is not None:
-            return b"", {"model": model, "uri": self.uri, "request_id": self.request_id}
+            return b"", {"uri": self.uri, "request_id": self.request_id}
         assert self.path is not None
         try:
             large = self.path.stat().st_size > INLINE_MAX_BYTES
             if large and local_files:
-                return b"", {"model": model, "uri": self.path.resolve().as_uri(), "request_id": self.request_id}
+                return b"", {"uri": self.path.resolve().as_uri(), "request_id": self.request_id}
             if not large:
-                return self.path.read_bytes(), {"model": model, "request_id": self.request_id}
+                return self.path.read_bytes(), {"request_id": self.request_id}
         except OSError as error:
             raise NoSource(f"{self.path}: {error.strerror}") from error
         raise NoSource(f"{self.path} is larger than {INLINE_MAX_BYTES:,} bytes: upload it and give its gs:// URI")

@@ -33,10 +33,10 @@ def test_a_small_file_travels_inline_and_a_uri_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "a.jpg"
     file.write_bytes(b"jpeg")
 
-    assert Source(request_id="a", path=file).message("m") == (b"jpeg", {"model": "m", "request_id": "a"})
-    assert Source(request_id="u", uri="gs://b/o").message("m") == (
+    assert Source(request_id="a", path=file).message() == (b"jpeg", {"request_id": "a"})
+    assert Source(request_id="u", uri="gs://b/o").message() == (
         b"",
-        {"model": "m", "uri": "gs://b/o", "request_id": "u"},
+        {"uri": "gs://b/o", "request_id": "u"},
     )
 
 
@@ -46,6 +46,6 @@ def test_a_large_file_is_named_to_workers_of_this_machine_and_refused_for_others
         out.truncate(INLINE_MAX_BYTES + 1)
     source = Source(request_id="large", path=file)
 
-    assert source.message("m", local_files=True)[1]["uri"] == file.as_uri()
+    assert source.message(local_files=True)[1]["uri"] == file.as_uri()
     with pytest.raises(NoSource, match="upload it"):
-        source.message("m")
+        source.message()

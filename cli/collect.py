@@ -1,0 +1,215 @@
+"""Publish requests and collect every result: from a subscription of one's own, made before anything is published."""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grpc
+
+from lowtide.bridge.create import Admin
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, error_of, message_of
+from lowtide.cli.sources import NoSource, Source
+from lowtide.config import Settings
+
+log = logging.getLogger(__name__)
+
+RUN = "x-lowtide-run"
+"""Attribute that tells our results from those of others: callers' `x-` attributes come back."""
+
+PUBLISH_AT_ONCE = 64
+PUBLISH_BYTES = 8_000_000
+PULL_AT_ONCE = 500
+EXPIRES_S = 24 * 3600
+"""The shortest that Pub/Sub allows: what a killed run leaves behind is gone after a day."""
+
+Result = Mapping[str, Any]
+
+
+class Collection:
+    """One run: `sources` through `model`; `on_result` is called once for each, in the order in which they end."""
+
+    def __init__(
+        self, settings: Settings, *, model: str, params: Mapping[str, Any], local_files: bool, tries: int = 5
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._params = params
+        self._local_files = local_files
+        self._tries = tries
+        self._run = uuid.uuid4().hex
+        self._pubsub = Pubsub()
+        self._failure: Exception | None = None
+
+    def results(self, sources: Sequence[Source]) -> Iterator[Result]:
+        """Every result, once. Raises PubsubError when Pub/Sub refuses, or stays away."""
+        waiting = {source.request_id for source in sources}
+        with self._own_subscriptions() as subscriptions:
+            unreadable: list[Result] = []
+            publisher = threading.Thread(target=self._publish_all, args=(sources, unreadable.append), daemon=True)
+            publisher.start()
+            while waiting:
+                for result in (*self._take(unreadable), *self._pull(subscriptions)):
+                    if result["request_id"] in waiting:
+                        waiting.discard(result["request_id"])
+                        yield result
+                if self._failure:
+                    raise self._failure
+            publisher.join()
+        self._pubsub.close()
+
+    @contextlib.contextmanager
+    def _own_subscriptions(self) -> Iterator[Mapping[str, Callable[[Pb], Result]]]:
+        """Subscription → how its messages are read. Dead letters count too: a refused request is an answer."""
+        admin = Admin(self._pubsub)
+        topics = {
+            self._settings.topic_path(self._settings.results_topic): read_result,
+            self._settings.topic_path(self._settings.dead_letter_topic): read_dead_letter,
+        }
+        readers = {}
+        for number, (topic, read) in enumerate(topics.items()):
+            name = self._settings.subscription_path(f"lowtide-classify-{self._run}-{number}")
+            admin.create_subscription(name, topic, expires_s=EXPIRES_S)
+            readers[name] = read
+        try:
+            yield readers
+        finally:
+            for name in readers:
+                admin.delete_subscription(name)
+
+    def _publish_all(self, sources: Iterable[Source], unreadable: Callable[[Result], None]) -> None:
+        try:
+            topic = self._settings.topic_path(self._settings.topic)
+            for messages in _grouped(self._messages(sources, unreadable)):
+                self._until_done(self._pubsub.publish, topic, messages)
+        except Exception as error:  # noqa: BLE001 (the thread's outermost loop: `results` raises it)
+            self._failure = error
+
+    def _messages(self, sources: Iterable[Source], unreadable: Callable[[Result], None]) -> Iterator[Pb]:
+        for source in sources:
+            try:
+                yield request_message(
+                    source, self._model, self._params, local_files=self._local_files, attributes={RUN: self._run}
+                )
+            except NoSource as error:
+                unreadable({**_FAILED, "request_id": source.request_id, "model": self._model, "error": _why(error)})
+
+    def _pull(self, subscriptions: Mapping[str, Callable[[Pb], Result]]) -> list[Result]:
+        """What is there on any of the subscriptions; waits up to a second for the first."""
+        calls = {name: self._pubsub.pull(name, PULL_AT_ONCE, timeout_s=1.0) for name in subscriptions}
+        found = []
+        for name, call in calls.items():
+            response = answer(call)
+            if response is None or not response.received_messages:
+                continue
+            self._until_done(self._pubsub.acknowledge, name, [each.ack_id for each in response.received_messages])
+            mine = [
+                each.message for each in response.received_messages if each.message.attributes.get(RUN) == self._run
+            ]
+            found += [subscriptions[name](message) for message in mine]
+        return found
+
+    def _until_done(self, call: Callable[..., object], *args: object) -> None:
+        for attempt in range(self._tries):
+            try:
+                call(*args)
+            except PubsubUnavailable as error:
+                if attempt + 1 == self._tries:
+                    raise
+                log.warning("Pub/Sub: %s; trying again in %d s", error, 2**attempt)
+                time.sleep(2**attempt)
+            else:
+                return
+
+    @staticmethod
+    def _take(results: list[Result]) -> list[Result]:
+        taken = results[:]
+        del results[: len(taken)]
+        return taken
+
+
+def request_message(
+    source: Source,
+    model: str | None,
+    params: Mapping[str, Any],
+    *,
+    local_files: bool = False,
+    attributes: Mapping[str, str] | None = None,
+) -> Pb:
+    """The message that asks for `source`. Raises NoSource."""
+    data, fields = source.message(local_files=local_files)
+    fields = {**fields, **({"model": model} if model else {})}
+    if "uri" in fields:
+        body = {**fields, **({"params": dict(params)} if params else {})}
+        return message_of(json.dumps(body).encode(), dict(attributes or {}))
+    own = {**fields, **({"params": json.dumps(params)} if params else {})}
+    return message_of(data, {**own, **(attributes or {})})
+
+
+def read_result(message: Pb) -> Result:
+    """The result in a message of the results topic."""
+    result: Result = json.loads(message.data)
+    return result
+
+
+def read_dead_letter(message: Pb) -> Result:
+    """A dead letter as a failed result."""
+    given = message.attributes
+    error = {"type": given.get("lowtide_reason", "dead_letter"), "message": given.get("lowtide_error", "")}
+    return {
+        **_FAILED,
+        "request_id": given.get("lowtide_request_id", ""),
+        "message_id": message.message_id,
+        "model": given.get("model", ""),
+        "error": error,
+    }
+
+
+_FAILED: Result = {
+    "request_id": "",
+    "message_id": "",
+    "model": "",
+    "model_version": "",
+    "status": "failed",
+    "outputs": [],
+    "error": None,
+    "attempts": 1,
+    "timings_ms": {},
+}
+
+
+def _why(error: NoSource) -> dict[str, str]:
+    return {"type": "no_source", "message": str(error)}
+
+
+def _grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
+    """As many messages as one publish may hold."""
+    group: list[Pb] = []
+    size = 0
+    for message in messages:
+        weight = message.ByteSize()
+        if group and (len(group) >= PUBLISH_AT_ONCE or size + weight > PUBLISH_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += weight
+    if group:
+        yield group
+
+
+def answer(call: grpc.Future) -> Pb | None:
+    """What a pull answered; None when there was nothing, or Pub/Sub is away for now. Raises PubsubRefused."""
+    try:
+        return call.result()
+    except grpc.RpcError as error:
+        meaning = error_of(error)
+        if isinstance(meaning, PubsubRefused):
+            raise meaning from error
+        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            log.warning("Pub/Sub: %s; trying on", meaning)
+            time.sleep(1.0)
+        return None

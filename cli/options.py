@@ -1,0 +1,21 @@
+"""What several commands take."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+
+def parse_params(pairs: Iterable[str]) -> dict[str, Any]:
+    """`name=value` pairs; a value that is JSON is that, else a string. Raises click's UsageError."""
+    params: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not (name and sign):
+            raise click.UsageError(f"--param {pair}: expected NAME=VALUE")
+        try:
+            params[name] = json.loads(value)
+        except json.JSONDecodeError:
+            params[name] = value
+    return params

@@ -1,0 +1,49 @@
+"""`lowtide results`."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from lowtide.bridge.pubsub import Pubsub
+from lowtide.cli.collect import PULL_AT_ONCE, answer, read_result
+from lowtide.cli.output import prediction
+from lowtide.config import load_settings
+
+WAIT_S = 5.0
+
+
+@click.command()
+@click.option("--subscription", help="Subscription to read. Default: the one that `lowtide bridge --create` makes.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many; waits until they are there.")
+@click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="Print each result whole, as one JSON object a line.")
+def command(*, subscription: str | None, limit: int | None, follow: bool, as_json: bool) -> None:
+    """Read results from the results topic: what is read is acknowledged and not delivered again.
+
+    Without --max or --follow: what is there, and what comes within five seconds.
+    """
+    settings = load_settings()
+    name = settings.subscription_path(subscription or settings.results_topic.rpartition("/")[2])
+    pubsub, seen = Pubsub(), 0
+    while limit is None or seen < limit:
+        wanted = min(PULL_AT_ONCE, limit - seen) if limit else PULL_AT_ONCE
+        response = answer(pubsub.pull(name, wanted, timeout_s=WAIT_S))
+        messages = response.received_messages if response else []
+        for message in messages:
+            result = read_result(message.message)
+            click.echo(json.dumps(result) if as_json else line(result))
+        seen += len(messages)
+        if messages:
+            pubsub.acknowledge(name, [message.ack_id for message in messages])
+        elif not (follow or limit):
+            break
+    pubsub.close()
+
+
+def line(result: Mapping[str, Any]) -> str:
+    """A result as a person wants to see it."""
+    error = result["error"]
+    said = f"{error['type']}: {error['message']}" if error else prediction(result)
+    return f"{result['status']:<7} {result['model']}  {result['request_id']}  {said}"

@@ -1,0 +1,102 @@
+"""`ChildProcess`: one process of the local stack, started again when it ends by itself, gone when we are gone."""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE_S = 25.0
+"""Longer than a worker's own grace period, so that it hands its work back by itself."""
+
+RESTART_PAUSE_S = 1.0
+PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent() -> None:
+    """In a child, before exec: ask Linux for a SIGTERM when the parent ends, however it ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class ChildProcess:
+    """A command under supervision. `log_path` gets its standard output and error."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, env: Mapping[str, str], log_path: Path, restart: bool = True
+    ) -> None:
+        self.name = name
+        self.log_path = log_path
+        self.restarts = 0
+        self._command = list(command)
+        self._env = {**os.environ, **env}
+        self._restart = restart
+        self._stopping = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True)
+
+    @property
+    def pid(self) -> int | None:
+        """The running process' id."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def start(self) -> None:
+        """Start it, and start it again whenever it ends before `stop`."""
+        # PR_SET_PDEATHSIG follows the thread that forks, not the process: the watcher lives as long as the child.
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """SIGTERM, and SIGKILL after the grace period. Idempotent."""
+        self.terminate()
+        self.join()
+
+    def terminate(self) -> None:
+        """SIGTERM now; `join` waits."""
+        self._stopping.set()
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+
+    def join(self) -> None:
+        """Wait for the end that `terminate` asked for."""
+        if not self._watcher.is_alive():
+            return
+        deadline_s = time.monotonic() + STOP_GRACE_S
+        self._watcher.join(STOP_GRACE_S)
+        if self._watcher.is_alive() and self._process:
+            log.warning("%s did not stop in %.0f s: killed", self.name, time.monotonic() - deadline_s + STOP_GRACE_S)
+            self._process.kill()
+            self._watcher.join()
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        if not self.log_path.exists():
+            return ""
+        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def _watch(self) -> None:
+        while not self._stopping.is_set():
+            with self.log_path.open("ab") as output:
+                self._process = subprocess.Popen(
+                    self._command,
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
+                    preexec_fn=die_with_parent,  # one system call: safe between fork and exec
+                )
+            if self._stopping.is_set():  # stopped between the look and the start
+                self._process.terminate()
+            code = self._process.wait()
+            if self._stopping.is_set() or not self._restart:
+                return
+            self.restarts += 1
+            log.warning("%s ended with %s: starting it again", self.name, code)
+            self._stopping.wait(RESTART_PAUSE_S)

@@ -1,0 +1,177 @@
+"""`Stack`: the whole system on this machine, as the processes that production runs."""
+
+import logging
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import RedisError
+
+from lowtide.config import Settings, load_settings
+from lowtide.local.process import ChildProcess
+from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+from lowtide.tasks.store import connect
+
+log = logging.getLogger(__name__)
+
+LOCAL_PROJECT = "lowtide-local"
+READY_POLL_S = 0.05
+FAILED_STARTS = 3
+
+
+class StackFailed(LowtideError):
+    """Raised when a part of the local stack does not come up. The message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the parts listen. 0: any free port."""
+
+    redis: int = 0
+    pubsub: int = 0
+    flower: int = 0
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` when nothing listens there, else any free port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+class Stack:
+    """Redis, Pub/Sub, a bridge, workers and, if wanted, Flower. Logs and data go to `folder`.
+
+    What the environment names is used instead of an own one: `LOWTIDE_REDIS_URL`, `PUBSUB_EMULATOR_HOST`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        folder: Path,
+        workers: int = 1,
+        flower: bool = False,
+        ports: Ports | None = None,
+        pubsub_host: str | None = None,
+    ) -> None:
+        ports = ports or Ports()
+        self._folder = folder
+        self._workers = workers
+        self._redis: EmbeddedRedis | None = None
+        self._redis_port = free_port(ports.redis)
+        self._own_pubsub_port = None if pubsub_host else free_port(ports.pubsub)
+        self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
+        self.settings = load_settings(
+            **{name: getattr(settings, name) for name in settings.model_fields_set},
+            **({} if settings.project else {"project": LOCAL_PROJECT}),
+            **({} if "redis_url" in settings.model_fields_set else {"redis_url": self._own_redis_url}),
+            **({"flower_port": free_port(ports.flower)} if flower else {}),
+        )
+        self._owns_redis = "redis_url" not in settings.model_fields_set
+        self._flower = flower
+        self._processes: list[ChildProcess] = []
+
+    def start(self) -> None:
+        """Start every part and wait until the fleet answers. Raises StackFailed, RedisMissing."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        if self._owns_redis:
+            self._redis = EmbeddedRedis(self._folder / "redis", port=self._redis_port)
+            self._redis.start()
+        if self._own_pubsub_port:
+            self._launch("pubsub", ["-m", "lowtide.local.pubsub", f"--port={self._own_pubsub_port}"])
+            self._wait_for_pubsub()
+        self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
+        for slot in range(self._workers):
+            self._launch(f"worker-{slot}", ["-m", "lowtide.cli", "worker"], LOWTIDE_WORKER_SLOT=str(slot))
+        if self._flower:
+            self._launch("flower", ["-m", "lowtide.cli", "flower"])
+
+    def wait_ready(self, timeout_s: float = 120.0, *, stop: threading.Event | None = None) -> None:
+        """Wait until the bridge and every worker have signed in, or `stop` is set. Raises StackFailed."""
+        redis, keys = connect(self.settings), Keys.of(self.settings)
+        deadline_s = time.monotonic() + timeout_s
+        while not (stop and stop.is_set()):
+            self._complain_of_failed_starts()
+            try:
+                if live(redis, keys, "bridge") and len(live(redis, keys, "worker")) >= self._workers:
+                    return
+            except RedisError as error:
+                log.debug("Redis is not ready: %s", error)
+            if time.monotonic() > deadline_s:
+                raise StackFailed(f"the fleet is not ready after {timeout_s:.0f} s: see the logs in {self._folder}")
+            time.sleep(READY_POLL_S)
+
+    def stop(self) -> None:
+        """Stop every part, the one that others need last. Idempotent."""
+        by_name = {process.name: process for process in self._processes}
+        workers = [process for name, process in by_name.items() if name.startswith("worker-")]
+        # The bridge first: it settles what the workers still finish, and hands back what they don't.
+        for group in ([by_name.get("flower"), by_name.get("bridge")], workers, [by_name.get("pubsub")]):
+            present = [process for process in group if process]
+            for process in present:
+                process.terminate()
+            for process in present:
+                process.join()
+        self._processes.clear()
+        if self._redis:
+            self._redis.stop()
+
+    def __enter__(self) -> "Stack":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment with which any process joins this system."""
+        return {**self.settings.environment(), "PUBSUB_EMULATOR_HOST": self.pubsub_host}
+
+    @property
+    def _own_redis_url(self) -> str:
+        return f"redis://127.0.0.1:{self._redis_port}/0"
+
+    def _launch(self, name: str, arguments: list[str], **env: str) -> None:
+        process = ChildProcess(
+            name,
+            [sys.executable, *arguments],
+            env={**self.environment, **env},
+            log_path=self._folder / f"{name}.log",
+        )
+        self._processes.append(process)
+        process.start()
+
+    def _wait_for_pubsub(self, timeout_s: float = 20.0) -> None:
+        host, _, port = self.pubsub_host.rpartition(":")
+        deadline_s = time.monotonic() + timeout_s
+        while True:
+            self._complain_of_failed_starts()
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+            except OSError as error:
+                if time.monotonic() > deadline_s:
+                    raise StackFailed(f"Pub/Sub does not answer at {self.pubsub_host}: {error}") from error
+                time.sleep(READY_POLL_S)
+            else:
+                return
+
+    def _complain_of_failed_starts(self) -> None:
+        for process in self._processes:
+            if process.restarts >= FAILED_STARTS:
+                raise StackFailed(f"{process.name} does not start; the end of {process.log_path}:\n{process.tail()}")
