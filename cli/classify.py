@@ -63,7 +63,7 @@ def command(
     lowtide classify gs://bucket/cat.jpg --model mobilenet_v2 --output cats.csv
     """
     settings = load_settings()
-    configure_logging(settings)
+    configure_logging(settings, default="WARNING")
     sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")

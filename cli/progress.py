@@ -19,6 +19,7 @@ class Progress:
         self._started_s = time.monotonic()
         self._line_due_s = self._started_s + LINE_EVERY_S
         self._bar: Any = None
+        self._last_s = self._started_s
         self.done = 0
         self.failed = 0
 
@@ -41,6 +42,7 @@ class Progress:
         """One more result."""
         self.done += 1
         self.failed += failed
+        self._last_s = time.monotonic()
         if self._bar:
             self._bar.update(1, self)
         elif time.monotonic() >= self._line_due_s:
@@ -53,8 +55,8 @@ class Progress:
 
     @property
     def per_second(self) -> float:
-        """Results a second since the start."""
-        return self.done / max(1e-9, time.monotonic() - self._started_s)
+        """Results a second, from the start to the last one."""
+        return self.done / max(1e-9, self._last_s - self._started_s)
 
     def _shown(self, _: object) -> str:
         return f"{self.per_second:.0f}/s" + (f", {self.failed} failed" if self.failed else "")

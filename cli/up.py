@@ -30,7 +30,7 @@ def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
     when set, are used instead of own servers.
     """
     settings = _here(load_settings())
-    configure_logging(settings)
+    configure_logging(settings, default="WARNING")
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())

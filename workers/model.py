@@ -35,7 +35,10 @@ class Model(ABC):
 
     @abstractmethod
     def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
-        """One item on the CPU, of the same shape for every content. Raises ContentError for content that's no good."""
+        """One item on the CPU, of the same shape for every content.
+
+        Raises ContentError for content that's no good, InvalidRequest for params that are no good.
+        """
 
     @abstractmethod
     def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
@@ -43,4 +46,4 @@ class Model(ABC):
 
     @abstractmethod
     def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
-        """One item's outputs (on the CPU by now) as JSON-ready values."""
+        """One item's outputs (on the CPU by now) as JSON-ready values. Raises like `decode`."""

@@ -19,7 +19,7 @@ def main() -> int:
     images = HERE / "images"
     classify = [sys.executable, "-m", "lowtide.cli", "classify", str(images), "--model", "digits"]
     subprocess.run([*classify, f"--output={RESULTS}", "--overwrite"], check=True)
-    truth = {row["filename"]: row["label"] for row in csv.DictReader((HERE / "labels.csv").open())}
+    truth = {row["file"]: row["label"] for row in csv.DictReader((HERE / "labels.csv").open())}
     results = [json.loads(line) for line in RESULTS.read_text().splitlines()]
     right = sum(
         bool(result["outputs"]) and result["outputs"][0]["label"] == truth[Path(result["request_id"]).name]

@@ -5,10 +5,11 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 from redis import Redis
 
@@ -32,17 +33,19 @@ class Fleet:
     def __init__(self, env: Mapping[str, str], folder: Path) -> None:
         self.env = dict(env)
         self.project = env["LOWTIDE_PROJECT"]
-        self._folder = folder
+        self.folder = folder
         self._processes: dict[str, ChildProcess] = {}
         self._redis = Redis.from_url(env["LOWTIDE_REDIS_URL"])
         self._keys = Keys("")
+
+    eventually = staticmethod(eventually)
 
     def start(self, name: str, *arguments: str, **env: str) -> None:
         process = ChildProcess(
             name,
             [sys.executable, "-m", "lowtide.cli", *arguments],
             env={**self.env, **env},
-            log_path=self._folder / f"{name}.log",
+            log_path=self.folder / f"{name}.log",
             restart=False,
         )
         self._processes[name] = process
@@ -58,9 +61,8 @@ class Fleet:
         try:
             eventually(signed_in, within_s=READY_S, what=f"{workers} workers and {bridges} bridges")
         except AssertionError:
-            for name, process in self._processes.items():
-                print(f"--- {name}\n{process.tail(40)}")
-            raise
+            logs = "\n".join(f"--- {name}\n{process.tail(40)}" for name, process in self._processes.items())
+            pytest.fail(f"the fleet did not become ready\n{logs}")
 
     def kill(self, name: str) -> None:
         process = self._processes.pop(name)
@@ -101,22 +103,27 @@ class Topics:
     def publish(self, data: bytes, topic: str = "lowtide-requests", **attributes: str) -> str:
         return self.publisher.publish(self.topic(topic), data, **attributes).result(timeout=30)
 
-    def collect(self, subscription: str, count: int, *, within_s: float = 60.0) -> list[pubsub_v1.types.PubsubMessage]:
-        """`count` different messages, acknowledged; fewer when the time is over."""
-        found: dict[str, pubsub_v1.types.PubsubMessage] = {}
+    def collect(
+        self, subscription: str, request_ids: Iterable[str], *, within_s: float = 60.0
+    ) -> dict[str, pubsub_v1.types.PubsubMessage]:
+        """The messages that answer these requests, by request id; fewer when the time is over. Others are skipped."""
+        missing, found = set(request_ids), {}
         deadline_s = time.monotonic() + within_s
-        while len(found) < count and time.monotonic() < deadline_s:
-            response = self.subscriber.pull(
-                subscription=subscription, max_messages=1000, return_immediately=True, timeout=30
-            )
-            if not response.received_messages:
-                time.sleep(0.05)
+        while missing and time.monotonic() < deadline_s:
+            try:
+                response = self.subscriber.pull(subscription=subscription, max_messages=1000, timeout=2, retry=None)
+            except DeadlineExceeded:
                 continue
-            found.update({m.message.message_id: m.message for m in response.received_messages})
-            self.subscriber.acknowledge(
-                subscription=subscription, ack_ids=[m.ack_id for m in response.received_messages]
-            )
-        return list(found.values())
+            for received in response.received_messages:
+                given = received.message.attributes
+                request_id = given.get("lowtide_request_id") or given["request_id"]
+                if request_id in missing:
+                    missing.discard(request_id)
+                    found[request_id] = received.message
+            if response.received_messages:
+                ack_ids = [received.ack_id for received in response.received_messages]
+                self.subscriber.acknowledge(subscription=subscription, ack_ids=ack_ids)
+        return found
 
     def close(self) -> None:
         self.publisher.stop()
@@ -124,23 +131,27 @@ class Topics:
         self.subscriber.close()
 
 
-@pytest.fixture
-def fleet(redis_url: str, google_emulator, project: str, tmp_path: Path, monkeypatch) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def fleet(redis_server, google_emulator, tmp_path_factory) -> Iterator[Fleet]:
     """Google's emulator and a separately started Redis; nothing else runs yet."""
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", google_emulator.host)
+    with Redis.from_url(redis_server.url) as redis:
+        redis.flushall()
+    folder = tmp_path_factory.mktemp("fleet")
     env = {
-        "LOWTIDE_REDIS_URL": redis_url,
-        "LOWTIDE_PROJECT": project,
+        "LOWTIDE_REDIS_URL": redis_server.url,
+        "LOWTIDE_PROJECT": f"test-{uuid.uuid4().hex[:12]}",
         "LOWTIDE_DEFAULT_MODEL": "digits",
         "PUBSUB_EMULATOR_HOST": google_emulator.host,
     }
-    running = Fleet(env, tmp_path)
+    running = Fleet(env, folder)
     yield running
     running.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def topics(fleet: Fleet) -> Iterator[Topics]:
-    side = Topics(fleet.project)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUB_EMULATOR_HOST", fleet.env["PUBSUB_EMULATOR_HOST"])
+        side = Topics(fleet.project)
     yield side
     side.close()

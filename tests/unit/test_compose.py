@@ -9,6 +9,7 @@ from typing import Any
 import click
 import pytest
 import yaml
+
 from lowtide.cli.main import COMMANDS
 from lowtide.config import Settings
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
 from lowtide.tasks.wire import Timings
 

@@ -1,0 +1,69 @@
+"""B8: acknowledge what is published, until Pub/Sub confirms."""
+
+import logging
+from collections.abc import Iterable, Sequence
+
+from redis import RedisError
+
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.leases import Leases
+from lowtide.bridge.messages import Settled
+from lowtide.bridge.outage import Outage
+from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable
+from lowtide.bridge.records import Records
+from lowtide.bridge.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+BULK = 1000
+AGAIN_S = 1.0
+
+
+class Acker:
+    """`put` from any thread; `turn` from one."""
+
+    def __init__(self, *, pubsub: Pubsub, records: Records, leases: Leases, in_flight: InFlight) -> None:
+        self._pubsub = pubsub
+        self._records = records
+        self._leases = leases
+        self._in_flight = in_flight
+        self._waiting: Waiting[Settled] = Waiting()
+        self._outage = Outage("can't acknowledge")
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, settled: Iterable[Settled]) -> None:
+        """These may be acknowledged."""
+        self._waiting.put(settled)
+
+    def turn(self, timeout_s: float) -> None:
+        """Acknowledge what waits, in one go; wait up to `timeout_s` for the first."""
+        with self._waiting.take(BULK, timeout_s=timeout_s) as bulk:
+            if bulk:
+                self._acknowledge(bulk)
+
+    def _acknowledge(self, bulk: Sequence[Settled]) -> None:
+        keys = [settled.key for settled in bulk]
+        try:
+            for subscription, ack_ids in self._leases.by_subscription(keys).items():
+                self._pubsub.acknowledge(subscription, ack_ids)
+        except PubsubUnavailable as error:
+            self._outage.failed(error)
+            self._waiting.put(bulk, after_s=AGAIN_S)
+            return
+        except PubsubRefused as error:
+            # The subscription is gone, or not ours to acknowledge. If it comes back, so do the messages: done.
+            self._outage.failed(error)
+        else:
+            self._outage.over()
+        self._finish(bulk, keys)
+
+    def _finish(self, bulk: Sequence[Settled], keys: Sequence[str]) -> None:
+        finished = self._in_flight.settled(settled.task_id for settled in bulk)
+        try:
+            self._records.acknowledged(keys)
+            self._records.forget(finished)
+        except RedisError as error:
+            log.debug("records and results of %d messages expire by themselves: %s", len(keys), error)
+        self._leases.release(keys)

@@ -1,0 +1,169 @@
+"""`Bridge`: the process between Pub/Sub and Celery. Starts its threads, watches them, and drains at the end."""
+
+import logging
+import signal
+import sys
+import threading
+import time
+import traceback
+from typing import Any
+
+from lowtide.bridge.leaser import TICK_S
+from lowtide.bridge.loop import Loop
+from lowtide.bridge.lost import LOOK_S
+from lowtide.bridge.wiring import wire
+from lowtide.config import Settings
+from lowtide.config.health import Health, HealthServer
+from lowtide.tasks.chunks import new_owner
+from lowtide.tasks.presence import Presence
+from lowtide.tasks.transport.reaper import Reaper
+
+log = logging.getLogger(__name__)
+
+WATCH_S = 0.1
+TAKE_S = 0.25
+JOIN_S = 5.0
+
+
+class Bridge:
+    """One bridge: `run` it once. Any number of them may serve the same subscriptions."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises SettingsError without a project."""
+        self.name = new_owner()
+        self._settings = settings
+        self._stopping = threading.Event()
+        self._parts = parts = wire(settings, owner=self.name, stopped=self._stopping)
+        self._intake = self._loop("intake", parts.intake.turn)
+        self._collector = self._loop("collector", lambda: parts.collector.turn(TAKE_S))
+        self._settler = self._loop("settler", lambda: parts.settler.turn(TAKE_S))
+        self._acker = self._loop("acker", lambda: parts.acker.turn(TAKE_S))
+        self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
+        self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
+        self._presence = Presence(parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word)
+        self._reaper = Reaper(parts.redis, parts.keys)
+
+    def run(self) -> int:
+        """Work until SIGTERM, SIGINT or `stop`; then drain. Returns the exit code: 0, or 1 when a thread failed or is
+        stuck and the process should be started afresh.
+        """
+        self._listen_to_signals()
+        health = self._serve_health()
+        self._start()
+        code = self._watch()
+        if health:
+            health.stop()
+        if code == 0:
+            self._drain()
+        self._close()
+        return code
+
+    def stop(self) -> None:
+        """Drain and return from `run`. From any thread, any number of times."""
+        self._stopping.set()
+
+    def health(self) -> Health:
+        """Whether the bridge gets anywhere. From any thread."""
+        details = dict(self._word())
+        for loop in self._loops():
+            if loop.failed or loop.stuck(time.monotonic()):
+                return Health(
+                    ok=False, reason=f"{loop.name} {'failed' if loop.failed else 'is stuck'}", details=details
+                )
+        if self._parts.settler.dead_letters.on:
+            topic = self._settings.dead_letter_topic
+            return Health(ok=False, reason=f"the dead-letter topic {topic} refuses messages", details=details)
+        if refused := self._parts.intake.refused:
+            return Health(ok=False, reason=f"Pub/Sub refuses to be pulled: {refused}", details=details)
+        return Health(ok=True, details=details)
+
+    def _loop(self, name: str, turn: Any, *, wait_s: float = 0.0) -> Loop:
+        return Loop(name, turn, stuck_after_s=self._settings.stuck_after_s, wait_s=wait_s)
+
+    def _loops(self) -> tuple[Loop, ...]:
+        return (self._intake, self._collector, self._settler, self._acker, self._leaser, self._backstop)
+
+    def _word(self) -> dict[str, Any]:
+        """What others see of this bridge. `held`: its requests in Redis."""
+        parts = self._parts
+        return {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
+
+    def _listen_to_signals(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda *_: self._stopping.set())
+
+    def _serve_health(self) -> HealthServer | None:
+        if not self._settings.health_port:
+            return None
+        server = HealthServer(self.health, address=self._settings.health_address, port=self._settings.health_port)
+        server.start()
+        return server
+
+    def _start(self) -> None:
+        # The leaser before anything is leased, and the intake when everything after it is there.
+        for loop in (self._leaser, self._acker, self._settler, self._collector, self._backstop):
+            loop.start()
+        self._reaper.start()
+        self._presence.start()
+        self._intake.start()
+        log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
+
+    def _watch(self) -> int:
+        while not self._stopping.wait(WATCH_S):
+            now_s = time.monotonic()
+            if any(loop.failed for loop in self._loops()):
+                return 1
+            if stuck := [loop.name for loop in self._loops() if loop.stuck(now_s)]:
+                log.error(
+                    "no progress of %s for %.0f s:\n%s", ", ".join(stuck), self._settings.stuck_after_s, _stacks()
+                )
+                return 1
+        return 0
+
+    def _drain(self) -> None:
+        parts = self._parts
+        began_s = time.monotonic()
+        until_s = began_s + self._settings.grace_s
+        log.info("bridge %s drains: %d messages held", self.name, len(parts.leases))
+        # First, so that nothing comes that would only be handed back.
+        if self._intake.stop(JOIN_S):
+            parts.intake.close()
+        while time.monotonic() < until_s and self._something_may_come():
+            time.sleep(WATCH_S)
+        # Before the rest is handed back: what is handed back must not be published as well.
+        self._backstop.stop(JOIN_S)
+        self._collector.stop(JOIN_S)
+        self._settler.stop(JOIN_S)
+        # What was published and not yet acknowledged would come a second time, to be acknowledged.
+        while len(parts.acker) and time.monotonic() < until_s + JOIN_S:
+            time.sleep(WATCH_S)
+        rest = parts.leases.keys()
+        parts.leaser.hand_back(rest)
+        log.info(
+            "bridge %s drained in %.1f s: %d messages handed back", self.name, time.monotonic() - began_s, len(rest)
+        )
+
+    def _something_may_come(self) -> bool:
+        """Work that is on its way out, or at workers that live."""
+        parts = self._parts
+        at_workers = len(parts.in_flight) > 0 and parts.gauge.workers > 0
+        return at_workers or bool(len(parts.collector) + len(parts.settler) + len(parts.acker))
+
+    def _close(self) -> None:
+        for loop in self._loops():
+            loop.stop(JOIN_S if not loop.failed else 0.0)
+        self._reaper.stop()
+        self._presence.stop()
+        self._parts.results.close()
+        self._parts.pubsub.close()
+        self._parts.redis.close()
+
+
+def _stacks() -> str:
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    return "\n".join(
+        f"{names.get(ident, ident)}:\n{''.join(traceback.format_stack(frame))}"
+        for ident, frame in sys._current_frames().items()
+    )

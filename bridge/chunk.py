@@ -1,0 +1,34 @@
+"""Which requests travel together. Pure: the bounds of a chunk are `lowtide.tasks.packing`'s."""
+
+from collections.abc import Iterator, Sequence
+
+from lowtide.bridge.messages import Translated
+from lowtide.tasks.chunks import Chunk
+from lowtide.tasks.packing import Packing, pack
+from lowtide.tasks.queues import topic_queue
+from lowtide.tasks.wire import InferenceRequest, Priority
+
+UNKNOWN_TO_WORKERS = frozenset({"reply_topic"})
+
+
+def chunks_of(arrived: Sequence[Translated], packing: Packing) -> Iterator[tuple[Translated, ...]]:
+    """Groups of one model, those of high priority first."""
+    for urgent in (True, False):
+        some = [item for item in arrived if (item.request.priority is Priority.HIGH) == urgent]
+        yield from map(tuple, pack(some, request_of=_request, packing=packing))
+
+
+def to_chunk(task_id: str, items: Sequence[Translated]) -> Chunk:
+    """The chunk as it is sent."""
+    return Chunk(
+        task_id=task_id,
+        queue=topic_queue(items[0].request.model),
+        requests=tuple(
+            item.request.model_dump(mode="json", exclude_defaults=True, exclude=set(UNKNOWN_TO_WORKERS))
+            for item in items
+        ),
+    )
+
+
+def _request(item: Translated) -> InferenceRequest:
+    return item.request

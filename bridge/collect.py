@@ -1,0 +1,143 @@
+"""B4: learns what became of chunks, and turns outcomes into endings and further tries.
+
+Comes in: results of our chunks. Goes out: endings to the settler; retries go back to Pub/Sub as a timer.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from lowtide.bridge.chunk import to_chunk
+from lowtide.bridge.endings import Endings
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.messages import Translated
+from lowtide.bridge.outage import Outage
+from lowtide.bridge.records import Records
+from lowtide.bridge.retry import backoff_s
+from lowtide.bridge.settle import Settler
+from lowtide.bridge.waiting import Waiting
+from lowtide.tasks.chunks import ChunkResult, ChunkResults, ChunkSender
+from lowtide.tasks.wire import Outcome, Status
+
+log = logging.getLogger(__name__)
+
+AGAIN_S = 1.0
+RETRIES_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A request whose outcome another try may cure."""
+
+    item: Translated
+    outcome: Outcome
+    task_id: str
+
+
+class Collector:
+    """`turn` from one thread; its length may be asked from any."""
+
+    def __init__(
+        self,
+        *,
+        results: ChunkResults,
+        sender: ChunkSender,
+        in_flight: InFlight,
+        records: Records,
+        leaser: Leaser,
+        settler: Settler,
+        endings: Endings,
+    ) -> None:
+        self._results = results
+        self._sender = sender
+        self._in_flight = in_flight
+        self._records = records
+        self._leaser = leaser
+        self._settler = settler
+        self._endings = endings
+        self._retries: Waiting[Failed] = Waiting()
+        self._send_again = False
+        self._redis = Outage("Redis is unreachable: no results")
+        self.ready = False
+        """Redis' epoch is known, so that a change will be noticed: only then may chunks be sent."""
+
+    def __len__(self) -> int:
+        return len(self._retries)
+
+    def turn(self, timeout_s: float) -> None:
+        """Take what results there are; wait up to `timeout_s` for the first."""
+        try:
+            results = self._results.take(timeout_s)
+            self.ready = True
+            self._send_again |= self._results.forgot()
+            self._land(results)
+            self._send_forgotten()
+            self._retry()
+        except (RedisError, KombuError) as error:
+            self._redis.failed(error)
+            time.sleep(AGAIN_S)
+        else:
+            self._redis.over()
+
+    def _land(self, results: Iterable[ChunkResult]) -> None:
+        for result in results:
+            flight = self._in_flight.land(result.task_id)
+            if flight is not None:
+                self._end(result.task_id, flight.items, _outcomes(result, len(flight.items)))
+
+    def _end(self, task_id: str, items: Sequence[Translated], outcomes: Sequence[Outcome]) -> None:
+        pairs = list(zip(items, outcomes, strict=True))
+        self._retries.put(
+            Failed(item=item, outcome=outcome, task_id=task_id)
+            for item, outcome in pairs
+            if outcome.status is Status.RETRY
+        )
+        self._settler.put(
+            self._endings.of_outcome(item, outcome, task_id=task_id)
+            for item, outcome in pairs
+            if outcome.status is not Status.RETRY
+        )
+
+    def _send_forgotten(self) -> None:
+        """Redis lost its data: what has no result yet goes again, under the same ids."""
+        if not self._send_again:
+            return
+        flights = self._in_flight.older_than(0.0)
+        if flights:
+            log.warning("Redis lost its data: sending %d chunks again", len(flights))
+            self._sender.send([to_chunk(flight.task_id, flight.items) for flight in flights], again=True)
+        self._send_again = False
+
+    def _retry(self) -> None:
+        with self._retries.take(RETRIES_AT_ONCE, timeout_s=0.0) as failed:
+            if not failed:
+                return
+            try:
+                tries = self._records.count_tries([one.item.received.key for one in failed])
+            except RedisError:
+                self._retries.put(failed, after_s=AGAIN_S)
+                raise
+            for one, count in zip(failed, tries, strict=True):
+                self._try_again(one, count)
+
+    def _try_again(self, failed: Failed, count: int) -> None:
+        wait_s = backoff_s(count)
+        if wait_s is None:
+            item = replace(failed.item, tries=count - 1)
+            self._settler.put([self._endings.of_outcome(item, failed.outcome, task_id=failed.task_id)])
+            return
+        self._leaser.hand_back([failed.item.received.key], after_s=wait_s)
+        self._records.forget(self._in_flight.settled([failed.task_id]))
+
+
+def _outcomes(result: ChunkResult, count: int) -> Sequence[Outcome]:
+    """One per request. A chunk that failed as a whole, or whose result fits nothing, may do better elsewhere."""
+    if result.error is None and len(result.outcomes) == count:
+        return result.outcomes
+    error = result.error or f"{len(result.outcomes)} outcomes for {count} requests"
+    return [Outcome.failed("chunk_failed", error, retry=True)] * count

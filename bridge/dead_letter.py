@@ -1,0 +1,49 @@
+"""Dead letters: the original, and why nothing can come of it. Pure."""
+
+from collections.abc import Mapping
+
+from lowtide.bridge.messages import Letter, Received
+
+OWN = "lowtide_"
+ORIGINALS_MAX = 96
+ATTRIBUTES_MAX = 100
+ERROR_MAX_BYTES = 1000
+VALUE_MAX_BYTES = 1024
+MESSAGE_MAX_BYTES = 9_990_000
+"""Pub/Sub's 10,000,000 are for the whole request: its envelope and the topic's name need the rest."""
+
+FRAMING_BYTES = 16
+"""What protobuf adds to an attribute, at most: two tags, three lengths."""
+
+
+def dead_letter(received: Received, *, topic: str, reason: str, error: str, tries: int, request_id: str) -> Letter:
+    """The letter. `lowtide_attempts` is 1 + `tries`: the attempt that ended here, and those counted before."""
+    why = {
+        f"{OWN}reason": reason,
+        f"{OWN}error": cut(error, ERROR_MAX_BYTES),
+        f"{OWN}attempts": str(1 + tries),
+        f"{OWN}request_id": cut(request_id, VALUE_MAX_BYTES),
+    }
+    attributes = {**_originals(received.attributes, ORIGINALS_MAX), **why}
+    if size_bytes(received.data, attributes) <= MESSAGE_MAX_BYTES:
+        return Letter(topic=topic, data=received.data, attributes=attributes)
+    why[f"{OWN}truncated"] = "true"
+    kept = _originals(received.attributes, min(ORIGINALS_MAX, ATTRIBUTES_MAX - len(why)))
+    return Letter(topic=topic, data=b"", attributes={**kept, **why})
+
+
+def size_bytes(data: bytes, attributes: Mapping[str, str]) -> int:
+    """What a message takes on the wire, at most."""
+    names = sum(len(key.encode()) + len(value.encode()) + FRAMING_BYTES for key, value in attributes.items())
+    return len(data) + names + FRAMING_BYTES
+
+
+def cut(text: str, max_bytes: int) -> str:
+    """The beginning of `text` that fits, without half a character. What UTF-8 can't say becomes `?`."""
+    return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
+
+
+def _originals(attributes: Mapping[str, str], count: int) -> dict[str, str]:
+    """Pub/Sub keeps `goog` for itself; ours are said anew. Sorted, so that the same ones are kept each time."""
+    names = sorted(name for name in attributes if name and not name.startswith(("goog", OWN)))
+    return {name: attributes[name] for name in names[:count]}

@@ -1,0 +1,62 @@
+"""Which letter a message ends with: a result, an expiry notice or a dead letter."""
+
+import time
+from collections.abc import Callable
+
+from lowtide.bridge.dead_letter import dead_letter
+from lowtide.bridge.messages import Ending, Letter, Received, Rejection, Translated
+from lowtide.bridge.result import expiry, result_letter
+from lowtide.bridge.translate import claimed_id
+from lowtide.config import Settings
+from lowtide.tasks.wire import Outcome, Status
+
+LOST = "worker_lost"
+"""The error type of a request that took its worker with it, three times: no result but a dead letter, because the
+request may be innocent and `lowtide replay` shall be able to try it again.
+"""
+
+
+class Endings:
+    """Writes the letters, with the settings' topics and limits."""
+
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        self._dead_letter_topic = settings.topic_path(settings.dead_letter_topic)
+        self._max_bytes = settings.result_max_bytes
+        self._now = now
+
+    def of_rejection(self, received: Received, rejection: Rejection, *, tries: int) -> Ending:
+        """A message that never was a request."""
+        return self._dead(
+            received, rejection.reason, rejection.message, tries=tries, request_id=claimed_id(received), task_id=None
+        )
+
+    def of_expired(self, item: Translated) -> Ending:
+        """A request that expired before it was sent to a worker."""
+        return self._ending(item, expiry(item, now_s=self._now(), max_bytes=self._max_bytes), task_id=None)
+
+    def of_outcome(self, item: Translated, outcome: Outcome, *, task_id: str) -> Ending:
+        """A request that a worker had."""
+        if outcome.status is Status.FAILED and outcome.error is not None and outcome.error.type == LOST:
+            return self._dead(
+                item.received,
+                LOST,
+                outcome.error.message,
+                tries=item.tries,
+                request_id=item.request_id,
+                task_id=task_id,
+            )
+        letter = result_letter(item, outcome, now_s=self._now(), max_bytes=self._max_bytes)
+        return self._ending(item, letter, task_id=task_id)
+
+    def _ending(self, item: Translated, letter: Letter, *, task_id: str | None) -> Ending:
+        return Ending(
+            received=item.received, letter=letter, request_id=item.request_id, tries=item.tries, task_id=task_id
+        )
+
+    def _dead(
+        self, received: Received, reason: str, error: str, *, tries: int, request_id: str, task_id: str | None
+    ) -> Ending:
+        letter = dead_letter(
+            received, topic=self._dead_letter_topic, reason=reason, error=error, tries=tries, request_id=request_id
+        )
+        return Ending(received=received, letter=letter, request_id=request_id, tries=tries, task_id=task_id)

@@ -1,0 +1,69 @@
+"""Chunks that were sent and have no result yet, and what is left of those that have."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from lowtide.bridge.messages import Translated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flight:
+    """One chunk under way. `sent_s`: monotonic."""
+
+    task_id: str
+    items: tuple[Translated, ...]
+    sent_s: float
+
+
+class InFlight:
+    """Task id → chunk. Safe to use from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._flights: dict[str, Flight] = {}
+        self._unsettled: dict[str, int] = {}
+        self._requests = 0
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    @property
+    def requests(self) -> int:
+        """Requests in Redis that are ours."""
+        return self._requests
+
+    def launch(self, task_id: str, items: Sequence[Translated]) -> None:
+        """A chunk is about to be sent."""
+        with self._lock:
+            self._flights[task_id] = Flight(task_id=task_id, items=tuple(items), sent_s=self._clock())
+            self._requests += len(items)
+
+    def land(self, task_id: str) -> Flight | None:
+        """A chunk's result came, or it is given up; None when it was not under way."""
+        with self._lock:
+            flight = self._flights.pop(task_id, None)
+            if flight is not None:
+                self._requests -= len(flight.items)
+                self._unsettled[task_id] = len(flight.items)
+            return flight
+
+    def settled(self, task_ids: Iterable[str | None]) -> list[str]:
+        """Messages of these chunks are settled, one per mention; returns the chunks that are done with."""
+        done = []
+        with self._lock:
+            for task_id in task_ids:
+                if task_id in self._unsettled:
+                    self._unsettled[task_id] -= 1
+                    if self._unsettled[task_id] == 0:
+                        del self._unsettled[task_id]
+                        done.append(task_id)
+        return done
+
+    def older_than(self, age_s: float) -> list[Flight]:
+        """Chunks that have been under way for so long."""
+        now_s = self._clock()
+        with self._lock:
+            return [flight for flight in self._flights.values() if now_s - flight.sent_s >= age_s]

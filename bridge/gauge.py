@@ -1,0 +1,66 @@
+"""What the fleet looks like from here: who lives, what waits, how fast models are."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis import Redis
+
+from lowtide.bridge.credit import Fleet
+from lowtide.config import Settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.packing import Packing
+from lowtide.tasks.presence import live
+from lowtide.tasks.queues import topic_queue
+
+ROLL_EVERY_S = 1.0
+
+
+class Gauge:
+    """Reads Redis. From one thread; `packing` and `workers` from any."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, settings: Settings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._settings = settings
+        self._clock = clock
+        self._queues = [keys.queue(topic_queue(model)) for model in settings.model_names]
+        self._rolled_s = -ROLL_EVERY_S
+        self._bridges = 1
+        self.workers = 0
+        self.packing = self._packing({})
+
+    def read(self) -> Fleet:
+        """The fleet now; who lives and the rates are up to a second old. Raises RedisError."""
+        if self._clock() - self._rolled_s >= ROLL_EVERY_S:
+            self._roll()
+        with self._redis.pipeline(transaction=False) as pipe:
+            for queue in self._queues:
+                pipe.llen(queue)
+            waiting = sum(pipe.execute())
+        return Fleet(workers=self.workers, bridges=self._bridges, waiting=waiting)
+
+    def _roll(self) -> None:
+        self.workers = len(live(self._redis, self._keys, "worker"))
+        self._bridges = max(1, len(live(self._redis, self._keys, "bridge")))
+        found = _rates(self._redis.hgetall(self._keys.rates))
+        known = self.packing.rates_s
+        # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
+        for model in known.keys() - found.keys():
+            self._redis.hsetnx(self._keys.rates, model, str(known[model]))
+        self.packing = self._packing({**known, **found})
+        self._rolled_s = self._clock()
+
+    def _packing(self, rates_s: Mapping[str, float]) -> Packing:
+        return Packing(
+            max_requests=self._settings.chunk_max_requests,
+            max_bytes=self._settings.chunk_max_bytes,
+            max_work_s=self._settings.chunk_work_s,
+            rates_s=rates_s,
+        )
+
+
+def _rates(found: Mapping[Any, Any]) -> dict[str, float]:
+    return {model.decode(): float(rate) for model, rate in found.items()}

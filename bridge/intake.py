@@ -1,0 +1,199 @@
+"""B1 to B3: pull on credit, look up, translate, chunk, enqueue.
+
+Comes in: messages. Goes out: chunks to Redis, and endings of what is no request to the settler. A message that was
+pulled stays with this thread until Redis took it: what can't go on waits here, and nothing more is pulled meanwhile.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from kombu.exceptions import KombuError
+from redis import RedisError
+
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.chunk import chunks_of, to_chunk
+from lowtide.bridge.collect import Collector
+from lowtide.bridge.credit import credit_chunks, credit_messages
+from lowtide.bridge.endings import Endings
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.leases import Leases
+from lowtide.bridge.messages import Ending, Received, Rejection, Settled, Translated
+from lowtide.bridge.outage import Outage
+from lowtide.bridge.pubsub import PubsubError, PubsubRefused
+from lowtide.bridge.pulls import Pulls
+from lowtide.bridge.records import Claim, Record, Records
+from lowtide.bridge.settle import ANOTHERS_S, Settler
+from lowtide.bridge.sizes import Sizes
+from lowtide.bridge.translate import Rules, translate
+from lowtide.tasks.chunks import Chunk, ChunkResults, ChunkSender, new_task_id
+
+log = logging.getLogger(__name__)
+
+HOLD_MAX_BYTES = 256 * 1024 * 1024
+"""Data in memory. A message's base64 twin, while its chunk is sent, comes on top."""
+SETTLING_MAX = 2048
+"""Endings that wait to be published. More only come when Pub/Sub is slow, and then more pulling doesn't help."""
+AGAIN_S = 1.0
+REFUSED_AGAIN_S = 5.0
+CREDIT_LOOK_S = 0.02
+"""How soon freed credit is seen: a fifth of a chunk's run time."""
+IDLE_LOOK_S = 0.25
+
+
+class Intake:
+    """`turn` from one thread; `stopped` cuts its waits short."""
+
+    def __init__(
+        self,
+        *,
+        pulls: Pulls,
+        leases: Leases,
+        leaser: Leaser,
+        records: Records,
+        gauge: Gauge,
+        in_flight: InFlight,
+        sender: ChunkSender,
+        results: ChunkResults,
+        settler: Settler,
+        acker: Acker,
+        endings: Endings,
+        collector: Collector,
+        rules: Rules,
+        owner: str,
+        stopped: threading.Event,
+    ) -> None:
+        self._pulls = pulls
+        self._leases = leases
+        self._leaser = leaser
+        self._records = records
+        self._gauge = gauge
+        self._in_flight = in_flight
+        self._sender = sender
+        self._results = results
+        self._settler = settler
+        self._acker = acker
+        self._endings = endings
+        self._collector = collector
+        self._rules = rules
+        self._owner = owner
+        self._stopped = stopped
+        self._arrived: list[Received] = []
+        self._unsent: list[Chunk] = []
+        self._uncertain = False
+        self._sizes = Sizes(rules.models)
+        self._redis = Outage("Redis is unreachable: not pulling")
+        self.pubsub = Outage("can't pull")
+        self.refused: PubsubRefused | None = None
+
+    def turn(self) -> None:
+        """One step: what waits first, else pull."""
+        try:
+            if self._unsent:
+                self._send()
+            elif self._arrived:
+                self._process()
+            else:
+                self._pull()
+        except (RedisError, KombuError) as error:
+            self._redis.failed(error)
+            self._stopped.wait(AGAIN_S)
+
+    def close(self) -> None:
+        """Pull no more. What is held is handed back by whoever knows everything that is."""
+        self._leases.add(self._pulls.cancel())
+
+    def _pull(self) -> None:
+        """B1. Also without credit, or without Redis: a pull that was asked for before may be answered now."""
+        credit = self._credit()
+        self._pulls.ask(credit)
+        try:
+            arrived = self._pulls.take(CREDIT_LOOK_S if self._gauge.workers and not credit else IDLE_LOOK_S)
+        except PubsubError as error:
+            self._pull_failed(error)
+            return
+        if arrived is None:
+            return
+        self.pubsub.over()
+        self.refused = None
+        self._arrived = self._leases.add(arrived)
+        if self._arrived:
+            self._process()
+
+    def _pull_failed(self, error: PubsubError) -> None:
+        self.pubsub.failed(error)
+        self.refused = error if isinstance(error, PubsubRefused) else None
+        self._stopped.wait(REFUSED_AGAIN_S if self.refused else AGAIN_S)
+
+    def _credit(self) -> int:
+        try:
+            fleet = self._gauge.read()
+        except RedisError as error:
+            self._redis.failed(error)
+            return 0
+        self._redis.over()
+        if not self._collector.ready or self._settler.dead_letters.on or len(self._settler) > SETTLING_MAX:
+            return 0
+        return credit_messages(
+            credit_chunks(fleet, held=len(self._in_flight)),
+            chunk_requests=self._sizes.chunk_requests(self._gauge.packing),
+            message_bytes=self._sizes.message_bytes,
+            free_bytes=HOLD_MAX_BYTES - self._leases.held_bytes,
+        )
+
+    def _process(self) -> None:
+        """B2, then B3."""
+        records = self._records.look_up([message.key for message in self._arrived])
+        arrived, self._arrived = list(zip(self._arrived, records, strict=True)), []
+        self._pass_by(arrived)
+        items = self._requests((message, record) for message, record in arrived if _is_open(record))
+        packing = self._gauge.packing
+        self._sizes.saw(items, packing)
+        self._unsent = [self._launch(group) for group in chunks_of(items, packing)]
+        if self._unsent:
+            self._send()
+
+    def _pass_by(self, arrived: Sequence[tuple[Received, Record]]) -> None:
+        """Messages that are done, or that another bridge is about to publish."""
+        done = [message.key for message, record in arrived if record.claim is Claim.DONE]
+        anothers = [message.key for message, record in arrived if record.claim is Claim.ANOTHERS]
+        self._acker.put(Settled(key=key) for key in done)
+        if anothers:
+            self._leaser.hand_back(anothers, after_s=ANOTHERS_S)
+
+    def _requests(self, arrived: Iterable[tuple[Received, Record]]) -> list[Translated]:
+        """The requests among messages; the settler gets what is none, and what has expired."""
+        items: list[Translated] = []
+        endings: list[Ending] = []
+        for message, record in arrived:
+            item = translate(message, self._rules)
+            if isinstance(item, Rejection):
+                endings.append(self._endings.of_rejection(message, item, tries=record.tries))
+                continue
+            item = replace(item, tries=record.tries) if record.tries else item
+            if item.request.expired():
+                endings.append(self._endings.of_expired(item))
+            else:
+                items.append(item)
+        self._settler.put(endings)
+        return items
+
+    def _launch(self, group: Sequence[Translated]) -> Chunk:
+        task_id = new_task_id(self._owner)
+        self._in_flight.launch(task_id, group)
+        self._results.watch(task_id)
+        return to_chunk(task_id, group)
+
+    def _send(self) -> None:
+        """B3. Unconfirmed, each chunk may be there or not: the same ids again, until Redis confirms."""
+        again, self._uncertain = self._uncertain, True
+        self._sender.send(self._unsent, again=again)
+        self._unsent, self._uncertain = [], False
+
+
+def _is_open(record: Record) -> bool:
+    """Nobody settles it. A claim of ours is of a time before we gave the message up."""
+    return record.claim in (None, Claim.OURS)

@@ -1,0 +1,53 @@
+"""A thread that does the same thing over and over, and can be seen to be alive."""
+
+import logging
+import threading
+from collections.abc import Callable
+
+from lowtide.config.health import Progress
+
+log = logging.getLogger(__name__)
+
+
+class Loop:
+    """Its life is `start` → turns → `stop`. A turn waits for a while at most, so that a stop is seen.
+
+    What a turn raises is a mistake of ours: what can go wrong outside is met inside the turn. Then the loop ends, and
+    the process with it: Pub/Sub still has every message.
+    """
+
+    def __init__(self, name: str, turn: Callable[[], None], *, stuck_after_s: float, wait_s: float = 0.0) -> None:
+        self.name = name
+        self.failed = False
+        self._turn = turn
+        self._wait_s = wait_s
+        self._progress = Progress(stuck_after_s=stuck_after_s)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"bridge-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Turn from now on."""
+        self._progress.moved()
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Turn no more; False when the last turn has not ended by `timeout_s`. Idempotent."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def stuck(self, now_s: float) -> bool:
+        """True when a turn has not ended for too long."""
+        return self._thread.is_alive() and self._progress.stuck(now_s, has_work=True)
+
+    def _run(self) -> None:
+        try:
+            while not self._stopped.is_set():
+                self._turn()
+                self._progress.moved()
+                if self._wait_s:
+                    self._stopped.wait(self._wait_s)
+        except Exception:  # the thread's outermost loop: the bridge sees `failed` and ends
+            self.failed = True
+            log.exception("%s failed", self.name)

@@ -1,0 +1,79 @@
+"""What passes between the parts of the bridge. Nothing here does anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lowtide.tasks.wire import InferenceRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A message as Pub/Sub delivered it. `published_s`: Unix time at which Pub/Sub took it."""
+
+    subscription: str
+    ack_id: str
+    message_id: str
+    data: bytes
+    attributes: Mapping[str, str]
+    published_s: float
+
+    @property
+    def key(self) -> str:
+        """The message's name in Redis and in this process. Stays the same when it is delivered again."""
+        return f"{self.subscription}:{self.message_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Translated:
+    """A message that is a request. `reply_topic`: full name. `tries`: attempts that were counted before this one."""
+
+    received: Received
+    request: InferenceRequest
+    reply_topic: str
+    tries: int = 0
+
+    @property
+    def request_id(self) -> str:
+        """The caller's id, else Pub/Sub's."""
+        return self.request.request_id or self.received.message_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a message is no request: `reason` is a word to branch on, `message` a sentence for people."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """What is published: a result, an expiry notice or a dead letter. `topic`: full name."""
+
+    topic: str
+    data: bytes
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a message ends: with this letter. `task_id`: the chunk that it travelled in, if any."""
+
+    received: Received
+    letter: Letter
+    request_id: str
+    tries: int
+    task_id: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The message's key."""
+        return self.received.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A message that may be acknowledged: its letter was published, now or before."""
+
+    key: str
+    task_id: str | None = None

@@ -1,0 +1,96 @@
+"""Records of messages in Redis: who is about to publish (lt:end), and how often it was tried (lt:try).
+
+Every method raises RedisError when Redis did not confirm; then nothing is known, and calling again is safe.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.resources import files
+
+from redis import Redis
+
+from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
+
+END_ACKED_S = 600
+"""After the ack was confirmed only a copy that is already under way can come: ten minutes is the longest lease."""
+
+DONE = b"done"
+
+
+class Claim(Enum):
+    """Whose it is to publish what a message ends with. Values are those of settle.lua."""
+
+    OURS = 0  # ours, from now for 30 s
+    ANOTHERS = 1  # another bridge is about to publish
+    DONE = 2  # published: all that is left is to acknowledge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What Redis knows of a message that was pulled. `claim`: None when nobody is about to publish."""
+
+    claim: Claim | None
+    tries: int
+
+
+class Records:
+    """The records as one bridge incarnation writes them. Safe to use from any thread."""
+
+    def __init__(self, redis: Redis, keys: Keys, *, bridge: str) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._ours = f"c:{bridge}".encode()
+        self._script = redis.register_script(files(__package__).joinpath("settle.lua").read_text())
+
+    def look_up(self, messages: Sequence[str]) -> list[Record]:
+        """B2, in one round trip."""
+        if not messages:
+            return []
+        ends = [self._keys.end(message) for message in messages]
+        values = self._redis.mget([*ends, *(self._keys.tries(message) for message in messages)])
+        return [
+            Record(claim=self._claim_of(end), tries=int(tries or 0))
+            for end, tries in zip(values[: len(ends)], values[len(ends) :], strict=True)
+        ]
+
+    def claim(self, messages: Sequence[str]) -> list[Claim]:
+        """B5, and the renewal of B6. A claim of ours is renewed; one that lapsed and nobody took is taken again."""
+        answers = self._run(messages, "claim", END_CLAIM_S)
+        return [Claim(answer) for answer in answers]
+
+    def done(self, messages: Sequence[str]) -> None:
+        """B7: their letters are published."""
+        self._run(messages, "done", END_DONE_S)
+
+    def acknowledged(self, messages: Sequence[str]) -> None:
+        """B8: the records may go in ten minutes."""
+        self._run(messages, "done", END_ACKED_S)
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """B8: nobody needs these tasks' results any more."""
+        if task_ids:
+            self._redis.delete(*map(self._keys.result, task_ids))
+
+    def count_tries(self, messages: Sequence[str]) -> list[int]:
+        """One more attempt of each that counts; returns how many there were."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            for message in messages:
+                pipe.incr(self._keys.tries(message))
+                pipe.expire(self._keys.tries(message), TRY_S)
+            return [int(count) for count in pipe.execute()[::2]]
+
+    def _run(self, messages: Sequence[str], what: str, expiry_s: int) -> list[int]:
+        if not messages:
+            return []
+        answers: list[int] = self._script(
+            keys=[self._keys.end(message) for message in messages], args=[what, self._ours, expiry_s]
+        )
+        return answers
+
+    def _claim_of(self, value: bytes | str | None) -> Claim | None:
+        if value is None:
+            return None
+        if value == DONE:
+            return Claim.DONE
+        return Claim.OURS if value == self._ours else Claim.ANOTHERS

@@ -1,0 +1,179 @@
+"""B5 to B7: claim, publish, record. The order is the protocol's; each step says what a crash after it costs.
+
+One thread: what a crash between publish and record can publish twice is then one bulk, and never more.
+"""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from redis import RedisError
+
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.dead_letter import dead_letter, size_bytes
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.messages import Ending, Settled
+from lowtide.bridge.outage import Outage
+from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
+from lowtide.bridge.records import Claim, Records
+from lowtide.bridge.waiting import Waiting
+
+log = logging.getLogger(__name__)
+
+BULK = 256
+BULK_MAX_BYTES = 9_991_000
+"""One message at its own limit fits: see dead_letter.MESSAGE_MAX_BYTES."""
+CLAIM_FRESH_S = 10.0
+ANOTHERS_S = 10.0
+AGAIN_S = 1.0
+
+
+class Settler:
+    """`put` from any thread; `turn` from one."""
+
+    def __init__(
+        self,
+        *,
+        pubsub: Pubsub,
+        records: Records,
+        acker: Acker,
+        leaser: Leaser,
+        dead_letter_topic: str,
+        in_flight: InFlight,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pubsub = pubsub
+        self._records = records
+        self._acker = acker
+        self._leaser = leaser
+        self._dead_letter_topic = dead_letter_topic
+        self._in_flight = in_flight
+        self._clock = clock
+        self._waiting: Waiting[Ending] = Waiting()
+        self._redis = Outage("results wait: Redis is unreachable")
+        self._publishing = Outage("results wait: can't publish")
+        self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, endings: Iterable[Ending]) -> None:
+        """Publish these, then have them acknowledged."""
+        self._waiting.put(endings)
+
+    def drop(self) -> list[Ending]:
+        """All that was not begun: nobody will publish it."""
+        return self._waiting.drop()
+
+    def turn(self, timeout_s: float) -> None:
+        """Settle one bulk; wait up to `timeout_s` for its first."""
+        with self._waiting.take(BULK, timeout_s=timeout_s) as bulk:
+            if bulk:
+                self._settle(bulk)
+
+    def _settle(self, bulk: Sequence[Ending]) -> None:
+        claimed_s = self._clock()  # before the call: the claim counts from when Redis wrote it, at the latest from now
+        ours = self._claim(bulk)
+        for topic, endings in _by_topic(ours).items():
+            for part in _within_bytes(endings):
+                self._publish(topic, part, claimed_s)
+
+    def _claim(self, bulk: Sequence[Ending]) -> list[Ending]:
+        """B5. A crash after it costs 30 s: then the claim lapses."""
+        try:
+            claims = self._records.claim([ending.key for ending in bulk])
+        except RedisError as error:
+            # Without a claim another bridge might publish the same: keep the lease and wait.
+            self._redis.failed(error)
+            self._waiting.put(bulk, after_s=AGAIN_S)
+            return []
+        self._redis.over()
+        sorted_: dict[Claim, list[Ending]] = {claim: [] for claim in Claim}
+        for ending, claim in zip(bulk, claims, strict=True):
+            sorted_[claim].append(ending)
+        self._acker.put(_settled(sorted_[Claim.DONE]))
+        if anothers := sorted_[Claim.ANOTHERS]:
+            self._leaser.hand_back([ending.key for ending in anothers], after_s=ANOTHERS_S)
+            self._in_flight.settled(ending.task_id for ending in anothers)
+        return sorted_[Claim.OURS]
+
+    def _publish(self, topic: str, endings: Sequence[Ending], claimed_s: float) -> None:
+        """B6. A crash after it publishes these again: consumers deduplicate on message_id."""
+        while endings and self._clock() - claimed_s > CLAIM_FRESH_S:
+            claimed_s = self._clock()
+            endings = self._claim(endings)
+        if not endings:
+            return
+        try:
+            self._pubsub.publish(topic, [message_of(e.letter.data, e.letter.attributes) for e in endings])
+        except PubsubUnavailable as error:
+            self._publishing.failed(error)
+            self._waiting.put(endings, after_s=AGAIN_S)
+        except PubsubRefused as error:
+            self._refused(topic, endings, claimed_s, error)
+        else:
+            self._published(topic, endings)
+
+    def _published(self, topic: str, endings: Sequence[Ending]) -> None:
+        """B7. A crash after it, or before it, is seen at the next delivery: done, or published again."""
+        self._publishing.over()
+        if topic == self._dead_letter_topic:
+            self.dead_letters.over()
+        try:
+            self._records.done([ending.key for ending in endings])
+        except RedisError as error:
+            self._redis.failed(error)
+        self._acker.put(_settled(endings))
+
+    def _refused(self, topic: str, endings: Sequence[Ending], claimed_s: float, error: PubsubRefused) -> None:
+        if error.code == "INVALID_ARGUMENT" and len(endings) > 1:
+            # One of them is to blame: halve until it is alone.
+            half = len(endings) // 2
+            self._publish(topic, endings[:half], claimed_s)
+            self._publish(topic, endings[half:], claimed_s)
+        elif topic == self._dead_letter_topic:
+            self.dead_letters.failed(error)
+            self._waiting.put(endings, after_s=AGAIN_S)
+        else:
+            log.warning("%s refuses %d results, which become dead letters: %s", topic, len(endings), error)
+            self._waiting.put([self._reply_refused(ending, error) for ending in endings])
+
+    def _reply_refused(self, ending: Ending, error: PubsubRefused) -> Ending:
+        letter = dead_letter(
+            ending.received,
+            topic=self._dead_letter_topic,
+            reason="reply_refused",
+            error=f"{ending.letter.topic}: {error}",
+            tries=ending.tries,
+            request_id=ending.request_id,
+        )
+        return replace(ending, letter=letter)
+
+
+def _by_topic(endings: Iterable[Ending]) -> dict[str, list[Ending]]:
+    topics: dict[str, list[Ending]] = defaultdict(list)
+    for ending in endings:
+        topics[ending.letter.topic].append(ending)
+    return topics
+
+
+def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
+    """Parts that fit into one request each."""
+    part: list[Ending] = []
+    total = 0
+    for ending in endings:
+        size = size_bytes(ending.letter.data, ending.letter.attributes)
+        if part and total + size > BULK_MAX_BYTES:
+            yield part
+            part, total = [], 0
+        part.append(ending)
+        total += size
+    if part:
+        yield part
+
+
+def _settled(endings: Iterable[Ending]) -> list[Settled]:
+    return [Settled(key=ending.key, task_id=ending.task_id) for ending in endings]

@@ -1,0 +1,110 @@
+"""A bridge's parts, put together by hand."""
+
+import threading
+from dataclasses import dataclass
+
+from redis import Redis
+
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.collect import Collector
+from lowtide.bridge.endings import Endings
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.intake import Intake
+from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.leases import Leases
+from lowtide.bridge.lost import Backstop
+from lowtide.bridge.pubsub import Pubsub
+from lowtide.bridge.pulls import Pulls
+from lowtide.bridge.records import Records
+from lowtide.bridge.settle import Settler
+from lowtide.bridge.translate import Rules
+from lowtide.config import Settings
+from lowtide.tasks.app import configure
+from lowtide.tasks.chunks import ChunkResults, ChunkSender
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.store import connect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the bridge starts, asks and stops."""
+
+    redis: Redis
+    keys: Keys
+    pubsub: Pubsub
+    results: ChunkResults
+    leases: Leases
+    in_flight: InFlight
+    gauge: Gauge
+    leaser: Leaser
+    acker: Acker
+    settler: Settler
+    collector: Collector
+    intake: Intake
+    backstop: Backstop
+
+
+def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
+    """The parts of one bridge. Connects to Redis and Pub/Sub on first use."""
+    redis, keys = connect(settings), Keys.of(settings)
+    pubsub, leases, in_flight = Pubsub(), Leases(), InFlight()
+    records = Records(redis, keys, bridge=owner)
+    results = ChunkResults(redis, keys, owner)
+    sender = ChunkSender(configure(settings))
+    endings = Endings(settings)
+    gauge = Gauge(redis, keys, settings)
+    leaser = Leaser(pubsub, leases)
+    acker = Acker(pubsub=pubsub, records=records, leases=leases, in_flight=in_flight)
+    settler = Settler(
+        pubsub=pubsub,
+        records=records,
+        acker=acker,
+        leaser=leaser,
+        in_flight=in_flight,
+        dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
+    )
+    collector = Collector(
+        results=results,
+        sender=sender,
+        in_flight=in_flight,
+        records=records,
+        leaser=leaser,
+        settler=settler,
+        endings=endings,
+    )
+    intake = Intake(
+        pulls=Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription]),
+        leases=leases,
+        leaser=leaser,
+        records=records,
+        gauge=gauge,
+        in_flight=in_flight,
+        sender=sender,
+        results=results,
+        settler=settler,
+        acker=acker,
+        endings=endings,
+        collector=collector,
+        rules=Rules.of(settings),
+        owner=owner,
+        stopped=stopped,
+    )
+    backstop = Backstop(
+        redis, keys, settings, owner=owner, in_flight=in_flight, results=results, leaser=leaser, gauge=gauge
+    )
+    return Parts(
+        redis=redis,
+        keys=keys,
+        pubsub=pubsub,
+        results=results,
+        leases=leases,
+        in_flight=in_flight,
+        gauge=gauge,
+        leaser=leaser,
+        acker=acker,
+        settler=settler,
+        collector=collector,
+        intake=intake,
+        backstop=backstop,
+    )

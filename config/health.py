@@ -1,0 +1,109 @@
+"""Liveness: `GET /healthz` answers whether this process still gets anywhere, so that a supervisor can restart it.
+
+Comes in: a function that tells the health. Goes out: 200 or 503 with JSON. Imports nothing of ours.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PATH = "/healthz"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether a process is well; if not, `reason` is a sentence for people. `details` are JSON-ready."""
+
+    ok: bool
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_wire(self) -> dict[str, Any]:
+        """What `/healthz` answers."""
+        said = {"status": "ok"} if self.ok else {"status": "stuck", "reason": self.reason}
+        return {**said, **self.details}
+
+
+class Progress:
+    """Tells stuck from idle: no progress for `stuck_after_s` while there is work. Pure but for its clock; any thread
+    may call it.
+    """
+
+    def __init__(self, *, stuck_after_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stuck_after_s = stuck_after_s
+        self._clock = clock
+        self._moved_s = clock()
+
+    @property
+    def moved_s(self) -> float:
+        """Monotonic time of the last progress."""
+        return self._moved_s
+
+    def moved(self) -> None:
+        """Something got done, or the first work came in."""
+        self._moved_s = self._clock()
+
+    def stuck(self, now_s: float, has_work: bool) -> bool:
+        """True when work waits and nothing moved for too long. Having no work is as good as progress."""
+        if not has_work:
+            self._moved_s = max(self._moved_s, now_s)
+        return now_s - self._moved_s > self._stuck_after_s
+
+
+class HealthServer:
+    """Serves `/healthz` from a daemon thread; `start` → `stop`. Port 0 picks a free one: see `port`."""
+
+    def __init__(self, check: Callable[[], Health], *, address: str, port: int) -> None:
+        """Bind. Raises OSError when the port is taken."""
+        self._server = ThreadingHTTPServer((address, port), _answering(check))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
+
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        return self._server.server_port
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more, and free the port. Idempotent."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.1)
+
+
+def _answering(check: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
+    class Answer(BaseHTTPRequestHandler):
+        # A client that connects and says nothing must not hold a thread for ever.
+        timeout = 5.0
+
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != PATH:
+                self._say(404, {"status": "not found", "reason": f"ask for {PATH}"})
+                return
+            health = check()
+            self._say(200 if health.ok else 503, health.to_wire())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Probes come every few seconds: not a state change."""
+
+        def _say(self, status: int, words: Mapping[str, Any]) -> None:
+            body = json.dumps(words).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Answer

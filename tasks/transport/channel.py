@@ -1,0 +1,128 @@
+"""Kombu's Redis channel and its quality of service, with tasks taken by the intake. Same keys, same formats.
+
+What didn't come by the intake (kombu's `basic_get`, a channel without an event loop) goes kombu's own way.
+"""
+
+# mypy: disallow-untyped-calls=False
+# Kombu has no types.
+
+from typing import Any, ClassVar
+
+from celery.worker import state as worker_state
+from kombu.transport import redis as stock
+from kombu.transport import virtual
+
+from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.transport.intake import Intake
+from lowtide.tasks.transport.poller import Poller
+from lowtide.tasks.transport.station import Station
+
+
+class Misplaced(LowtideError):
+    """Raised when a channel can't work as it was set up: what it would move and what the reaper watches differ."""
+
+
+class QoS(stock.QoS):
+    """What the channel delivered and may still take."""
+
+    def can_consume(self) -> bool:
+        """Kombu's prefetch rule, counted over the whole process, and room for work."""
+        if self.channel.connection.cycle.in_loop and self.channel.active_queues:
+            return not self.channel.station.budget(self.prefetch_count).empty
+        allowed: bool = super().can_consume()
+        return allowed
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a delivery; the intake's are in `unacked` already."""
+        if delivery_tag in self.channel.station.ledger:
+            virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge. Written to Redis once per turn of the loop."""
+        if self._settle(delivery_tag, done=True):
+            return
+        super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Drop the message, or put it back to the head of its queue, where the next free worker finds it."""
+        if self._settle(delivery_tag, done=not requeue):
+            return
+        super().reject(delivery_tag, requeue=requeue)
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """The channel ends: what was not started goes back."""
+        running = self.channel.running()
+        for tag, message in list(self._delivered.items()):
+            if message.headers.get("id") not in running:
+                self.channel.station.ledger.settle(tag, done=False)
+        self._delivered.clear()
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Kombu's own, which asks for nothing when all was acknowledged: that is still to be written."""
+        super().restore_unacked_once(stderr)
+        self.channel.station.try_to_settle()
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Not by age: see `lowtide.tasks.transport.reaper`."""
+
+    def _settle(self, tag: str, *, done: bool) -> bool:
+        station = self.channel.station
+        if tag not in station.ledger:
+            return False
+        station.ledger.settle(tag, done=done)
+        virtual.QoS.ack(self, tag)
+        if self.channel.closed:
+            station.try_to_settle()  # no loop does it for us any more
+        return True
+
+
+class Channel(stock.Channel):
+    """A worker's channel. `install` puts a subclass with a station in the place of kombu's."""
+
+    QoS = QoS
+    station: ClassVar[Station]
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
+        if not isinstance(connection.cycle, Poller):
+            raise Misplaced("this connection was made before lowtide.tasks.transport.install: install first")
+        self.no_ack_queues: set[str] = set()
+        self.intake = Intake(self)
+        self._reused: Any = None
+        self._lost = False
+        super().__init__(connection, **kwargs)
+        self._agree()
+
+    def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
+        """Kombu's own, remembering which queues nobody will acknowledge."""
+        if no_ack:
+            self.no_ack_queues.add(queue)
+        return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def running(self) -> frozenset[str]:
+        """Ids of tasks that this process goes on running after the channel's end: those that Celery had started
+        when the connection broke. Their threads can't be stopped, so giving them back would run them twice.
+        """
+        return frozenset(request.id for request in worker_state.active_requests) if self._lost else frozenset()
+
+    def close(self) -> None:
+        """Close. Celery cancels its consumers before an orderly end; if they are still there, the connection broke."""
+        if not self.closed:
+            self._lost = bool(self._consumers)
+            self.intake.close()
+        super().close()
+
+    def _create_client(self, asynchronous: bool = False) -> Any:
+        # Kombu makes a client per command, a third of a worker's time. A closed pool means a new client.
+        if asynchronous:
+            return super()._create_client(asynchronous=True)
+        if self._reused is None or self._reused.connection_pool is not self.pool:
+            self._reused = super()._create_client()
+        return self._reused
+
+    def _agree(self) -> None:
+        ours = (self.station.keys.prefix, "unacked", "unacked_index", stock.Channel.sep, stock.PRIORITY_STEPS)
+        theirs = (self.global_keyprefix, self.unacked_key, self.unacked_index_key, self.sep, self.priority_steps)
+        if ours != theirs:
+            raise Misplaced(f"the app's broker_transport_options say {theirs}, the fleet's settings {ours}")

@@ -1,0 +1,49 @@
+"""Puts the transport in kombu's place, in this process. Only the worker process calls it, before it connects."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kombu.transport import redis as stock
+
+from lowtide.config import Settings
+from lowtide.tasks.transport.channel import Channel
+from lowtide.tasks.transport.moves import Moves, connect_once
+from lowtide.tasks.transport.poller import Poller
+from lowtide.tasks.transport.station import Station
+from lowtide.tasks.transport.touch import TOUCH_S, TOUCH_TIMEOUT_S, Toucher
+
+_kombu: Any = stock  # whose classes are replaced
+_toucher: Toucher | None = None
+
+
+def install(
+    *,
+    settings: Settings,
+    worker: str,
+    seconds_per_request: Callable[[str], float],
+    touch_interval_s: float = TOUCH_S,
+) -> None:
+    """Make every `redis://` connection that this process opens from now on take tasks our way.
+
+    `worker` is `<host>:<slot>`, the same after a restart and of no other live process: whoever starts under a name
+    gives back what the last one of that name held. `seconds_per_request(model)` is asked on Celery's loop and must
+    not block.
+    """
+    global _toucher  # one station a process is what a worker is
+    uninstall()
+    station = Station(settings=settings, worker=worker, seconds_per_request=seconds_per_request)
+    _kombu.Transport.Channel = type("Channel", (Channel,), {"station": station})
+    _kombu.MultiChannelPoller = Poller
+    moves = Moves(connect_once(settings, timeout_s=TOUCH_TIMEOUT_S), station.keys)
+    _toucher = Toucher(moves, station.ledger, worker=worker, interval_s=touch_interval_s)
+    _toucher.start()
+
+
+def uninstall() -> None:
+    """Put kombu's own back for connections to come, and stop touching. For tests; a worker simply ends."""
+    global _toucher  # as above
+    _kombu.Transport.Channel = stock.Channel
+    _kombu.MultiChannelPoller = Poller.__base__
+    if _toucher:
+        _toucher.stop()
+        _toucher = None

@@ -1,0 +1,106 @@
+"""The loop that joins room, lists and Celery: take, deliver, and wait only when there was nothing."""
+
+# mypy: disallow-untyped-calls=False
+# Kombu has no types.
+
+import logging
+from typing import Any
+
+from kombu.utils.json import loads
+
+from lowtide.tasks.transport.envelope import redelivered, task_of
+from lowtide.tasks.transport.ledger import Held
+from lowtide.tasks.transport.moves import Taken
+from lowtide.tasks.transport.peek import Peek
+from lowtide.tasks.transport.room import model_of
+
+log = logging.getLogger(__name__)
+
+TAKES_PER_TURN = 16
+"""The loop has other work too: acknowledgements, heartbeats, remote control."""
+
+
+class Intake:
+    """Feeds one channel. Only the event loop calls it."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._station = channel.station
+        self._peeks: dict[str, Peek] = {}
+
+    def queues(self) -> list[str]:
+        """The queues that are served; a cancelled one's peek is closed."""
+        queues: list[str] = self._channel.active_queues
+        for name in [name for name in self._peeks if name not in queues]:
+            self._peeks.pop(name).close()
+        return queues
+
+    def serve(self) -> None:
+        """Take while there is room. A peek moves the whole message over the wire, so there is none while messages
+        flow; a queue without an armed peek may have one.
+        """
+        for _ in range(TAKES_PER_TURN):
+            queues = self.queues()
+            if all(name in self._peeks and self._peeks[name].armed for name in queues):
+                return
+            if not self._channel.qos.can_consume():
+                return
+            taken = self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
+            if not taken:
+                self._arm(queues)
+                return
+            self._deliver_all(taken)
+
+    def check(self) -> None:
+        """Drop peeks whose connection is open at this end only."""
+        for peek in self._peeks.values():
+            peek.drop_if_overdue(grace_s=self._channel.health_check_interval)
+
+    def close(self) -> None:
+        """Disconnect. Idempotent."""
+        while self._peeks:
+            self._peeks.popitem()[1].close()
+
+    def _arm(self, queues: list[str]) -> None:
+        for name in queues:
+            peek = self._peeks.setdefault(name, Peek(self._channel, name))
+            if not peek.armed:
+                peek.arm()
+
+    def _deliver_all(self, taken: list[Taken]) -> None:
+        # All are in the ledger before the first is delivered: from here on they are touched.
+        messages = [(item, self._admit(item)) for item in taken]
+        waiting = [item.tag for item in taken]
+        try:
+            for item, message in messages:
+                self._deliver(item, message)
+                waiting.remove(item.tag)
+        finally:
+            for tag in waiting:
+                self._station.ledger.settle(tag, done=False)
+
+    def _admit(self, item: Taken) -> Any:
+        message: Any = None
+        task = ""
+        try:
+            message = loads(item.raw)
+            task = task_of(message)
+            message["properties"].setdefault("delivery_tag", item.tag)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            log.error("message %s of %s is not kombu's, dropped: %r: %r", item.tag, item.queue, error, item.raw[:200])
+            message, task = None, ""
+        self._station.ledger.add(Held(tag=item.tag, task=task, model=model_of(item.queue), requests=item.requests))
+        return message
+
+    def _deliver(self, item: Taken, message: dict[str, Any] | None) -> None:
+        ledger = self._station.ledger
+        if message is None:
+            ledger.settle(item.tag, done=True)
+        elif redelivered(message) and self._station.finished(task_of(message)):
+            # Its first holder stored the result and died before it acknowledged.
+            log.info("task %s is finished already, not run again", task_of(message))
+            ledger.settle(item.tag, done=True)
+        else:
+            self._channel.connection._deliver(message, item.queue)
+            if item.queue in self._channel.no_ack_queues:
+                ledger.settle(item.tag, done=True)

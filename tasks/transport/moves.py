@@ -1,0 +1,145 @@
+"""Every move of a message between the lists and `unacked`: one atomic step each, in Lua."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from kombu.transport.redis import PRIORITY_STEPS, Channel
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lowtide.config import Settings
+from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.transport.envelope import Revived, Unreadable, revive
+from lowtide.tasks.transport.ledger import Held
+from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
+
+log = logging.getLogger(__name__)
+
+RUN_S = 30
+HELD_S = 24 * 3600
+"""A machine that never comes back leaves its list of tags behind for this long."""
+
+SOCKET_TIMEOUT_S = 10
+
+
+def connect_once(settings: Settings, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
+    """A client that never repeats a command: a take whose answer was lost has taken."""
+    return Redis.from_url(
+        settings.redis_url,
+        socket_timeout=timeout_s,
+        socket_keepalive=True,
+        health_check_interval=10,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A message that was taken: `raw` is the JSON that the publisher wrote."""
+
+    queue: str
+    tag: str
+    requests: int
+    raw: bytes
+
+
+class Moves:
+    """The moves of one fleet. Safe to call from any thread, as its client is. Raises RedisError."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.redis = redis
+        self.keys = keys
+        self._take = redis.register_script(_lua("take"))
+        self._acknowledge = redis.register_script(_lua("acknowledge"))
+        self._look = redis.register_script(_lua("look"))
+        self._restore = redis.register_script(_lua("restore"))
+        self._touch = redis.register_script(_lua("touch"))
+
+    def take(
+        self, worker: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
+    ) -> list[Taken]:
+        """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request."""
+        lists = [
+            self.keys.queue(f"{queue}{Channel.sep}{step}" if step else queue)
+            for queue in queues
+            for step in PRIORITY_STEPS
+        ]
+        limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
+        shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), HELD_S]
+        costs = [item for pair in zip(queues, seconds, strict=True) for item in pair]
+        flat = self._take(
+            keys=[self.keys.unacked, self.keys.unacked_index, self.keys.held(worker), *lists],
+            args=[*limits, *shape, *costs],
+        )
+        return [
+            Taken(queue=queues[int(number) - 1], tag=tag.decode(), requests=int(requests), raw=raw)
+            for number, tag, requests, raw in zip(*[iter(flat)] * 4, strict=True)
+        ]
+
+    def acknowledge(self, worker: str, tags: Sequence[str]) -> None:
+        """Forget messages whose work is done."""
+        self._acknowledge(keys=[self.keys.unacked, self.keys.unacked_index, self.keys.held(worker)], args=tags)
+
+    def give_back(self, worker: str, tags: Iterable[str], *, lost: bool = False) -> int:
+        """Put messages that `worker` holds back to the head of their lists, the first of `tags` to be served first;
+        what another holds by now stays with it. `lost` counts each as a loss. Returns how many went back.
+        """
+        return sum(
+            self._move(tag, seen="held", held=self.keys.held(worker), lost=lost) for tag in reversed(tuple(tags))
+        )
+
+    def reap(self, tag: str, score: float | None) -> int:
+        """Put a message back whose score is still the one that was seen (None: it had none), and count the loss."""
+        return self._move(tag, seen="none" if score is None else repr(score), held="", lost=True)
+
+    def touch(self, worker: str, held: Sequence[Held]) -> int:
+        """Say that the holder of these lives; returns how many of them Redis still counts as held."""
+        runs = [self.keys.run(task) for task in dict.fromkeys(item.task for item in held) if task]
+        alive: int = self._touch(
+            keys=[self.keys.unacked_index, self.keys.held(worker), *runs],
+            args=[RUN_S, HELD_S, *(item.tag for item in held)],
+        )
+        return alive
+
+    def look(self) -> dict[str, float | None]:
+        """Every message that is held: its score, None when it has none. A score may be of no message."""
+        tags, scored = self._look(keys=[self.keys.unacked, self.keys.unacked_index])
+        scores = {tag.decode(): float(score) for tag, score in zip(*[iter(scored)] * 2, strict=True)}
+        return {**dict.fromkeys((tag.decode() for tag in tags if tag.decode() not in scores), None), **scores}
+
+    def held_by(self, worker: str) -> list[str]:
+        """The tags that a worker of this name took and did not settle, oldest first."""
+        tags: Any = self.redis.zrange(self.keys.held(worker), 0, -1)
+        return [tag.decode() for tag in tags]
+
+    def _move(self, tag: str, *, seen: str, held: str, lost: bool) -> int:
+        revived = self._revived(tag)
+        moved: int = self._restore(
+            keys=[
+                self.keys.unacked,
+                self.keys.unacked_index,
+                self.keys.queue(revived.list) if revived else "",
+                self.keys.loss(revived.task) if revived else "",
+                held,
+            ],
+            args=[tag, revived.raw if revived else "", seen, LOSS_S if lost and revived and revived.task else 0],
+        )
+        return moved
+
+    def _revived(self, tag: str) -> Revived | None:
+        entry = self.redis.hget(self.keys.unacked, tag)
+        if entry is None:
+            return None
+        try:
+            return revive(entry)
+        except Unreadable as error:
+            log.error("message %s can never run and is dropped: %s", tag, error)
+            return None
+
+
+def _lua(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,104 @@
+"""Gives back what vanished workers held. Runs in every bridge and every worker; any number of them get on.
+
+A live worker touches what it holds every 5 s. What nobody touched for 20 s, while this reaper could see Redis all
+the time, has no holder. Time is this process' monotonic clock and differences of Redis' own: skew doesn't matter.
+A stock Celery worker does not touch: on the same prefix, what it runs for longer would be given to others too.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from redis import Redis, RedisError
+
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.transport.moves import SOCKET_TIMEOUT_S, Moves
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 20.0
+SWEEPS_PER_QUIET = 10
+GAP_SWEEPS = 3
+"""So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A score (None: the message has none), and since when it has been the same."""
+
+    score: float | None
+    since_s: float
+
+
+class Watch:
+    """Which tags have been quiet for long enough. Pure: it is told the time."""
+
+    def __init__(self, *, quiet_s: float, gap_s: float) -> None:
+        self._quiet_s = quiet_s
+        self._gap_s = gap_s
+        self._seen: dict[str, Seen] = {}
+        self._looked_s: float | None = None
+
+    def look(self, scores: Mapping[str, float | None], now_s: float) -> dict[str, float | None]:
+        """The tags whose score has not changed for `quiet_s`, with that score, oldest first."""
+        if self._looked_s is not None and now_s - self._looked_s > self._gap_s:
+            self.restart()
+        self._looked_s = now_s
+        before = self._seen
+        self._seen = {
+            tag: seen if (seen := before.get(tag)) and seen.score == score else Seen(score, now_s)
+            for tag, score in scores.items()
+        }
+        return {tag: seen.score for tag, seen in self._seen.items() if now_s - seen.since_s >= self._quiet_s}
+
+    def restart(self) -> None:
+        """Forget everything: what wasn't seen all the time wasn't seen."""
+        self._seen = {}
+
+
+class Reaper:
+    """Its life is `start` → a sweep every 2 s → `stop`. `redis` answers in bytes."""
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._moves = Moves(redis, keys)
+        self._clock = clock
+        self._interval_s = quiet_s / SWEEPS_PER_QUIET
+        self._watch = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        """Sweep from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop sweeping. Idempotent."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(SOCKET_TIMEOUT_S)
+
+    def sweep(self) -> int:
+        """Look once, and give back what has been quiet; returns how many. A failure starts the watch over."""
+        try:
+            quiet = self._watch.look(self._moves.look(), self._clock())
+            moved = sum(self._moves.reap(tag, score) for tag, score in reversed(quiet.items()))
+        except RedisError as error:
+            log.debug("the watch over held tasks starts over: %s", error)
+            self._watch.restart()
+            return 0
+        if moved:
+            log.warning("gave back %d tasks of vanished workers", moved)
+        return moved
+
+    def _run(self) -> None:
+        # Not all reapers of a fleet at the same moment: the first to come has the work, the others nothing.
+        while not self._stopped.wait(self._interval_s * random.uniform(0.8, 1.2)):  # noqa: S311
+            try:
+                self.sweep()
+            except Exception:  # outermost loop: one odd entry must not end the watch over all others
+                log.exception("a sweep failed")

@@ -1,0 +1,88 @@
+"""What all channels of one worker process share: its name, what it holds, its room, its way to Redis."""
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis import RedisError
+
+from lowtide.config import Settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.transport.ledger import Ledger
+from lowtide.tasks.transport.moves import Moves, Taken, connect_once
+from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, Budget, Turns, model_of
+
+log = logging.getLogger(__name__)
+
+# Celery writes the status first. A result may be megabytes: its beginning is enough.
+FINISHED = re.compile(rb'"status":\s*"(SUCCESS|FAILURE|REVOKED)"')
+FINISHED_BYTES = 64
+
+
+class Station:
+    """One per worker process. It outlives connections: a task that runs while Redis restarts is still ours."""
+
+    def __init__(self, *, settings: Settings, worker: str, seconds_per_request: Callable[[str], float]) -> None:
+        self.worker = worker
+        self.keys = Keys.of(settings)
+        self.ledger = Ledger()
+        self.moves = Moves(connect_once(settings), self.keys)
+        self._turns = Turns(settings.chunk_work_s)
+        self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s
+        self._seconds_per_request = seconds_per_request
+        self._fresh = True
+
+    def budget(self, prefetch: int) -> Budget:
+        """What may be taken now, with Celery's prefetch count (0: unlimited)."""
+        work_s = self.ledger.work_s(self._seconds_per_request)
+        return Budget.of(prefetch=prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
+
+    def take(self, queues: Sequence[str], *, prefetch: int) -> list[Taken]:
+        """Take what there is room for. Raises RedisError."""
+        order = self._turns.order(queues)
+        seconds = [self._cost_s(queue) for queue in order]
+        budget = self.budget(prefetch)
+        taken = self.moves.take(self.worker, queues=order, seconds=seconds, budget=budget, turns=self._turns)
+        cost_s = dict(zip(order, seconds, strict=True))
+        self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in taken])
+        return taken
+
+    def settle(self) -> None:
+        """Write to Redis what was settled. What isn't confirmed is written again next time. Raises RedisError."""
+        settled = self.ledger.settled()
+        if settled.done:
+            self.moves.acknowledge(self.worker, settled.done)
+            self.ledger.written(settled.done)
+        if settled.back:
+            self.moves.give_back(self.worker, settled.back)
+            self.ledger.written(settled.back)
+
+    def try_to_settle(self) -> None:
+        """Settle where an error has nobody to tell: at a channel's end."""
+        try:
+            self.settle()
+        except RedisError as error:
+            log.warning("tasks that end now are settled after a reconnection, or by a reaper: %s", error)
+
+    def reclaim(self) -> None:
+        """Give back what Redis says we hold and we don't: a predecessor's tasks, at the first connection, and
+        afterwards what a take brought whose answer was lost. Only the former is a lost worker. Raises RedisError.
+        """
+        ours = {held.tag for held in self.ledger.everything()}
+        tags = [tag for tag in self.moves.held_by(self.worker) if tag not in ours]
+        moved = self.moves.give_back(self.worker, tags, lost=self._fresh)
+        if moved:
+            log.warning("%s gave back %d tasks of its %s", self.worker, moved, "predecessor" if self._fresh else "own")
+        self._fresh = False
+
+    def finished(self, task: str) -> bool:
+        """True when Celery has a final result of the task. Raises RedisError."""
+        if not task:
+            return False
+        beginning: Any = self.moves.redis.getrange(self.keys.result(task), 0, FINISHED_BYTES)
+        return bool(FINISHED.search(beginning))
+
+    def _cost_s(self, queue: str) -> float:
+        model = model_of(queue)
+        return self._seconds_per_request(model) if model else 0.0

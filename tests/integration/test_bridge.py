@@ -1,0 +1,507 @@
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from redis import Redis
+
+from lowtide.bridge import intake, retry
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.bridge import Bridge
+from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing
+from lowtide.bridge.pubsub import PublishRequest, Pubsub, PullRequest, message_of
+from lowtide.bridge.records import Records
+from lowtide.config import Settings, load_settings
+from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks import port
+from lowtide.tasks.app import configure
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import Presence
+from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+
+RESULTS, DEAD = "lowtide-results", "lowtide-dead-letters"
+PATIENCE_S = 20.0
+
+
+class Engine:
+    """Answers as `answer` says, after `delay_s`. Remembers what it saw."""
+
+    def __init__(self) -> None:
+        self.delay_s = 0.0
+        self.seen: Counter[str] = Counter()
+        self.answer: Callable[[InferenceRequest], Outcome] = lambda request: Outcome(
+            status=Status.OK, model_version="v1", outputs=[f"{request.model} saw {request.uri}"]
+        )
+
+    def submit(self, requests: Any) -> list[Future[Outcome]]:
+        time.sleep(self.delay_s)
+        futures = []
+        for request in requests:
+            self.seen[request.uri or "inline"] += 1
+            futures.append(future := Future[Outcome]())
+            future.set_result(self.answer(request))
+        return futures
+
+    def seconds_per_request(self, model: str) -> float:
+        return 0.001
+
+
+class World:
+    """Both ends of Pub/Sub, and Redis, as a test sees them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pubsub = Pubsub()
+        self.redis = Redis.from_url(settings.redis_url)
+        self.keys = Keys.of(settings)
+        self.engine = Engine()
+        self.requests = settings.subscription_path(settings.subscription[-1])
+
+    def publish(self, *messages: Mapping[str, Any] | bytes | tuple[bytes, dict[str, str]]) -> list[str]:
+        pbs = []
+        for message in messages:
+            data, attributes = message if isinstance(message, tuple) else (message, {})
+            body = json.dumps(data).encode() if isinstance(data, Mapping) else data
+            pbs.append(message_of(body, {"x-n": str(len(pbs)), **attributes}))
+        topic = self.settings.topic_path(self.settings.topic)
+        publish = self.pubsub._publish
+        return [
+            message_id
+            for start in range(0, len(pbs), 500)
+            for message_id in publish(PublishRequest(topic=topic, messages=pbs[start : start + 500])).message_ids
+        ]
+
+    def take(self, name: str, count: int, *, extra_s: float = 0.0) -> list[Any]:
+        """At least `count` messages of a subscription, and whatever else comes within `extra_s`."""
+        found: list[Any] = []
+        deadline_s = time.monotonic() + PATIENCE_S
+        while len(found) < count and time.monotonic() < deadline_s:
+            found += self.pull(name)
+        assert len(found) >= count, f"{len(found)} of {count} messages on {name}"
+        until_s = time.monotonic() + extra_s
+        while time.monotonic() < until_s:
+            found += self.pull(name)
+        return found
+
+    def pull(self, name: str) -> list[Any]:
+        """What is there now. A pull that waits would lease what comes at its deadline to nobody."""
+        subscription = self.settings.subscription_path(name)
+        request = PullRequest(subscription=subscription, max_messages=1000, return_immediately=True)
+        received = self.pubsub._pull(request, timeout=10).received_messages
+        self.pubsub.acknowledge(subscription, [one.ack_id for one in received])
+        time.sleep(0 if received else 0.05)
+        return [one.message for one in received]
+
+    def results(self, count: int, *, extra_s: float = 0.0) -> list[dict[str, Any]]:
+        return [json.loads(message.data) for message in self.take(RESULTS, count, extra_s=extra_s)]
+
+    def nothing_left(self) -> bool:
+        return not [message for _ in range(5) for message in self.pull(self.settings.subscription[-1])]
+
+    def end_key(self, message_id: str) -> str:
+        return self.keys.end(f"{self.requests}:{message_id}")
+
+    @contextmanager
+    def bridge(self) -> Iterator[Bridge]:
+        """A bridge that drains at the end, and must end well."""
+        bridge, codes = Bridge(self.settings), []
+        thread = threading.Thread(target=lambda: codes.append(bridge.run()))
+        thread.start()
+        try:
+            yield bridge
+        finally:
+            bridge.stop()
+            thread.join(30)
+        assert codes == [0]
+
+    def crash(self) -> None:
+        """A bridge that fails. Pub/Sub and Redis are told at once what they would notice after 30 s."""
+        bridge, codes = Bridge(self.settings), []
+        thread = threading.Thread(target=lambda: codes.append(bridge.run()))
+        thread.start()
+        thread.join(PATIENCE_S)
+        bridge.stop()
+        thread.join(PATIENCE_S)
+        assert codes == [1]
+        keys = bridge._parts.leases.keys()
+        for subscription, ack_ids in bridge._parts.leases.by_subscription(keys).items():
+            self.pubsub.modify_ack_deadline(subscription, ack_ids, 0)
+        for key in self.redis.scan_iter(f"{self.keys.prefix}lt:end:*"):
+            if self.redis.get(key).startswith(b"c:"):
+                self.redis.delete(key)
+
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        port.plug(self.engine)
+        presence = Presence(self.redis, self.keys, kind="worker", name="w", word=dict)
+        presence.start()
+        queues = ",".join(worker_queues(self.settings.model_names))
+        app = configure(self.settings)
+        try:
+            with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, queues=queues):
+                yield
+        finally:
+            presence.stop()
+            port.plug(None)
+
+    def close(self) -> None:
+        self.pubsub.close()
+        self.redis.close()
+
+
+def make_world(redis_url: str, project: str, **fields: Any) -> World:
+    given = {"models": "a,b", "reply_topics": "other-replies", "grace_s": 5.0, **fields}
+    settings = load_settings(redis_url=redis_url, project=project, **given)
+    create_missing(settings)
+    return World(settings)
+
+
+@pytest.fixture
+def world(redis_url: str, pubsub_host: str, project: str) -> Iterator[World]:
+    made = make_world(redis_url, project)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def our_world(redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """For what does not depend on Pub/Sub's ways."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    made = make_world(redis_url, project)
+    yield made
+    made.close()
+
+
+def uris(count: int, **fields: Any) -> list[dict[str, Any]]:
+    return [{"model": "ab"[index % 2], "uri": f"gs://b/{index}", **fields} for index in range(count)]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_each_request_gets_one_result_and_is_acknowledged(world: World) -> None:
+    published = world.publish(*uris(600))
+    with world.worker(), world.bridge():
+        results = world.results(600, extra_s=1.0)
+        world.publish((b"\xff\xd8 jpeg", {"model": "a", "x-run": "7", "request_id": "mine"}))
+        inline = world.take(RESULTS, 1)[0]
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert {result["status"] for result in results} == {"ok"}
+    assert {tuple(result["outputs"]) for result in results} == {
+        (f"{request['model']} saw {request['uri']}",) for request in uris(600)
+    }
+    assert dict(inline.attributes) == {
+        "request_id": "mine",
+        "message_id": json.loads(inline.data)["message_id"],
+        "model": "a",
+        "status": "ok",
+        "x-n": "0",
+        "x-run": "7",
+    }
+    assert world.nothing_left()
+    assert 0 < world.redis.ttl(world.end_key(published[0])) <= 600
+    assert not list(world.redis.scan_iter("celery-task-meta-*"))
+
+
+def test_what_can_never_have_a_result_becomes_a_dead_letter(world: World) -> None:
+    many = {f"n{index}": "v" for index in range(99)}
+    bad: dict[str, Any] = {
+        "malformed_json": b'{"model": "a", ',
+        "no_model": b"\xff\xd8 jpeg",
+        "unknown_model": {"model": "c", "uri": "gs://b/c"},
+        "reply_topic_not_allowed": {"model": "a", "uri": "gs://b/c", "reply_topic": "forbidden"},
+        "unsupported_event": (b"{}", {"eventType": "OBJECT_DELETE", "bucketId": "b", "objectId": "o"}),
+        "invalid_request": (b'{"model": "a", "url": "gs://b/c"}', many),
+    }
+    late = {"model": "a", "uri": "gs://b/1", "expires_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
+    with world.bridge():
+        world.publish(*bad.values())
+        world.publish(b'["' + b"x" * 9_900_000)
+        letters = world.take(DEAD, len(bad) + 1)
+        world.publish(late)
+        expired = world.results(1)
+
+    assert Counter(letter.attributes["lowtide_reason"] for letter in letters) == Counter([*bad, "malformed_json"])
+    by_reason = {letter.attributes["lowtide_reason"]: letter for letter in letters if len(letter.data) < 100}
+    assert by_reason["no_model"].data == b"\xff\xd8 jpeg"
+    assert by_reason["invalid_request"].attributes["lowtide_error"].startswith("url: ")
+    assert len(by_reason["invalid_request"].attributes) == 100
+    assert max(len(letter.data) for letter in letters) == 9_900_002
+    assert (expired[0]["status"], world.engine.seen) == ("expired", Counter())
+    assert world.nothing_left()
+
+
+def test_a_copy_of_a_message_that_is_done_is_acknowledged_and_not_published(world: World) -> None:
+    done, fresh = world.publish(*uris(2))
+    world.redis.set(world.end_key(done), "done", ex=600)
+    with world.worker(), world.bridge():
+        results = world.results(1, extra_s=1.0)
+
+    assert [result["message_id"] for result in results] == [fresh]
+    assert world.nothing_left()
+
+
+def test_what_another_bridge_settles_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "ANOTHERS_S", 1.0)
+    claimed, fresh = world.publish(*uris(2))
+    world.redis.set(world.end_key(claimed), "c:another", ex=30)
+    with world.worker(), world.bridge():
+        assert [result["message_id"] for result in world.results(1, extra_s=1.5)] == [fresh]
+        world.redis.delete(world.end_key(claimed))
+        assert [result["message_id"] for result in world.results(1)] == [claimed]
+
+
+def test_a_claim_that_is_lost_meanwhile_is_respected(our_world: World) -> None:
+    """The record changes hands after the look-up: B5, not B2, must see it."""
+    world = our_world
+    world.engine.delay_s = 0.5
+    claimed, fresh = world.publish(*uris(2))
+    with world.worker(), world.bridge():
+        wait_for(lambda: world.engine.seen or world.redis.hlen(world.keys.unacked))
+        world.redis.set(world.end_key(claimed), "c:another", ex=30)
+        assert [result["message_id"] for result in world.results(1, extra_s=1.0)] == [fresh]
+
+
+def test_a_crash_between_publish_and_record_costs_one_duplicate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = world.publish(*uris(20))
+    with world.worker():
+        with monkeypatch.context() as patch:
+            patch.setattr(Records, "done", _crash)
+            world.crash()
+        with world.bridge():
+            results = world.results(20, extra_s=1.5)
+
+    copies = Counter(result["message_id"] for result in results)
+    assert set(copies) == set(published)
+    assert max(copies.values()) == 2
+    assert world.nothing_left()
+
+
+def test_a_crash_between_record_and_acknowledgement_costs_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    published = world.publish(*uris(20))
+    with world.worker():
+        with monkeypatch.context() as patch:
+            patch.setattr(Acker, "_acknowledge", _crash)
+            world.crash()
+        with world.bridge():
+            results = world.results(20, extra_s=1.5)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert world.nothing_left()
+
+
+def _crash(*_: object) -> None:
+    raise RuntimeError("this is the crash")
+
+
+def test_a_stop_settles_what_runs_and_hands_back_the_rest(world: World) -> None:
+    published = world.publish(*uris(40))
+    with world.bridge() as first:  # without a worker
+        wait_for(lambda: first._parts.in_flight.requests)
+        began_s = time.monotonic()
+    assert time.monotonic() - began_s < 3.0
+
+    world.redis.delete(*(world.keys.queue(f"lowtide.{model}.topic") for model in "ab"))
+    world.engine.delay_s = 0.5
+    with world.worker():
+        with world.bridge() as second:
+            wait_for(lambda: second._parts.in_flight.requests)
+        assert len(second._parts.leases) == 0
+        with world.bridge():
+            results = world.results(40, extra_s=0.5)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
+def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
+    environment = our_world.settings.environment()
+    program = "import sys; from lowtide.bridge.bridge import Bridge; from lowtide.config import load_settings; "
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program} sys.exit(Bridge(load_settings()).run())"],
+        env={**environment, "PUBSUB_EMULATOR_HOST": _host(), "PATH": ""},
+    ) as process:
+        wait_for(lambda: our_world.redis.smembers(our_world.keys.bridges))
+        our_world.publish(*uris(3))
+        wait_for(lambda: our_world.redis.llen("lowtide.a.topic"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
+    assert len(our_world.take(our_world.settings.subscription[-1], 3)) == 3
+
+
+def _host() -> str:
+    import os
+
+    return os.environ["PUBSUB_EMULATOR_HOST"]
+
+
+def test_an_emptied_redis_costs_nothing(our_world: World) -> None:
+    world = our_world
+    published = world.publish(*uris(100))
+    with world.bridge() as bridge:
+        wait_for(lambda: bridge._parts.in_flight.requests)
+        time.sleep(1.2)  # the epoch was seen
+        world.redis.flushall()
+        with world.worker():
+            results = world.results(100, extra_s=1.0)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
+def test_a_request_that_another_try_may_cure_is_tried_four_times(
+    our_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = our_world
+    monkeypatch.setattr(retry, "BACKOFFS_S", (1.0, 1.0, 1.0))
+    usual = world.engine.answer
+
+    def answer(request: InferenceRequest) -> Outcome:
+        if request.uri == "gs://b/0" or (request.uri == "gs://b/1" and world.engine.seen["gs://b/1"] < 2):
+            return Outcome.failed("unavailable", "503", retry=True)
+        return usual(request)
+
+    world.engine.answer = answer
+    world.publish(*uris(3))
+    with world.worker(), world.bridge():
+        results = {result["request_id"]: result for result in world.results(3, extra_s=0.5)}
+
+    ended = sorted((result["status"], result["attempts"]) for result in results.values())
+    assert ended == [("failed", 4), ("ok", 1), ("ok", 2)]
+    assert world.engine.seen == {"gs://b/0": 4, "gs://b/1": 2, "gs://b/2": 1}
+    assert next(r["error"] for r in results.values() if r["error"]) == {"type": "unavailable", "message": "503"}
+
+
+def test_a_chunk_that_fails_as_a_whole_is_tried_again(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = our_world
+    monkeypatch.setattr(retry, "BACKOFFS_S", (1.0, 1.0, 1.0))
+    usual, failures = world.engine.submit, iter([RuntimeError("no device")])
+
+    def submit(requests: Any) -> Any:
+        for failure in failures:
+            raise failure
+        return usual(requests)
+
+    monkeypatch.setattr(world.engine, "submit", submit)
+    world.publish(uris(1)[0])
+    with world.worker(), world.bridge():
+        assert [(r["status"], r["attempts"]) for r in world.results(1)] == [("ok", 2)]
+
+
+def test_a_request_that_kills_workers_becomes_a_dead_letter(our_world: World) -> None:
+    world = our_world
+    world.engine.answer = lambda request: Outcome.failed("worker_lost", "three strikes")
+    world.publish(uris(1)[0])
+    with world.worker(), world.bridge():
+        letter = world.take(DEAD, 1)[0]
+
+    assert letter.attributes["lowtide_reason"] == "worker_lost"
+    assert json.loads(letter.data) == uris(1)[0]
+
+
+def test_replies_go_where_the_request_says_or_become_dead_letters(world: World) -> None:
+    admin = Admin(world.pubsub)
+    other = world.settings.topic_path("other-replies")
+    admin.create_subscription(world.settings.subscription_path("others"), other)
+    with world.worker(), world.bridge():
+        world.publish({**uris(1)[0], "reply_topic": "other-replies"})
+        assert json.loads(world.take("others", 1)[0].data)["status"] == "ok"
+        _delete_topic(world, other)
+        world.publish({**uris(1)[0], "reply_topic": "other-replies"}, uris(2)[1])
+        letter = world.take(DEAD, 1)[0]
+        assert world.results(1)[0]["status"] == "ok"
+
+    assert letter.attributes["lowtide_reason"] == "reply_refused"
+    assert "NOT_FOUND" in letter.attributes["lowtide_error"]
+    assert world.nothing_left()
+
+
+def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) -> None:
+    world = our_world
+    dead = world.settings.topic_path(DEAD)
+    _delete_topic(world, dead)
+    with world.worker(), world.bridge() as bridge:
+        world.publish(b"{")
+        wait_for(lambda: not bridge.health().ok)
+        assert DEAD in bridge.health().reason
+        wait_for(lambda: not bridge._parts.intake._pulls._under_way or world.publish(uris(1)[0]))
+        time.sleep(0.5)
+        world.publish(*uris(5))
+        time.sleep(1.0)
+        assert len(bridge._parts.leases) <= 2
+        admin = Admin(world.pubsub)
+        admin.create_topic(dead)
+        admin.create_subscription(world.settings.subscription_path("dead-again"), dead)
+        assert world.take("dead-again", 1)[0].data == b"{"
+        world.results(5)
+        assert bridge.health().ok
+
+
+def _delete_topic(world: World, name: str) -> None:
+    from google.pubsub_v1 import types
+
+    request = types.DeleteTopicRequest.pb()
+    world.pubsub.method("Publisher/DeleteTopic", request, None)(request(topic=name))
+
+
+def test_an_urgent_subscription_overtakes_a_backlog(
+    redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    world = make_world(redis_url, project, subscription="urgent,lowtide-requests", chunk_max_requests=10)
+    world.engine.delay_s = 0.05
+    world.publish(*uris(300))
+    with world.worker(), world.bridge():
+        world.results(20)
+        urgent = [message_of(json.dumps({"model": "a", "uri": "gs://b/now"}).encode(), {})]
+        world.pubsub.publish(world.settings.topic_path("urgent"), urgent)
+        order = [result["outputs"][0] for result in world.results(281)]
+    world.close()
+
+    assert "a saw gs://b/now" in order[:200]
+
+
+def test_redis_may_go_away_and_come_back(
+    tmp_path: Any, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    with EmbeddedRedis(tmp_path) as server:
+        world = make_world(server.url, project)
+        published = world.publish(*uris(10))
+        with world.bridge() as bridge:
+            wait_for(lambda: bridge._parts.in_flight.requests)
+            server.stop()
+            published += world.publish(*uris(10))
+            time.sleep(2.0)
+            again = EmbeddedRedis(tmp_path, port=server.port)
+            again.start()
+            with world.worker():
+                results = world.results(20, extra_s=1.0)
+            assert bridge.health().ok
+        again.stop()
+        world.close()
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
+def test_without_topics_the_bridge_says_what_makes_them(pubsub_host: str, project: str) -> None:
+    settings = load_settings(project=project, models="a")
+    with pytest.raises(PubsubMissing, match="lowtide-requests.*lowtide bridge --create"):
+        check_exists(settings)
+    create_missing(settings)
+    create_missing(settings)
+    check_exists(settings)

@@ -1,0 +1,223 @@
+"""The atomic moves, against every Redis server of this machine."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kombu import Connection
+from redis import Redis
+from redis.exceptions import OutOfMemoryError
+
+from lowtide.config import load_settings
+from lowtide.tasks.app import celery_config
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.transport.ledger import Held
+from lowtide.tasks.transport.moves import Moves, Taken
+from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
+from tests.integration.transport_fleet import PREFIX, Server, redis_servers, server_of
+
+SERVERS = redis_servers()
+KEYS = Keys(PREFIX)
+QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(server: Server) -> Redis:
+    server.redis.flushall()
+    return server.redis
+
+
+@pytest.fixture
+def moves(redis: Redis) -> Moves:
+    return Moves(redis, KEYS)
+
+
+def message(task: str = "t", *, priority: int = 0, body: str = "x", **headers: Any) -> dict[str, Any]:
+    return {
+        "body": body,
+        "headers": {"id": task, **headers},
+        "properties": {"priority": priority, "delivery_tag": str(uuid.uuid4()), "delivery_info": {"exchange": ""}},
+    }
+
+
+def push(redis: Redis, queue: str, *messages: dict[str, Any] | bytes) -> None:
+    for item in messages:
+        redis.lpush(KEYS.queue(queue), item if isinstance(item, bytes) else json.dumps(item))
+
+
+def take(
+    moves: Moves, *, messages: int = 64, work_s: float = 1.0, seconds: float = 0.001, **options: Any
+) -> list[Taken]:
+    queues = options.pop("queues", QUEUES)
+    budget = Budget(messages=messages, work_s=work_s)
+    turns = options.pop("turns", None) or Turns(0.1)
+    return moves.take("w:0", queues=queues, seconds=[seconds] * len(queues), budget=budget, turns=turns)
+
+
+def tasks(taken: list[Taken]) -> list[str]:
+    return [json.loads(item.raw)["headers"]["id"] for item in taken]
+
+
+def state(redis: Redis) -> tuple[int, int, int]:
+    return redis.hlen(KEYS.unacked), redis.zcard(KEYS.unacked_index), redis.zcard(KEYS.held("w:0"))
+
+
+def test_a_take_leaves_what_it_took_in_unacked(redis: Redis, moves: Moves) -> None:
+    sent = message("a")
+    push(redis, "lowtide.m", sent)
+    [taken] = take(moves)
+    tag = sent["properties"]["delivery_tag"]
+    assert (taken.queue, taken.tag, taken.requests, json.loads(taken.raw)) == ("lowtide.m", tag, 1, sent)
+    assert json.loads(redis.hget(KEYS.unacked, tag)) == [sent, "", "lowtide.m"]
+    seconds, microseconds = redis.time()
+    assert seconds + microseconds / 1e6 - redis.zscore(KEYS.unacked_index, tag) < 1
+    assert redis.zscore(KEYS.held("w:0"), tag) == redis.zscore(KEYS.unacked_index, tag)
+    moves.acknowledge("w:0", [tag])
+    assert state(redis) == (0, 0, 0)
+
+
+def test_stock_kombu_can_restore_what_we_took(server: Server, redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m.topic", message("a", priority=6))
+    [taken] = take(moves)
+    options = celery_config(load_settings(redis_url=server.url, prefix=PREFIX))["broker_transport_options"]
+    with Connection(server.url, transport_options=options) as connection:
+        connection.default_channel.qos.restore_by_tag(taken.tag)
+    assert redis.llen(KEYS.queue("lowtide.m.topic\x06\x166")) == 1
+
+
+def test_high_comes_first_then_the_others_in_turn(redis: Redis, moves: Moves) -> None:
+    for queue in reversed(QUEUES):
+        push(redis, queue, *(message(f"{queue}-{number}") for number in range(2)))
+    assert tasks(take(moves, seconds=0.1)) == [
+        *(
+            "lowtide.m.high-0",
+            "lowtide.m.high-1",
+            "lowtide.m-0",
+            "lowtide.m.topic-0",
+            "lowtide.m-1",
+            "lowtide.m.topic-1",
+        )
+    ]
+
+
+def test_a_queue_has_its_turn_until_a_chunk_of_work_is_spent(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(f"single-{number}") for number in range(9)))
+    push(redis, "lowtide.m.topic", *(message(f"chunk-{number}", **{"lowtide-n": 4}) for number in range(3)))
+    taken = tasks(take(moves, seconds=2**-5, work_s=0.5, turns=Turns(2**-3)))
+    assert [name.partition("-")[0] for name in taken] == [*["single"] * 4, "chunk", *["single"] * 4, "chunk"]
+
+
+def test_priority_lists_are_taken_and_go_back_to_where_they_were(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m\x06\x163", message("later", priority=4))
+    push(redis, "lowtide.m", message("first"))
+    taken = take(moves)
+    assert tasks(taken) == ["first", "later"]
+    assert moves.give_back("w:0", [item.tag for item in taken]) == 2
+    assert redis.llen(KEYS.queue("lowtide.m\x06\x163")) == redis.llen(KEYS.queue("lowtide.m")) == 1
+
+
+@pytest.mark.parametrize(("limits", "count"), [({"messages": 3}, 3), ({"work_s": 0.0025}, 3), ({"work_s": 1e-9}, 1)])
+def test_a_take_stops_at_its_budget(redis: Redis, moves: Moves, limits: dict[str, Any], count: int) -> None:
+    push(redis, "lowtide.m", *(message(str(number)) for number in range(9)))
+    assert len(take(moves, **limits)) == count
+
+
+def test_a_take_is_bounded_in_bytes(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(str(number), body="x" * (TAKE_MAX_BYTES // 2)) for number in range(4)))
+    assert len(take(moves)) == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        lambda sent: json.dumps(sent, separators=(",", ":")),
+        lambda sent: json.dumps({**sent, "body": '{"delivery_tag": "body", "lowtide-n": 9}'}),
+        lambda sent: json.dumps({"properties": sent["properties"], "headers": sent["headers"]}, indent=1),
+        lambda sent: json.dumps({**sent, "headers": {**sent["headers"], "z": {"delivery_tag": "no", "lowtide-n": 9}}}),
+        lambda sent: json.dumps({"headers": {"a": {"delivery_tag": 5, "lowtide-n": "x"}, **sent["headers"]}, **sent}),
+    ],
+    ids=["compact", "names in the body", "another order", "nested after", "nested before"],
+)
+def test_tag_and_count_are_read_from_any_json(redis: Redis, moves: Moves, raw: Any) -> None:
+    sent = message("a", **{"lowtide-n": 7})
+    push(redis, "lowtide.m", raw(sent).encode())
+    [taken] = take(moves)
+    assert (taken.tag, taken.requests) == (sent["properties"]["delivery_tag"], 7)
+
+
+def test_what_is_no_message_gets_a_name_and_does_not_block_the_queue(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", b"garbage", b'{"headers": {"lowtide-n": null}, "properties": null}', message("after"))
+    assert [item.requests for item in take(moves)] == [1, 1, 1]
+    assert state(redis) == (3, 3, 3)
+
+
+def test_what_goes_back_is_served_first_in_its_old_order(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(str(number)) for number in range(5)))
+    taken = take(moves, messages=3)
+    assert moves.give_back("w:0", [item.tag for item in taken]) == 3
+    again = take(moves)
+    assert tasks(again) == ["0", "1", "2", "3", "4"]
+    assert json.loads(again[0].raw)["properties"]["delivery_info"]["redelivered"] is True
+    assert json.loads(again[0].raw)["headers"]["redelivered"] is True
+    assert not redis.exists(KEYS.loss("0"))
+
+
+def test_giving_back_twice_takes_nothing_from_the_next_holder(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"))
+    [taken] = take(moves)
+    score = redis.zscore(KEYS.unacked_index, taken.tag)
+    assert moves.reap(taken.tag, score) == 1
+    budget = Budget(messages=1, work_s=1)
+    moves.take("w:1", queues=QUEUES, seconds=[0, 0, 0], budget=budget, turns=Turns(0.1))
+    assert moves.give_back("w:0", [taken.tag]) == 0
+    assert moves.give_back("w:0", [taken.tag]) == 0
+    assert state(redis) == (1, 1, 0)
+    assert moves.give_back("w:1", [taken.tag]) == 1
+
+
+def test_a_touch_renews_what_is_held_and_revives_nothing(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"), message("b"))
+    held = [
+        Held(tag=item.tag, task=json.loads(item.raw)["headers"]["id"], model="m", requests=1) for item in take(moves)
+    ]
+    moves.acknowledge("w:0", [held[1].tag])
+    before = redis.zscore(KEYS.unacked_index, held[0].tag)
+    assert moves.touch("w:0", held) == 1
+    after = redis.zscore(KEYS.unacked_index, held[0].tag)
+    assert after > before
+    assert redis.zscore(KEYS.held("w:0"), held[0].tag) == after
+    assert state(redis) == (1, 1, 1)
+    assert 0 < redis.ttl(KEYS.run("a")) <= 30
+
+
+def test_a_full_redis_can_still_be_drained(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"), message("b"))
+    first = take(moves, messages=1)[0]
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            redis.set("any", "value")
+        second = take(moves)[0]
+        held = [Held(tag=item.tag, task="t", model="m", requests=1) for item in (first, second)]
+        assert moves.touch("w:0", held) == 2
+        assert moves.give_back("w:0", [first.tag], lost=True) == 1
+        moves.acknowledge("w:0", [second.tag])
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert state(redis) == (0, 0, 0)
+
+
+def test_nothing_is_written_outside_the_prefix(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"), message("b"))
+    taken = take(moves)
+    moves.touch("w:0", [Held(tag=taken[0].tag, task="a", model="m", requests=1)])
+    moves.give_back("w:0", [taken[0].tag], lost=True)
+    assert all(key.startswith(PREFIX.encode()) for key in redis.keys("*"))

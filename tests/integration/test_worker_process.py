@@ -1,0 +1,184 @@
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from lowtide.config import Settings
+from lowtide.local.process import die_with_parent
+from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
+from lowtide.tasks.app import configure
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+
+WAIT_S = 20
+
+MODEL = '''
+import time
+import torch
+from lowtide.workers.model import Model
+
+class Sum(Model):
+    """The sum of two bytes; sleeps first for as many seconds as `params` say."""
+
+    def load(self, device):
+        self.version = "v1"
+
+    def decode(self, content, params):
+        return torch.tensor([*content[:2], params.get("sleep_s", 0.0)], dtype=torch.float32)
+
+    def predict(self, batch):
+        time.sleep(float(batch[:, 2].max()))
+        return batch[:, :2].sum(dim=1)
+
+    def encode(self, output, params):
+        return [int(output)]
+'''
+
+PROGRAM = """
+import sys
+from lowtide.config import load_settings
+from lowtide.config.logs import configure_logging
+from lowtide.workers.worker import run_worker
+
+settings = load_settings()
+configure_logging(settings)
+sys.exit(run_worker(settings))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerProcess:
+    process: subprocess.Popen[bytes]
+    log: Path
+    settings: Settings
+
+    def stop(self, signum: int = signal.SIGTERM) -> int:
+        self.process.send_signal(signum)
+        return self.process.wait(WAIT_S)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    (tmp_path / "tiny_model.py").write_text(MODEL)
+    started: list[WorkerProcess] = []
+
+    def start(**settings: Any) -> WorkerProcess:
+        values = {"redis_url": redis_url, "models": "sum=tiny_model:Sum", "device": "cpu", "decode_threads": 2}
+        values |= settings
+        environment = {f"LOWTIDE_{name.upper()}": str(value) for name, value in values.items()}
+        log = tmp_path / f"worker-{len(started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM],
+                env={**os.environ, **environment},
+                cwd=tmp_path,
+                stdout=output,
+                stderr=output,
+                preexec_fn=die_with_parent,
+            )
+        worker = WorkerProcess(process=process, log=log, settings=Settings(**values))
+        started.append(worker)
+        wait_for(lambda: " ready." in log.read_text(), worker)
+        return worker
+
+    yield start
+    for worker in started:
+        if worker.process.poll() is None:
+            worker.process.kill()
+            worker.process.wait()
+
+
+@pytest.fixture
+def app(redis_url: str) -> Celery:
+    return configure(Settings(redis_url=redis_url))
+
+
+def wait_for(true: Callable[[], Any], worker: WorkerProcess) -> None:
+    until_s = time.monotonic() + WAIT_S
+    while not true():
+        assert worker.process.poll() is None, worker.log.read_text()
+        assert time.monotonic() < until_s, worker.log.read_text()
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def health(worker: WorkerProcess) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{worker.settings.health_port}/healthz", timeout=5) as answer:
+        return json.load(answer)
+
+
+def request(a: int, b: int, **fields: Any) -> InferenceRequest:
+    return InferenceRequest(model="sum", data=base64.b64encode(bytes([a, b])).decode(), **fields)
+
+
+def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, client, start_worker) -> None:
+    worker = start_worker(health_port=free_port())
+    keys = Keys.of(worker.settings)
+    assert health(worker) == {"status": "ok", "in_process": 0, "done": {}}
+
+    assert infer.delay(request(1, 2)).get(WAIT_S) == [3]
+    outcomes = infer_chunk.delay([request(i, 1) for i in range(200)]).get(WAIT_S)
+    assert [outcome["outputs"] for outcome in outcomes] == [[i + 1] for i in range(200)]
+    assert {outcome["model_version"] for outcome in outcomes} == {"v1"}
+    with pytest.raises(RequestFailed, match="not_found|forbidden"):
+        infer.delay({"model": "sum", "uri": "file:///etc/passwd"}).get(WAIT_S)
+
+    wait_for(lambda: client.hexists(keys.rates, "sum"), worker)
+    (word,) = live(client, keys, "worker").values()
+    assert (word["models"], word["devices"], word["busy"]) == (["sum"], ["cpu"], False)
+    assert word["done"] == {"ok": 201, "failed": 1}
+
+    running = infer.delay(request(1, 3, params={"sleep_s": 1.0}))
+    wait_for(lambda: client.hlen(keys.unacked) == 1, worker)
+    time.sleep(0.2)
+    assert worker.stop() == 0, worker.log.read_text()
+    assert running.get(1) == [4]
+    assert live(client, keys, "worker") == {}
+    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
+
+
+def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, start_worker) -> None:
+    worker = start_worker(grace_s=0.5, batch_max_requests=1)
+    keys = Keys.of(worker.settings)
+    tasks = [infer.delay(request(i, 0, params={"sleep_s": 3.0})) for i in range(4)]
+    wait_for(lambda: client.hlen(keys.unacked) >= 2, worker)
+    time.sleep(0.2)
+    began_s = time.monotonic()
+    assert worker.stop() == 0, worker.log.read_text()
+    assert time.monotonic() - began_s < 5.0
+    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
+    assert not client.keys(keys.loss("*"))
+    assert {task.state for task in tasks} == {"PENDING"}
+
+
+def test_a_worker_that_gets_nowhere_says_what_its_threads_do_and_ends_with_an_error(app, client, start_worker) -> None:
+    worker = start_worker(stuck_after_s=0.5)
+    infer.delay(request(1, 2, params={"sleep_s": 60.0}))
+    assert worker.process.wait(WAIT_S) == 70
+    log = worker.log.read_text()
+    assert "stuck: cpu has finished no batch for too long" in log
+    assert "tiny_model.py" in log

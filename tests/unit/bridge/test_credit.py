@@ -1,0 +1,48 @@
+import pytest
+
+from lowtide.bridge.credit import PULL_MAX, Fleet, credit_chunks, credit_messages
+
+
+@pytest.mark.parametrize(
+    ("workers", "bridges", "waiting", "held", "chunks"),
+    [
+        (1, 1, 0, 0, 2),
+        (1, 1, 1, 5, 1),
+        (1, 1, 2, 0, 0),
+        (1, 1, 9, 0, 0),
+        (10, 1, 4, 0, 16),
+        (10, 4, 4, 0, 4),
+        (1, 4, 0, 0, 0.5),
+        (3, 0, 0, 0, 6),
+    ],
+)
+def test_credit_is_two_chunks_per_worker_less_what_waits_shared_among_bridges(
+    workers: int, bridges: int, waiting: int, held: int, chunks: float
+) -> None:
+    assert credit_chunks(Fleet(workers=workers, bridges=bridges, waiting=waiting), held=held) == chunks
+
+
+@pytest.mark.parametrize(("waiting", "held", "chunks"), [(0, 0, 1), (1, 1, 0), (1, 0, 0), (0, 1, 0), (3, 3, 0)])
+def test_without_workers_one_chunk_tells_that_there_is_work(waiting: int, held: int, chunks: float) -> None:
+    assert credit_chunks(Fleet(workers=0, bridges=1, waiting=waiting), held=held) == chunks
+
+
+@pytest.mark.parametrize(
+    ("chunks", "chunk_requests", "message_bytes", "free_bytes", "messages"),
+    [
+        (2, 25, 1000, 1e9, 50),
+        (0.5, 25, 1000, 1e9, 12),
+        (0.01, 25, 1000, 1e9, 1),
+        (0, 25, 1000, 1e9, 0),
+        (2, 256, 5e6, 20e6, 4),
+        (2, 256, 5e6, 1e6, 1),
+        (2, 256, 5e6, 0, 0),
+        (2, 256, 5e6, -1, 0),
+        (100, 256, 0, 1e9, PULL_MAX),
+    ],
+)
+def test_credit_in_messages_is_bounded_by_work_and_bytes(
+    chunks: float, chunk_requests: float, message_bytes: float, free_bytes: float, messages: int
+) -> None:
+    asked = credit_messages(chunks, chunk_requests=chunk_requests, message_bytes=message_bytes, free_bytes=free_bytes)
+    assert asked == messages

@@ -1,0 +1,51 @@
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lowtide.config import Settings
+from lowtide.tasks.transport.intake import Intake
+from lowtide.tasks.transport.moves import Taken
+from lowtide.tasks.transport.station import Station
+
+
+def taken(tag: str) -> Taken:
+    message = {"headers": {"id": tag}, "properties": {"delivery_tag": tag, "delivery_info": {}}}
+    return Taken(queue="lowtide.m", tag=tag, requests=1, raw=json.dumps(message).encode())
+
+
+@pytest.fixture
+def station() -> Station:
+    return Station(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0)
+
+
+def intake(station: Station, deliver: Any, *, no_ack: frozenset[str] = frozenset()) -> Intake:
+    connection = SimpleNamespace(_deliver=deliver)
+    return Intake(SimpleNamespace(station=station, connection=connection, no_ack_queues=no_ack))
+
+
+def test_what_could_not_be_delivered_goes_back(station: Station) -> None:
+    def deliver(message: Any, queue: str) -> None:
+        if message["headers"]["id"] == "b":
+            raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        intake(station, deliver)._deliver_all([taken("a"), taken("b"), taken("c")])
+    assert station.ledger.settled().back == ("b", "c")
+    assert "a" in station.ledger
+
+
+def test_all_are_held_before_the_first_is_delivered(station: Station) -> None:
+    seen: list[int] = []
+    intake(station, lambda *_: seen.append(len(station.ledger)))._deliver_all([taken("a"), taken("b")])
+    assert seen == [2, 2]
+
+
+def test_what_nobody_will_acknowledge_is_done_when_delivered(station: Station) -> None:
+    intake(station, lambda *_: None, no_ack=frozenset(["lowtide.m"]))._deliver_all([taken("a")])
+    assert station.ledger.settled().done == ("a",)
+
+
+def test_a_take_is_never_repeated_by_the_client(station: Station) -> None:
+    assert station.moves.redis.connection_pool.connection_kwargs["retry"].get_retries() == 0

@@ -1,0 +1,136 @@
+"""What the transport relies on in kombu and Celery. A failure here means: read the new version before you trust it."""
+
+import inspect
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import celery.worker.state
+import kombu.transport.redis as stock
+import pytest
+from celery.worker.consumer import Consumer
+from kombu import Connection
+from kombu.transport import virtual
+
+from lowtide.config import Settings
+from lowtide.tasks.transport import install, uninstall
+from lowtide.tasks.transport.channel import Channel, Misplaced
+from lowtide.tasks.transport.poller import Poller
+
+
+@pytest.fixture
+def installed() -> Iterator[None]:
+    install(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0)
+    yield
+    uninstall()
+
+
+def parameters(function: Callable[..., Any]) -> str:
+    return ", ".join(str(name) for name in inspect.signature(function).parameters)
+
+
+def test_importing_changes_nothing_in_kombu() -> None:
+    program = (
+        "import kombu.transport.redis as r;"
+        "before = (r.Transport.Channel, r.MultiChannelPoller, dict(vars(r.Channel)));"
+        "import lowtide.tasks, lowtide.tasks.transport;"
+        "assert before == (r.Transport.Channel, r.MultiChannelPoller, dict(vars(r.Channel)))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_install_takes_kombus_place_and_uninstall_gives_it_back(installed: None) -> None:
+    transport = Connection("redis://").transport
+    assert isinstance(transport.cycle, Poller)
+    assert issubclass(transport.Channel, Channel)
+    assert issubclass(Connection("rediss://").transport.Channel, Channel)
+    uninstall()
+    assert stock.Transport.Channel is stock.Channel
+    assert type(Connection("redis://").transport.cycle).__module__ == "kombu.transport.redis"
+
+
+def test_a_connection_from_before_is_refused(installed: None) -> None:
+    channel = stock.Transport.Channel
+    uninstall()
+    transport = Connection("redis://").transport
+    with pytest.raises(Misplaced, match="install first"):
+        channel(transport)
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (stock.QoS.append, "self, message, delivery_tag"),
+        (stock.QoS.ack, "self, delivery_tag"),
+        (stock.QoS.reject, "self, delivery_tag, requeue"),
+        (stock.QoS.can_consume, "self"),
+        (stock.QoS.restore_unacked, "self, client"),
+        (stock.QoS.restore_unacked_once, "self, stderr"),
+        (stock.QoS.restore_visible, "self, start, num, interval"),
+        (stock.Channel.__init__, "self, args, kwargs"),
+        (stock.Channel._create_client, "self, asynchronous"),
+        (stock.Channel._connparams, "self, asynchronous"),
+        (stock.Channel._on_connection_disconnect, "self, connection"),
+        (virtual.Channel.basic_consume, "self, queue, no_ack, callback, consumer_tag, kwargs"),
+        (virtual.Transport._deliver, "self, message, queue"),
+        (stock.MultiChannelPoller.on_poll_init, "self, poller"),
+        (stock.MultiChannelPoller.on_poll_start, "self"),
+        (stock.MultiChannelPoller.on_readable, "self, fileno"),
+        (stock.MultiChannelPoller.maybe_restore_messages, "self"),
+        (stock.MultiChannelPoller.maybe_check_brpop_health, "self"),
+        (stock.MultiChannelPoller._register, "self, channel, client, type"),
+        (stock.MultiChannelPoller._register_LISTEN, "self, channel"),
+        (stock.Transport.register_with_event_loop, "self, connection, loop"),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_kombus_functions_have_the_parameters_that_we_know(function: Callable[..., Any], expected: str) -> None:
+    assert parameters(function) == expected
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        # The loop runs the poller of the transport's module, and adds what it watches as readers.
+        (stock.Transport.__init__, ["self.cycle = MultiChannelPoller()"]),
+        (
+            stock.Transport.register_with_event_loop,
+            ["cycle.on_poll_init(loop.poller)", "cycle.on_poll_start", "for fd in cycle.fds", "client.connection is"],
+        ),
+        (
+            stock.MultiChannelPoller._register,
+            ["client.connection._sock", "_fd_to_chan[sock.fileno()]", "_chan_to_sock"],
+        ),
+        (stock.Channel._connparams, ["channel._on_connection_disconnect(self)", "'connection_class'"]),
+        (stock.Channel.__init__, ["self.connection.cycle.add(self)", "self.handlers = {"]),
+        (stock.Channel.conn_or_acquire, ["yield self._create_client()"]),
+        # A delivery is noted with QoS.append, before Celery hears of it.
+        (virtual.Channel.basic_consume, ["self.qos.append(message, message.delivery_tag)", "callback(message)"]),
+        # The end of a channel: consumers go, then what is unacknowledged.
+        (virtual.Channel.close, ["self.basic_cancel(consumer)", "self._qos.restore_unacked_once()"]),
+        (virtual.QoS.restore_unacked_once, ["self.restore_unacked()"]),
+        (virtual.QoS.ack, ["self._quick_ack(delivery_tag)"]),
+        # Formats: what lies in unacked, and what a restored message carries.
+        (stock.QoS.append, ["dumps([message._raw, EX, RK])"]),
+        (
+            stock.Channel._do_restore_message,
+            ["['headers']['redelivered'] = True", "['delivery_info']['redelivered'] = True"],
+        ),
+        # After a broken connection Celery closes the channels while their consumers are still there.
+        (Consumer.on_connection_error_after_connected, ["self.connection.collect("]),
+        (Consumer.start, ["self.on_connection_error_after_connected(exc)", "blueprint.restart(self)"]),
+    ],
+    ids=lambda value: getattr(value, "__qualname__", ""),
+)
+def test_kombu_still_does_what_we_build_on(function: Callable[..., Any], words: list[str]) -> None:
+    source = inspect.getsource(function)
+    assert [word for word in words if word not in source] == []
+
+
+def test_names_and_formats_are_those_that_the_lua_scripts_write() -> None:
+    assert (stock.Channel.unacked_key, stock.Channel.unacked_index_key) == ("unacked", "unacked_index")
+    assert (stock.Channel.sep, stock.PRIORITY_STEPS) == ("\x06\x16", [0, 3, 6, 9])
+    assert stock.Transport.Channel is stock.Channel
+    assert hasattr(celery.worker.state, "active_requests")
+    assert stock.Channel._q_for_pri(stock.Channel.__new__(stock.Channel), "q", 4) == "q\x06\x163"

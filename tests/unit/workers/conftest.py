@@ -1,0 +1,55 @@
+"""An engine on the CPU around tiny models."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+import torch
+
+from lowtide.config import Settings
+from lowtide.tasks.errors import ContentError
+from lowtide.workers.engine import Engine
+from lowtide.workers.fetch import Fetcher
+from lowtide.workers.model import Model
+
+CPU = torch.device("cpu")
+
+
+class Memory:
+    """A source of content for tests: URIs `mem://…` from a dict, or what a function does."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes | Callable[[], bytes]] = {}
+        self.reads: list[str] = []
+
+    def read(self, uri: str, *, timeout_s: float) -> bytes:
+        self.reads.append(uri)
+        if uri not in self.contents:
+            raise ContentError(f"{uri}: there is no such object", type="not_found")
+        content = self.contents[uri]
+        return content if isinstance(content, bytes) else content()
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def engine_of(memory: Memory) -> Iterator[Callable[..., Engine]]:
+    engines: list[Engine] = []
+
+    def make(models: Mapping[str, Model], *, on_broken: Callable[[Exception], None] = print, **settings) -> Engine:
+        fetcher = Fetcher({"mem": memory}, timeout_s=5, sleep=lambda _: None)
+        engine = Engine(
+            Settings(**{"decode_threads": 2, **settings}),
+            devices={CPU: models},
+            fetcher=fetcher,
+            on_broken=on_broken,
+        )
+        engines.append(engine)
+        engine.start()
+        return engine
+
+    yield make
+    for engine in engines:
+        engine.close(0.0)

@@ -1,0 +1,376 @@
+import base64
+import json
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import torch
+
+from lowtide.tasks.errors import ContentError, ContentUnavailable, EngineStopped, InvalidRequest
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.workers.model import Model
+
+WAIT_S = 10
+
+
+class Sum(Model):
+    """The sum of the content's first four bytes."""
+
+    def __init__(self, name: str = "sum") -> None:
+        super().__init__(name)
+        self.batches: list[int] = []
+        self.decodes = 0
+
+    def load(self, device: torch.device) -> None:
+        self.version = "v1"
+
+    def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+        self.decodes += 1
+        return torch.tensor(list(content[:4].ljust(4, b"\0")), dtype=torch.float32)
+
+    def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        self.batches.append(len(batch))
+        return batch.sum(dim=1, keepdim=True)
+
+    def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
+        return [int(output.item())]
+
+
+def request(content: bytes = b"\1\2", *, model: str = "sum", **fields: Any) -> InferenceRequest:
+    if "uri" not in fields:
+        fields["data"] = base64.b64encode(content).decode()
+    return InferenceRequest.parse({"model": model, **fields})
+
+
+def outcomes_of(engine, requests: Sequence[InferenceRequest]) -> list[Outcome]:
+    return [future.result(WAIT_S) for future in engine.submit(requests)]
+
+
+def held(engine, gate: threading.Event, count: int) -> None:
+    """Let `count` items gather behind a device that waits for `gate`, then let it go."""
+    while len(engine._ready) < count:
+        time.sleep(0.002)
+    gate.set()
+
+
+class Gated(Sum):
+    """Waits for a gate before its first batch, so that the next one is full."""
+
+    def __init__(self, name: str = "sum") -> None:
+        super().__init__(name)
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+
+    def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        self.entered.set()
+        assert self.gate.wait(WAIT_S)
+        return self.judge(batch)
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        return super().predict(batch)
+
+
+def through_one_batch(engine, model: Gated, requests: Sequence[InferenceRequest]) -> list[Outcome]:
+    """The outcomes of requests that became ready while the device was busy with another one."""
+    first = engine.submit([request(b"\0")])
+    assert model.entered.wait(WAIT_S)
+    futures = engine.submit(requests)
+    held(engine, model.gate, len(requests))
+    assert first[0].result(WAIT_S).status is Status.OK
+    return [future.result(WAIT_S) for future in futures]
+
+
+def test_requests_are_answered_in_their_order_with_version_and_timings(engine_of) -> None:
+    outcomes = outcomes_of(engine_of({"sum": Sum()}), [request(bytes([i])) for i in range(100)])
+    assert [outcome.outputs for outcome in outcomes] == [[i] for i in range(100)]
+    assert {(outcome.status, outcome.model_version) for outcome in outcomes} == {(Status.OK, "v1")}
+    timings = outcomes[0].timings_ms
+    assert 0 < timings.gpu <= timings.total
+    assert 0 < timings.decode < timings.total
+    assert timings.queued + timings.decode + timings.gpu <= timings.total + 0.01
+
+
+def test_items_that_wait_for_the_device_run_as_one_batch(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model}, batch_max_requests=8)
+    through_one_batch(engine, model, [request()] * 20)
+    assert model.batches == [1, 8, 8, 4]
+    assert engine.progress().batches == {"idle": 2, "full": 2}
+
+
+def test_content_is_fetched_and_an_error_of_one_request_is_its_own(engine_of, memory) -> None:
+    memory.contents["mem://a"] = b"\3"
+    outcomes = outcomes_of(engine_of({"sum": Sum()}), [request(uri="mem://a"), request(uri="mem://b"), request()])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
+    assert outcomes[1].error.type == "not_found"
+    assert outcomes[0].timings_ms.fetch > 0
+
+
+def test_content_that_may_come_later_is_tried_three_times_then_left_to_a_retry(engine_of, memory) -> None:
+    def away() -> bytes:
+        raise ContentUnavailable("the server is away")
+
+    memory.contents["mem://a"] = away
+    (outcome,) = outcomes_of(engine_of({"sum": Sum()}), [request(uri="mem://a")])
+    assert outcome.status is Status.RETRY
+    assert outcome.error.type == "unavailable"
+    assert len(memory.reads) == 3
+
+
+def test_a_slow_fetch_holds_up_nobody_who_brings_content(engine_of, memory) -> None:
+    gate = threading.Event()
+    memory.contents["mem://slow"] = lambda: (gate.wait(WAIT_S) and b"\1") or b""
+    engine = engine_of({"sum": Sum()})
+    slow = engine.submit([request(uri="mem://slow")] * 10)
+    assert outcomes_of(engine, [request()])[0].status is Status.OK
+    gate.set()
+    assert all(future.result(WAIT_S).status is Status.OK for future in slow)
+
+
+def test_an_unknown_model_fails_and_lists_those_that_there_are(engine_of) -> None:
+    (outcome,) = outcomes_of(engine_of({"sum": Sum(), "other": Sum("other")}), [request(model="cat")])
+    assert outcome.error.type == "unknown_model"
+    assert "other, sum" in outcome.error.message
+
+
+def test_data_that_is_not_base64_is_an_invalid_request(engine_of) -> None:
+    bad = InferenceRequest.model_construct(**request().model_dump() | {"data": "%%"})
+    (outcome,) = outcomes_of(engine_of({"sum": Sum()}), [bad])
+    assert outcome.error.type == "invalid_request"
+
+
+def test_inline_content_over_the_bound_is_too_large(engine_of) -> None:
+    (outcome,) = outcomes_of(engine_of({"sum": Sum()}, content_max_bytes=10), [request(b"x" * 11)])
+    assert outcome.error.type == "too_large"
+
+
+def test_a_request_that_expired_is_not_even_fetched(engine_of, memory) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    requests = [request(uri="mem://a", expires_at=past), request(expires_at=past)]
+    model = Sum()
+    outcomes = outcomes_of(engine_of({"sum": model}), requests)
+    assert [(outcome.status, outcome.error.type) for outcome in outcomes] == [(Status.EXPIRED, "expired")] * 2
+    assert (memory.reads, model.decodes, model.batches) == ([], 0, [])
+
+
+def test_a_request_that_expires_while_it_waits_for_the_device_is_not_predicted(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model})
+    first = engine.submit([request()])
+    assert model.entered.wait(WAIT_S)
+    soon = datetime.now(UTC) + timedelta(seconds=0.2)
+    late, kept = engine.submit([request(expires_at=soon), request()])
+    time.sleep(0.3)
+    held(engine, model.gate, 2)
+    assert late.result(WAIT_S).status is Status.EXPIRED
+    assert kept.result(WAIT_S).status is Status.OK
+    assert first[0].result(WAIT_S).status is Status.OK
+    assert model.batches == [1, 1]
+
+
+class Picky(Gated):
+    """Raises when the content 13 is in the batch."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        outputs = super().judge(batch)
+        if 13 in batch[:, 0]:
+            raise ValueError("unlucky")
+        return outputs
+
+
+def test_a_batch_that_raises_is_bisected_until_the_culprit_fails_alone(engine_of) -> None:
+    model = Picky()
+    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in range(16)])
+    assert [i for i, outcome in enumerate(outcomes) if outcome.status is not Status.OK] == [13]
+    assert outcomes[13].error.type == "model_error"
+    assert outcomes[13].error.message == "model sum raised ValueError: unlucky"
+    assert model.batches == [1, 16, 8, 8, 4, 4, 2, 1, 1, 2]
+
+
+class Small(Gated):
+    """Has memory for three items."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        outputs = super().judge(batch)
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return outputs
+
+
+def test_out_of_memory_halves_the_batch_and_the_ceiling_is_remembered(engine_of) -> None:
+    model = Small()
+    engine = engine_of({"sum": model}, batch_max_requests=8)
+    outcomes = through_one_batch(engine, model, [request()] * 12)
+    assert {outcome.status for outcome in outcomes} == {Status.OK}
+    assert model.batches == [1, 8, 4, 2, 2, 2, 2, 2, 2]
+
+
+class Starved(Sum):
+    def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
+
+
+def test_a_request_that_alone_runs_out_of_memory_fails(engine_of) -> None:
+    (outcome,) = outcomes_of(engine_of({"sum": Starved()}), [request()])
+    assert outcome.error.type == "out_of_memory"
+
+
+class Forgetful(Gated):
+    """Gives no output for content 13."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        return super().judge(batch)[batch[:, 0] != 13]
+
+
+def test_a_wrong_number_of_outputs_fails_who_caused_it(engine_of) -> None:
+    model = Forgetful()
+    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in (1, 13, 2, 3)])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
+    assert outcomes[1].error.message == "model sum raised WrongOutputs: 0 outputs for 1 items"
+
+
+class Undefined(Gated):
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        return [row.log().sum(dim=0, keepdim=True) if row[0] == 13 else row.sum() for row in batch]
+
+
+def test_an_output_that_is_not_finite_fails_its_request_alone(engine_of) -> None:
+    model = Undefined()
+    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in (1, 13, 2)])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
+    assert outcomes[1].error.message == "model sum: its output has NaN or infinity in it"
+
+
+class Encoding(Sum):
+    """Encodes whatever the test says."""
+
+    def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
+        if "refuse" in params:
+            raise InvalidRequest("is not a number", field="params.top")
+        return [float("nan")] if "nan" in params else ["x" * params.get("chars", 0)]
+
+
+@pytest.mark.parametrize(
+    ("params", "type"),
+    [({"nan": 1}, "model_error"), ({"chars": 2000}, "output_too_large"), ({"refuse": 1}, "invalid_request")],
+)
+def test_outputs_that_cannot_travel_fail_their_request(engine_of, params, type) -> None:
+    engine = engine_of({"sum": Encoding()}, result_max_bytes=1000)
+    outcomes = outcomes_of(engine, [request(params=params), request()])
+    assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.OK]
+    assert outcomes[0].error.type == type
+    assert type == "invalid_request" or "model sum" in outcomes[0].error.message
+
+
+class Decoding(Sum):
+    """Decodes whatever the test says."""
+
+    def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+        match params.get("do"):
+            case "refuse":
+                raise ContentError("not an image", type="not_an_image")
+            case "raise":
+                raise ZeroDivisionError("oops")
+            case "list":
+                return [1.0]  # type: ignore[return-value]
+            case "other shape":
+                return torch.zeros(4)
+        return super().decode(content, params)
+
+
+@pytest.mark.parametrize(
+    ("do", "type"), [("refuse", "not_an_image"), ("raise", "decode_error"), ("list", "decode_error")]
+)
+def test_content_that_cannot_be_decoded_fails_alone(engine_of, do, type) -> None:
+    outcomes = outcomes_of(engine_of({"sum": Decoding()}), [request(), request(params={"do": do}), request()])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
+    assert (outcomes[1].error.type, outcomes[1].model_version) == (type, "v1")
+
+
+def test_items_of_different_shapes_never_meet_in_a_batch(engine_of) -> None:
+    outcomes = outcomes_of(engine_of({"sum": Decoding()}), [request(), request(params={"do": "other shape"})] * 20)
+    assert [outcome.outputs for outcome in outcomes] == [[3], [0]] * 20
+
+
+def test_the_rate_is_a_guess_until_measured_and_then_a_share_of_the_batch(engine_of) -> None:
+    class Slow(Sum):
+        def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+            time.sleep(0.02)
+            return super().predict(batch)
+
+    engine = engine_of({"sum": Slow()}, batch_max_requests=4)
+    assert engine.seconds_per_request("sum") == engine.seconds_per_request("unknown") == 0.005
+    outcomes_of(engine, [request()] * 40)
+    assert 0.004 < engine.seconds_per_request("sum") < 0.015
+    assert engine.rates == {"sum": engine.seconds_per_request("sum")}
+
+
+def test_a_model_that_cannot_be_loaded_raises_at_the_start(engine_of) -> None:
+    class Missing(Sum):
+        def load(self, device: torch.device) -> None:
+            raise FileNotFoundError("weights.pt")
+
+    with pytest.raises(FileNotFoundError, match=r"weights\.pt"):
+        engine_of({"sum": Missing()})
+
+
+def test_a_broken_device_is_told_and_blamed_on_nobody(engine_of) -> None:
+    class Lost(Sum):
+        def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    broken = threading.Event()
+    engine = engine_of({"sum": Lost()}, on_broken=lambda _: broken.set())
+    (future,) = engine.submit([request()])
+    assert broken.wait(WAIT_S)
+    assert not future.done()
+
+
+def test_close_finishes_what_fits_into_the_grace_and_takes_no_more(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model}, batch_max_requests=4)
+    futures = engine.submit([request()] * 10)
+    assert model.entered.wait(WAIT_S)
+    threading.Timer(0.1, model.gate.set).start()
+    engine.close(WAIT_S)
+    assert {future.result(0).status for future in futures} == {Status.OK}
+    with pytest.raises(EngineStopped):
+        engine.submit([request()])[0].result(0)
+    assert engine.progress().in_process == 0
+
+
+def test_close_hands_back_what_does_not_fit(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model})
+    futures = engine.submit([request()] * 10)
+    assert model.entered.wait(WAIT_S)
+    engine.close(0.05)
+    for future in futures:
+        with pytest.raises(EngineStopped):
+            future.result(0)
+    model.gate.set()
+    engine.close(0.05)
+
+
+def test_a_device_that_finishes_no_batch_is_stuck_and_an_idle_one_is_not(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model}, stuck_after_s=0.2)
+    time.sleep(0.3)
+    assert engine.stuck() is None
+    engine.submit([request()])
+    assert model.entered.wait(WAIT_S)
+    assert engine.stuck() is None
+    assert engine.progress().has_work
+    time.sleep(0.3)
+    assert "cpu has finished no batch" in str(engine.stuck())
+    model.gate.set()
+
+
+def test_what_the_engine_says_of_itself_is_json_ready(engine_of) -> None:
+    engine = engine_of({"sum": Sum()})
+    outcomes_of(engine, [request(), request(model="cat")])
+    activity = engine.progress()
+    assert json.loads(json.dumps(dict(activity.done))) == {"ok": 1, "failed": 1}

@@ -1,0 +1,100 @@
+"""The thread of one device: loads its models, then runs batch after batch. Its whole life is on this page."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+
+import torch
+
+from lowtide.config.health import Progress
+from lowtide.workers import devices, outcomes
+from lowtide.workers.batch import Batch
+from lowtide.workers.crew import Crew
+from lowtide.workers.in_process import InProcess
+from lowtide.workers.job import Predicted
+from lowtide.workers.lane import Lane
+from lowtide.workers.model import Model
+from lowtide.workers.predict import DeviceBroken, Predictor
+from lowtide.workers.rates import Rates
+from lowtide.workers.ready_pool import ReadyPool
+
+log = logging.getLogger(__name__)
+
+
+class DeviceThread:
+    """`start` → loaded → batches; its crew of one ends after the pool closed."""
+
+    def __init__(
+        self,
+        device: torch.device,
+        models: Mapping[str, Model],
+        *,
+        batch_max: int,
+        rates: Rates,
+        ready: ReadyPool,
+        predicted: Lane[Sequence[Predicted]],
+        in_process: InProcess,
+        progress: Progress,
+        on_broken: Callable[[DeviceBroken], None],
+    ) -> None:
+        self.device = device
+        self.fired: Counter[str] = Counter()
+        self._models = models
+        self._rates = rates
+        self._predictor = Predictor(device, models, batch_max=batch_max, rates=rates)
+        self._ready = ready
+        self._predicted = predicted
+        self._in_process = in_process
+        self._progress = progress
+        self._on_broken = on_broken
+        self._busy = False
+        self._loaded: Future[None] = Future()
+        self.crew = Crew(f"device-{device}", 1, self._run)
+
+    def start(self) -> None:
+        """Load the models, and raise what a model's `load` raises; then run batches."""
+        self.crew.start()
+        self._loaded.result()
+
+    def stuck(self, now_s: float) -> bool:
+        """True when this device has had something to run for too long without finishing a batch."""
+        return self._progress.stuck(now_s, self._busy or len(self._ready) > 0)
+
+    def _run(self) -> None:
+        devices.enter(self.device)
+        try:
+            self._load()
+        except BaseException as error:  # noqa: BLE001 - raised again where `start` waits
+            self._loaded.set_exception(error)
+            return
+        self._loaded.set_result(None)
+        try:
+            with torch.inference_mode():
+                self._run_batches()
+        except DeviceBroken as error:
+            self._on_broken(error)
+
+    def _load(self) -> None:
+        for model in self._models.values():
+            started_s = time.monotonic()
+            model.load(self.device)
+            took_s = time.monotonic() - started_s
+            log.info("model %s %s loaded on %s in %.1f s", model.name, model.version, self.device, took_s)
+
+    def _run_batches(self) -> None:
+        while (batch := self._ready.take(most=self._predictor.most, batch_s=self._rates.batch_s)) is not None:
+            self._busy = True
+            self._progress.moved()
+            self._run_batch(batch)
+            self._progress.moved()
+            self._busy = False
+
+    def _run_batch(self, batch: Batch) -> None:
+        for late in batch.expired:
+            outcome = outcomes.expired(late.job, fetch_s=late.fetch_s, decode_s=late.decode_s)
+            self._in_process.settle(late.job, outcome)
+        if batch.ready:
+            self.fired[batch.fired] += 1
+            self._predicted.put(self._predictor.predict(self._models[batch.model], batch.ready))

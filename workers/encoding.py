@@ -1,0 +1,72 @@
+"""The threads that encode: outputs become JSON-ready values, and the request is settled."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from lowtide.tasks.errors import ContentError, InvalidRequest
+from lowtide.tasks.wire import Outcome, RequestError
+from lowtide.workers import outcomes
+from lowtide.workers.crew import Crew
+from lowtide.workers.devices import spare_the_cores
+from lowtide.workers.in_process import InProcess
+from lowtide.workers.job import Predicted
+from lowtide.workers.lane import Lane
+from lowtide.workers.model import Model
+
+ENCODE_THREADS = 2
+"""Apart from the decode threads: those may wait for a device, which may wait for this."""
+
+
+class EncodeThreads:
+    """Predicted batches from a lane, outcomes into futures. Its crew ends after the lane closed."""
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Model],
+        predicted: Lane[Sequence[Predicted]],
+        in_process: InProcess,
+        result_max_bytes: int,
+    ) -> None:
+        self._models = models
+        self._predicted = predicted
+        self._in_process = in_process
+        self._result_max_bytes = result_max_bytes
+        self.crew = Crew("encode", ENCODE_THREADS, self._run)
+
+    def _run(self) -> None:
+        spare_the_cores()
+        with torch.inference_mode():
+            while (batch := self._predicted.get()) is not None:
+                for predicted in batch:
+                    self._in_process.settle(predicted.ready.job, self._outcome(predicted))
+
+    def _outcome(self, predicted: Predicted) -> Outcome:
+        job = predicted.ready.job
+        model = self._models[job.request.model]
+        if predicted.output is None:
+            return outcomes.failed(predicted, predicted.error or _blame(model, "it gave no output"))
+        try:
+            outputs = model.encode(predicted.output, job.request.params)
+            result_bytes = len(outcomes.to_json(outputs))
+        except (ContentError, InvalidRequest) as error:
+            return outcomes.failed(predicted, RequestError(type=error.type, message=str(error)))
+        except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
+            why = f"its outputs can't be encoded: {type(error).__name__}: {error}"
+            return outcomes.failed(predicted, _blame(model, why))
+        if result_bytes > self._result_max_bytes:
+            return outcomes.failed(predicted, _too_large(model, result_bytes, self._result_max_bytes))
+        return outcomes.ok(predicted, outputs)
+
+
+def _blame(model: Model, why: str) -> RequestError:
+    return RequestError(type="model_error", message=f"model {model.name}: {why}")
+
+
+def _too_large(model: Model, result_bytes: int, max_bytes: int) -> RequestError:
+    message = (
+        f"model {model.name}: a result of {result_bytes} bytes is over {max_bytes}: ask for less, or raise "
+        "LOWTIDE_RESULT_MAX_BYTES (Pub/Sub takes 10 MB)"
+    )
+    return RequestError(type="output_too_large", message=message)

@@ -1,0 +1,89 @@
+"""`gs://`: content from Cloud Storage, as the worker's service account may read it.
+
+The library's own means to point it elsewhere (STORAGE_EMULATOR_HOST) works as always.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+
+import google.auth.exceptions
+import requests
+from google.api_core import exceptions as api
+from google.cloud import storage  # type: ignore[import-untyped]
+
+from lowtide.tasks.errors import ContentError, ContentUnavailable
+from lowtide.workers.source import too_large
+
+SILENCE_S = 10.0
+"""Longest wait for a connection, or for the next byte."""
+
+CONNECTIONS = 32
+"""More than there are fetch threads: a connection that finds no place in the pool is thrown away after one object."""
+
+
+def new_client() -> storage.Client:
+    """A client with room for every fetch thread's connection."""
+    client = storage.Client()
+    for scheme in ("https://", "http://"):
+        # The library has no parameter for it; its FAQ mounts an adapter, too.
+        client._http.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS))
+    return client
+
+
+class GsSource:
+    """Reads objects of `buckets` (`*`: all that the service account may read). The client is made on first use."""
+
+    def __init__(
+        self, *, buckets: Iterable[str], max_bytes: int, client: Callable[[], storage.Client] = new_client
+    ) -> None:
+        self._buckets = frozenset(buckets)
+        self._max_bytes = max_bytes
+        self._new_client = client
+        self._client: storage.Client | None = None
+        self._lock = threading.Lock()
+
+    def read(self, uri: str, *, timeout_s: float) -> bytes:
+        """The object's content."""
+        bucket, name = self._allowed(uri)
+        try:
+            content = self._download(bucket, name, timeout_s)
+        except api.NotFound as error:
+            raise ContentError(f"{uri}: there is no such object", type="not_found") from error
+        except (api.Forbidden, api.Unauthorized) as error:
+            message = f"{uri}: the worker may not read it: grant its service account roles/storage.objectViewer"
+            raise ContentError(message, type="forbidden") from error
+        except (api.TooManyRequests, api.ServerError, requests.RequestException) as error:
+            raise ContentUnavailable(f"{uri}: {error}") from error
+        except google.auth.exceptions.GoogleAuthError as error:
+            # The metadata server may be late after boot; and the content is not to blame.
+            raise ContentUnavailable(f"{uri}: no credentials: {error}") from error
+        except api.GoogleAPICallError as error:
+            raise ContentError(f"{uri}: Cloud Storage refuses: {error}", type="not_found") from error
+        if len(content) > self._max_bytes:
+            raise too_large(uri, self._max_bytes)
+        return content
+
+    def _allowed(self, uri: str) -> tuple[str, str]:
+        bucket, _, name = uri.partition("://")[2].partition("/")
+        if not bucket or not name:
+            raise ContentError(f"{uri} names no object: expected gs://bucket/object", type="invalid_uri")
+        if "*" not in self._buckets and bucket not in self._buckets:
+            raise ContentError(f"{uri} is not allowed: add its bucket to LOWTIDE_GS_BUCKETS", type="forbidden")
+        return bucket, name
+
+    def _download(self, bucket: str, name: str, timeout_s: float) -> bytes:
+        """At most one byte more than the bound, so that memory is never spent on more. `Fetcher` tries again."""
+        blob = self._connected().bucket(bucket).blob(name)
+        try:
+            content: bytes = blob.download_as_bytes(
+                start=0, end=self._max_bytes, checksum=None, timeout=max(0.001, min(timeout_s, SILENCE_S)), retry=None
+            )
+        except api.RequestRangeNotSatisfiable:
+            return b""  # an empty object has no byte 0
+        return content
+
+    def _connected(self) -> storage.Client:
+        with self._lock:
+            if self._client is None:
+                self._client = self._new_client()
+            return self._client

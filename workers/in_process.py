@@ -1,0 +1,72 @@
+"""The requests that this process has taken and not settled: each is settled once, whoever comes first."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from lowtide.config.health import Progress
+from lowtide.tasks.errors import EngineStopped
+from lowtide.tasks.wire import Outcome
+from lowtide.workers.job import Job
+
+
+class InProcess:
+    """Counts what is in process, resolves futures, and gives up on the rest. Safe from any thread."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._jobs: set[Job] = set()
+        self._lock = threading.Lock()
+        self._empty = threading.Condition(self._lock)
+        self._done: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def done(self) -> dict[str, int]:
+        """Status → requests that ended with it since the process began."""
+        return {str(status): count for status, count in self._done.copy().items()}
+
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Take jobs in."""
+        with self._lock:
+            if not self._jobs:
+                self._progress.moved()  # idle until now: the time allowed begins
+            self._jobs.update(jobs)
+
+    def settle(self, job: Job, outcome: Outcome) -> None:
+        """Resolve the job's future, unless it was given up."""
+        if self._remove(job, outcome.status):
+            job.future.set_result(outcome)
+
+    def abandon(self) -> int:
+        """Resolve what is left with EngineStopped; returns how many that were."""
+        with self._lock:
+            jobs, self._jobs = self._jobs, set()
+            self._empty.notify_all()
+        for job in jobs:
+            job.future.set_exception(EngineStopped("the worker stops before this request was done"))
+        return len(jobs)
+
+    def wait_empty(self, timeout_s: float) -> bool:
+        """Wait until nothing is in process; False when that takes too long."""
+        until_s = time.monotonic() + timeout_s
+        with self._lock:
+            while self._jobs:
+                if (left_s := until_s - time.monotonic()) <= 0:
+                    return False
+                self._empty.wait(left_s)
+            return True
+
+    def _remove(self, job: Job, status: str) -> bool:
+        with self._lock:
+            if job not in self._jobs:
+                return False
+            self._jobs.remove(job)
+            self._done[status] += 1
+            self._progress.moved()
+            if not self._jobs:
+                self._empty.notify_all()
+            return True

@@ -1,0 +1,42 @@
+"""`Classifier`: a Model whose outputs are the best few of a fixed list of categories."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from lowtide.tasks.errors import InvalidRequest
+from lowtide.workers.model import Model
+
+SCORE_DIGITS = 6
+"""Decimals of a score: float32 softmax has about seven significant ones, and JSON stays short."""
+
+
+class Classifier(Model):
+    """Encodes scores of shape (categories,) as `[{"index": 207, "label": "golden retriever", "score": 0.83}, …]`.
+
+    Best first; as many as `params["top_k"]` says, else `default_top_k`. Scores are probabilities: over all categories
+    they add up to 1.
+    """
+
+    default_top_k: ClassVar[int] = 5
+    categories: Sequence[str] = ()
+
+    def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
+        """The best of `output`, shape (categories,). Raises InvalidRequest when `top_k` is no good."""
+        scores, indices = output.float().topk(self.top_k(params))
+        return [
+            {"index": index, "label": self.categories[index], "score": round(score, SCORE_DIGITS)}
+            for index, score in zip(indices.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def top_k(self, params: Mapping[str, Any]) -> int:
+        """How many categories the request wants. Raises InvalidRequest unless it is 1 … the number of categories.
+
+        `decode` calls it too, so that a bad request fails before it costs time on the device.
+        """
+        most = len(self.categories)
+        top_k = params.get("top_k", min(self.default_top_k, most))
+        if type(top_k) is not int or not 1 <= top_k <= most:  # type(): True is an int too
+            raise InvalidRequest(f"expected a whole number from 1 to {most}, got {top_k!r}", field="params.top_k")
+        return top_k

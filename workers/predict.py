@@ -1,0 +1,122 @@
+"""One batch on one device: predict, and when that fails find out whose fault it is.
+
+A batch that fails is bisected until the culprit is alone; out of memory halves it and the ceiling is remembered.
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.wire import RequestError
+from lowtide.workers import devices
+from lowtide.workers.job import Predicted, Ready
+from lowtide.workers.model import Model
+from lowtide.workers.rates import Rates
+
+log = logging.getLogger(__name__)
+
+ERROR_MAX_CHARS = 1000
+"""Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
+
+
+class DeviceBroken(LowtideError):
+    """Raised when a device's context is lost: the process has to end, so that a fresh one takes over."""
+
+
+class WrongOutputs(LowtideError):
+    """Raised when a model returns another number of outputs than it was given items."""
+
+
+class Predictor:
+    """The models of one device. Use from the device's own thread; `most` from any."""
+
+    def __init__(self, device: torch.device, models: Mapping[str, Model], *, batch_max: int, rates: Rates) -> None:
+        self._device = device
+        self._models = models
+        self._most = dict.fromkeys(models, batch_max)
+        self._rates = rates
+        self._warm: set[str] = set()
+
+    def most(self, model: str) -> int:
+        """The most items of `model` that fit on the device, as far as is known."""
+        return self._most[model]
+
+    def predict(self, model: Model, items: Sequence[Ready]) -> list[Predicted]:
+        """An output or an error for every item, in order. Raises DeviceBroken."""
+        started_s = time.monotonic()
+        try:
+            outputs = self._outputs(model, [ready.item for ready in items])
+        except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
+            failure = error.with_traceback(None)  # the frames hold the tensors, which a smaller batch needs freed
+        else:
+            return self._succeeded(model, items, outputs, time.monotonic() - started_s)
+        return self._failed(model, items, failure, time.monotonic() - started_s)
+
+    def _outputs(self, model: Model, items: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | torch.Tensor:
+        outputs = devices.to_cpu(model.predict(devices.to_device(items, self._device)))
+        if len(outputs) != len(items):
+            raise WrongOutputs(f"{len(outputs)} outputs for {len(items)} items")
+        return outputs
+
+    def _succeeded(
+        self, model: Model, items: Sequence[Ready], outputs: Sequence[torch.Tensor] | torch.Tensor, batch_s: float
+    ) -> list[Predicted]:
+        if model.name in self._warm:
+            self._rates.learn(model.name, n=len(items), batch_s=batch_s)
+        # The first batch of a process pays for kernels being loaded and tuned: it says nothing of the next.
+        self._warm.add(model.name)
+        wrong = devices.not_finite(outputs)
+        return [
+            Predicted(
+                ready=ready,
+                output=None if index in wrong else output,
+                error=_not_finite(model) if index in wrong else None,
+                batch_s=batch_s,
+                n=len(items),
+            )
+            for index, (ready, output) in enumerate(zip(items, outputs, strict=True))
+        ]
+
+    def _failed(self, model: Model, items: Sequence[Ready], error: Exception, batch_s: float) -> list[Predicted]:
+        if devices.broken(error):
+            raise DeviceBroken(f"{self._device} is lost: {error}") from error
+        short = devices.out_of_memory(error)
+        if short:
+            devices.free_memory(self._device)
+        if len(items) == 1:
+            return [Predicted(ready=items[0], batch_s=batch_s, n=1, error=_blame(model, error, short=short))]
+        half = (len(items) + 1) // 2
+        if short:
+            self._lower(model.name, half)
+        else:
+            log.warning("model %s failed on a batch of %d, bisecting: %r", model.name, len(items), error)
+        return self._in_pieces(model, items, most=half)
+
+    def _in_pieces(self, model: Model, items: Sequence[Ready], *, most: int) -> list[Predicted]:
+        predicted: list[Predicted] = []
+        while items:
+            # The ceiling may come down while the first pieces run.
+            size = min(most, self._most[model.name])
+            predicted += self.predict(model, items[:size])
+            items = items[size:]
+        return predicted
+
+    def _lower(self, model: str, most: int) -> None:
+        if most < self._most[model]:
+            log.warning("model %s: out of memory on %s, at most %d at once from now on", model, self._device, most)
+            self._most[model] = most
+
+
+def _not_finite(model: Model) -> RequestError:
+    return RequestError(type="model_error", message=f"model {model.name}: its output has NaN or infinity in it")
+
+
+def _blame(model: Model, error: Exception, *, short: bool) -> RequestError:
+    said = str(error)[:ERROR_MAX_CHARS]
+    if short:
+        message = f"model {model.name} runs out of memory on this request alone: {said}"
+        return RequestError(type="out_of_memory", message=message)
+    return RequestError(type="model_error", message=f"model {model.name} raised {type(error).__name__}: {said}")

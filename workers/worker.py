@@ -1,0 +1,158 @@
+"""The worker process: a Celery worker with a pool of threads in front of the engine. Wires the parts by hand."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, Protocol
+
+from celery import Celery, signals
+
+from lowtide.config import Settings
+from lowtide.config.health import Health, HealthServer
+from lowtide.tasks import port, transport
+from lowtide.tasks.app import configure
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import Presence
+from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.store import connect
+from lowtide.workers.devices import devices_of
+from lowtide.workers.drain import Drain
+from lowtide.workers.engine import Engine
+from lowtide.workers.fetch import Fetcher, sources
+from lowtide.workers.rate_teller import RateTeller
+from lowtide.workers.registry import build_models
+from lowtide.workers.watchdog import Watchdog, end_process, leave
+
+log = logging.getLogger(__name__)
+
+
+class Part(Protocol):
+    """A thread beside Celery's."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End. Idempotent."""
+
+
+def run_worker(settings: Settings) -> int:
+    """Serve the fleet's models until SIGTERM or Ctrl-C; returns the exit code, 0 after a drain. Main thread only.
+
+    Raises SettingsError, and whatever a model's `load` raises. The process ends by itself, with another code, when it
+    is stuck or a device is lost. Logging is the caller's.
+    """
+    # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too.
+    signal.signal(signal.SIGTERM, _stop_before_start)
+    engine = create_engine(settings)
+    engine.start()
+    port.plug(engine)
+    name = f"{socket.gethostname()}:{settings.worker_slot}"
+    transport.install(settings=settings, worker=name, seconds_per_request=engine.seconds_per_request)
+    drain = Drain(lambda: engine.close(settings.grace_s))
+    drain.start()
+    with running(parts_beside(settings, engine, name=name)):
+        code = _run_celery(configure(settings), settings)
+        drain.join()
+    if not engine.close(0.0):
+        log.warning("a thread is still busy with a request that was handed back: leaving it behind")
+        leave(code)
+    return code
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The engine on this machine's devices, each with models of its own. Raises SettingsError."""
+    return Engine(
+        settings,
+        devices={device: build_models(settings) for device in devices_of(settings.device)},
+        fetcher=Fetcher(sources(settings), timeout_s=settings.fetch_timeout_s),
+        on_broken=lambda error: end_process(str(error)),
+    )
+
+
+def parts_beside(settings: Settings, engine: Engine, *, name: str) -> list[Part]:
+    """The threads that watch, tell and reap, in the order in which they start."""
+    redis, keys = connect(settings), Keys.of(settings)
+    word = Word(settings, engine)
+    parts: list[Part] = [
+        Watchdog(engine.stuck),
+        transport.Reaper(redis, keys),
+        Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
+        RateTeller(redis, keys, lambda: engine.rates),
+    ]
+    if settings.health_port:
+        server = HealthServer(lambda: health_of(engine), address=settings.health_address, port=settings.health_port)
+        parts.append(server)
+    return parts
+
+
+class Word:
+    """What a worker says of itself with every beat of its presence."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+
+    def say(self) -> dict[str, Any]:
+        """JSON-ready."""
+        activity = self._engine.progress()
+        return {
+            "models": list(self._settings.model_names),
+            "devices": [str(device) for device in self._engine.devices],
+            "rates": self._engine.rates,
+            "busy": activity.has_work,
+            "in_process": activity.in_process,
+            "done": dict(activity.done),
+            "batches": dict(activity.batches),
+            "started_at": self._started_at,
+        }
+
+
+def health_of(engine: Engine) -> Health:
+    """Whether the engine gets anywhere."""
+    reason, activity = engine.stuck(), engine.progress()
+    details = {"in_process": activity.in_process, "done": dict(activity.done)}
+    return Health(ok=reason is None, reason=reason or "", details=details)
+
+
+@contextlib.contextmanager
+def running(parts: list[Part]) -> Iterator[None]:
+    """Start the parts, and stop them the other way round, however the block ends."""
+    with contextlib.ExitStack() as stack:
+        for part in parts:
+            part.start()
+            stack.callback(part.stop)
+        yield
+
+
+def _run_celery(app: Celery, settings: Settings) -> int:
+    signals.setup_logging.connect(_leave_logging_alone, weak=False)
+    worker = app.Worker(
+        hostname=f"lowtide@{socket.gethostname()}-{settings.worker_slot}",
+        pool="threads",
+        concurrency=settings.threads,
+        queues=list(worker_queues(settings.model_names)),
+        prefetch_multiplier=1,
+        task_events=True,
+        without_gossip=True,
+        without_mingle=True,
+        redirect_stdouts=False,
+        quiet=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Celery sets up no logging when somebody listens to this signal."""
+
+
+def _stop_before_start(signum: int, frame: FrameType | None) -> None:
+    sys.exit(0)
