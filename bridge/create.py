@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
-from google.protobuf.duration_pb2 import Duration  # type: ignore[import-untyped]
+from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import types
 
 from lowtide.bridge.pubsub import CALL_S, Pb, Pubsub, PubsubRefused, error_of
