@@ -27,7 +27,7 @@ check: $(READY) ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python docs/reference.py --check
 
 format: $(READY) ## Rewrite the code as `make check` wants it
