@@ -94,6 +94,11 @@ def test_size_format_and_polarity_do_not_matter(digits: Digits, change: Any, for
     assert sum(right) >= 57
 
 
+def test_every_pixel_of_a_large_image_counts(digits: Digits) -> None:
+    stripes = Image.fromarray(np.tile(np.array([0, 100], np.uint8), (16, 8)))
+    assert set(digits.decode(encoded(stripes), {}).flatten().tolist()) == {50}
+
+
 def test_what_is_no_good_is_refused_while_decoding(digits: Digits) -> None:
     with pytest.raises(ContentError):
         digits.decode(b"seven", {})
