@@ -111,7 +111,9 @@ class Bridge:
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
 
     def _watch(self) -> int:
-        while not self._stopping.wait(WATCH_S):
+        # Asleep, not in `wait`: a signal's handler could not `set` an Event whose lock this thread holds.
+        while not self._stopping.is_set():
+            time.sleep(WATCH_S)
             now_s = time.monotonic()
             if any(loop.failed for loop in self._loops()):
                 return 1

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Ports, Stack
 
+WATCH_S = 0.2
 PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
 
 
@@ -49,7 +51,9 @@ def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
             stack.wait_ready(stop=stop)
             if not stop.is_set():
                 click.echo(welcome(stack, flower=flower))
-            stop.wait()
+            # Asleep, not in `wait`: a signal's handler could not `set` an Event whose lock this thread holds.
+            while not stop.is_set():
+                time.sleep(WATCH_S)
             click.echo("Stopping", err=True)
 
 
