@@ -104,12 +104,12 @@ class Topics:
         return self.publisher.publish(self.topic(topic), data, **attributes).result(timeout=30)
 
     def collect(
-        self, subscription: str, request_ids: Iterable[str], *, within_s: float = 60.0
+        self, subscription: str, request_ids: Iterable[str], *, within_s: float = 60.0, enough: int | None = None
     ) -> dict[str, pubsub_v1.types.PubsubMessage]:
-        """The messages that answer these requests, by request id; fewer when the time is over. Others are skipped."""
+        """The messages that answer these requests, by request id; fewer when time is over, or there are `enough`."""
         missing, found = set(request_ids), {}
         deadline_s = time.monotonic() + within_s
-        while missing and time.monotonic() < deadline_s:
+        while missing and time.monotonic() < deadline_s and len(found) < (enough or len(found) + 1):
             try:
                 response = self.subscriber.pull(subscription=subscription, max_messages=1000, timeout=2, retry=None)
             except DeadlineExceeded:
