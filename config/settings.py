@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     )
     threads: int = Field(default=64, gt=0, description="Celery tasks that a worker may have in flight.")
     decode_threads: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 2), gt=0, description="Threads that fetch and decode."
+        default_factory=lambda: max(2, os.cpu_count() or 2), gt=0, description="Threads that decode."
     )
 
     # Stopping, stalling, watching

@@ -57,7 +57,7 @@ class InferTask(Task):
         return super().apply_async((requests if many else requests[0],), {}, headers=headers, **described)
 
 
-@app.task(bind=True, base=InferTask, name=INFER)
+@app.task(bind=True, base=InferTask, name=INFER, throws=(RequestFailed,))
 def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
     """Predict one request; returns its outputs. Raises RequestFailed."""
     if (stored := _stored(self)) is not None:

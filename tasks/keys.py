@@ -39,7 +39,7 @@ class Keys:
         return f"{self.prefix}lt:run:{task}"
 
     def held(self, worker: str) -> str:
-        """Set of the delivery tags that a worker (`<host>:<slot>`) has taken and not finished."""
+        """Sorted set: the delivery tags that a worker (`<host>:<slot>`) holds → the score that it wrote last."""
         return f"{self.prefix}lt:held:{worker}"
 
     def worker(self, name: str) -> str:

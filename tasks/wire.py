@@ -108,7 +108,7 @@ class RequestError(Wire):
 
 
 class Timings(Wire):
-    """Milliseconds. `gpu` is the request's share of its batch's time on the device; `queued` is before the worker."""
+    """Milliseconds. `gpu`: the share of its batch's time on the device; `queued`: waits, in a result all of them."""
 
     queued: float = 0.0
     fetch: float = 0.0

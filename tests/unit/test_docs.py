@@ -1,6 +1,8 @@
 """The docs say what the code does."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lowtide.cli.main import COMMANDS
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
 from lowtide.tasks.wire import Timings
 
@@ -58,3 +61,36 @@ def test_a_result_is_what_its_schema_says() -> None:
     )
 
     jsonschema.validate(json.loads(result.model_dump_json()), schema("result"))
+
+
+def defined_in(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            names |= {node.name, *(f"{node.name}.{inner.name}" for inner in node.body if hasattr(inner, "name"))}
+        elif isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+    return names
+
+
+def test_every_step_of_the_path_of_one_request_exists() -> None:
+    rows = re.findall(r"^\| [^|]+ \| \[[^]]+\]\(([^)]+)\) \| `([\w.]+)`", (ROOT / "README.md").read_text(), re.M)
+
+    assert len(rows) >= 15
+    for file, name in rows:
+        assert name in defined_in(ROOT / file), f"{file} has no {name}"
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_every_link_to_a_file_of_ours_leads_somewhere(page: str) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
+
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_every_command_that_the_readme_names_exists() -> None:
+    named = set(re.findall(r"`?lowtide (\w+)", (ROOT / "README.md").read_text())) - {"runs"}
+
+    assert named <= set(COMMANDS)
