@@ -8,12 +8,14 @@ Every figure is the rate between the first and the last result, so that no start
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -55,6 +57,13 @@ def photographs(folder: Path, count: int) -> None:
         coarse = random.integers(0, 255, (12, 16, 3), dtype=np.uint8)
         image = Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)
         image.save(folder / f"{index:05}.jpg", quality=90)
+
+
+def digits(folder: Path, count: int) -> None:
+    """The held-out digits of the examples, over and over."""
+    originals = sorted((HERE.parent / "examples" / "digits" / "images").iterdir())
+    for index in range(count):
+        shutil.copyfile(originals[index % len(originals)], folder / f"{index:05}.png")
 
 
 def between_first_and_last(results: Iterator[object]) -> float:
@@ -152,22 +161,25 @@ def best(rounds: int, measure: Callable[[], float]) -> float:
 
 
 @click.command()
-@click.option("--images", default=512, show_default=True, help="Photographs for each model.")
+@click.option("--images", default=512, show_default=True, help="Photographs; ten times as many digits.")
 @click.option("--messages", default=10_000, show_default=True, help="Messages for the bridge.")
 @click.option("--rounds", default=1, show_default=True, help="Runs of each; the best one counts.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def main(images: int, messages: int, rounds: int, as_json: bool) -> None:
     """Measure, and print ratios."""
-    digits = HERE.parent / "examples" / "digits" / "images"
     figures: dict[str, Mapping[str, float]] = {}
-    with tempfile.TemporaryDirectory(prefix="lowtide-bench-") as folder:
-        photographs(Path(folder), images)
-        for model, weights, source in (("mobilenet_v2", "random", Path(folder)), ("digits", "", digits)):
-            loop = best(rounds, lambda m=model, w=weights, s=source: bare_loop(m, w, s))
-            whole = best(rounds, lambda m=model, w=weights, s=source: end_to_end(m, w, s))
+    for model, weights, make, count in (
+        ("mobilenet_v2", "random", photographs, images),
+        ("digits", "", digits, images * 10),
+    ):
+        with tempfile.TemporaryDirectory(prefix="lowtide-bench-") as name:
+            folder = Path(name)
+            make(folder, count)
+            loop = best(rounds, partial(bare_loop, model, weights, folder))
+            whole = best(rounds, partial(end_to_end, model, weights, folder))
             figures[f"end to end, {model}"] = {"ours": whole, "bare loop": loop, "ratio": whole / loop}
-    plain = best(rounds, lambda: naive(messages))
-    bridge = best(rounds, lambda: ours(messages))
+    plain = best(rounds, partial(naive, messages))
+    bridge = best(rounds, partial(ours, messages))
     figures["bridge"] = {"ours": bridge, "subscribe(callback)": plain, "ratio": bridge / plain}
     if as_json:
         print(json.dumps(figures))
