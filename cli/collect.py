@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import grpc
-
 from lowtide.bridge.create import Admin
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, error_of, message_of
+from lowtide.bridge.messages import Received
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubUnavailable, message_of
+from lowtide.bridge.pulls import Pulls
 from lowtide.cli.sources import NoSource, Source
 from lowtide.config import Settings
 
@@ -23,7 +23,8 @@ RUN = "x-lowtide-run"
 
 PUBLISH_AT_ONCE = 64
 PUBLISH_BYTES = 8_000_000
-PULL_AT_ONCE = 500
+PULL_AT_ONCE = 1000
+WAIT_S = 0.25
 EXPIRES_S = 24 * 3600
 """The shortest that Pub/Sub allows: what a killed run leaves behind is gone after a day."""
 
@@ -48,22 +49,24 @@ class Collection:
     def results(self, sources: Sequence[Source]) -> Iterator[Result]:
         """Every result, once. Raises PubsubError when Pub/Sub refuses, or stays away."""
         waiting = {source.request_id for source in sources}
-        with self._own_subscriptions() as subscriptions:
+        with self._own_subscriptions() as readers:
+            pulls = Pulls(self._pubsub, list(readers))
             unreadable: list[Result] = []
             publisher = threading.Thread(target=self._publish_all, args=(sources, unreadable.append), daemon=True)
             publisher.start()
             while waiting:
-                for result in (*self._take(unreadable), *self._pull(subscriptions)):
+                for result in (*self._take(unreadable), *self._received(pulls, readers)):
                     if result["request_id"] in waiting:
                         waiting.discard(result["request_id"])
                         yield result
                 if self._failure:
                     raise self._failure
             publisher.join()
+            pulls.cancel()
         self._pubsub.close()
 
     @contextlib.contextmanager
-    def _own_subscriptions(self) -> Iterator[Mapping[str, Callable[[Pb], Result]]]:
+    def _own_subscriptions(self) -> Iterator[Mapping[str, Callable[[Received], Result]]]:
         """Subscription → how its messages are read. Dead letters count too: a refused request is an answer."""
         admin = Admin(self._pubsub)
         topics = {
@@ -98,20 +101,18 @@ class Collection:
             except NoSource as error:
                 unreadable({**_FAILED, "request_id": source.request_id, "model": self._model, "error": _why(error)})
 
-    def _pull(self, subscriptions: Mapping[str, Callable[[Pb], Result]]) -> list[Result]:
-        """What is there on any of the subscriptions; waits up to a second for the first."""
-        calls = {name: self._pubsub.pull(name, PULL_AT_ONCE, timeout_s=1.0) for name in subscriptions}
-        found = []
-        for name, call in calls.items():
-            response = answer(call)
-            if response is None or not response.received_messages:
-                continue
-            self._until_done(self._pubsub.acknowledge, name, [each.ack_id for each in response.received_messages])
-            mine = [
-                each.message for each in response.received_messages if each.message.attributes.get(RUN) == self._run
-            ]
-            found += [subscriptions[name](message) for message in mine]
-        return found
+    def _received(self, pulls: Pulls, readers: Mapping[str, Callable[[Received], Result]]) -> list[Result]:
+        """Our results among what is there on any subscription; waits a moment for the first."""
+        pulls.ask(PULL_AT_ONCE)
+        try:
+            received = pulls.take(WAIT_S) or []
+        except PubsubUnavailable as error:
+            log.warning("Pub/Sub: %s; trying on", error)
+            time.sleep(1.0)
+            return []
+        for name in {message.subscription for message in received}:
+            self._until_done(self._pubsub.acknowledge, name, [m.ack_id for m in received if m.subscription == name])
+        return [readers[m.subscription](m) for m in received if m.attributes.get(RUN) == self._run]
 
     def _until_done(self, call: Callable[..., object], *args: object) -> None:
         for attempt in range(self._tries):
@@ -150,13 +151,13 @@ def request_message(
     return message_of(data, {**own, **(attributes or {})})
 
 
-def read_result(message: Pb) -> Result:
+def read_result(message: Received) -> Result:
     """The result in a message of the results topic."""
     result: Result = json.loads(message.data)
     return result
 
 
-def read_dead_letter(message: Pb) -> Result:
+def read_dead_letter(message: Received) -> Result:
     """A dead letter as a failed result."""
     given = message.attributes
     error = {"type": given.get("lowtide_reason", "dead_letter"), "message": given.get("lowtide_error", "")}
@@ -199,17 +200,3 @@ def _grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
         size += weight
     if group:
         yield group
-
-
-def answer(call: grpc.Future) -> Pb | None:
-    """What a pull answered; None when there was nothing, or Pub/Sub is away for now. Raises PubsubRefused."""
-    try:
-        return call.result()
-    except grpc.RpcError as error:
-        meaning = error_of(error)
-        if isinstance(meaning, PubsubRefused):
-            raise meaning from error
-        if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
-            log.warning("Pub/Sub: %s; trying on", meaning)
-            time.sleep(1.0)
-        return None

@@ -1,17 +1,19 @@
 """`lowtide results`."""
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from lowtide.bridge.pubsub import Pubsub
-from lowtide.cli.collect import PULL_AT_ONCE, answer, read_result
+from lowtide.bridge.pulls import Pulls
+from lowtide.cli.collect import PULL_AT_ONCE, WAIT_S, read_result
 from lowtide.cli.output import prediction
 from lowtide.config import load_settings
 
-WAIT_S = 5.0
+IDLE_S = 5.0
 
 
 @click.command()
@@ -27,18 +29,20 @@ def command(*, subscription: str | None, limit: int | None, follow: bool, as_jso
     settings = load_settings()
     name = settings.subscription_path(subscription or settings.results_topic.rpartition("/")[2])
     pubsub, seen = Pubsub(), 0
+    pulls = Pulls(pubsub, [name])
+    idle_since_s = time.monotonic()
     while limit is None or seen < limit:
-        wanted = min(PULL_AT_ONCE, limit - seen) if limit else PULL_AT_ONCE
-        response = answer(pubsub.pull(name, wanted, timeout_s=WAIT_S))
-        messages = response.received_messages if response else []
+        pulls.ask(min(PULL_AT_ONCE, limit - seen) if limit else PULL_AT_ONCE)
+        messages = pulls.take(WAIT_S) or []
         for message in messages:
-            result = read_result(message.message)
+            result = read_result(message)
             click.echo(json.dumps(result) if as_json else line(result))
-        seen += len(messages)
         if messages:
             pubsub.acknowledge(name, [message.ack_id for message in messages])
-        elif not (follow or limit):
+            seen, idle_since_s = seen + len(messages), time.monotonic()
+        elif not (follow or limit) and time.monotonic() - idle_since_s > IDLE_S:
             break
+    pulls.cancel()
     pubsub.close()
 
 

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 LOCAL_PROJECT = "lowtide-local"
 READY_POLL_S = 0.05
-FAILED_STARTS = 3
 
 
 class StackFailed(LowtideError):
@@ -173,5 +172,5 @@ class Stack:
 
     def _complain_of_failed_starts(self) -> None:
         for process in self._processes:
-            if process.restarts >= FAILED_STARTS:
+            if process.restarts:  # what ends before it was ready would end again
                 raise StackFailed(f"{process.name} does not start; the end of {process.log_path}:\n{process.tail()}")
