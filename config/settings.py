@@ -107,7 +107,10 @@ class Settings(BaseSettings):
         default=0, ge=0, le=65535, description="Port of the liveness endpoint `/healthz`. 0: no endpoint."
     )
     health_address: str = Field(default="127.0.0.1", description="Address that the liveness endpoint binds.")
-    worker_slot: str = Field(default="0", description="Tells workers of one machine apart; stable over restarts.")
+    worker_slot: str = Field(
+        default="",
+        description="Tells workers of one machine apart; the same after a restart. Empty: the lowest free number.",
+    )
     flower_address: str = Field(default="127.0.0.1", description="Address that Flower binds.")
     flower_port: int = Field(default=5555, ge=0, le=65535, description="Port that Flower binds.")
     flower_basic_auth: Names = Field(

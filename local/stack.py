@@ -91,8 +91,8 @@ class Stack:
             self._launch("pubsub", ["-m", "lowtide.local.pubsub", f"--port={self._own_pubsub_port}"])
             self._wait_for_pubsub()
         self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
-        for slot in range(self._workers):
-            self._launch(f"worker-{slot}", ["-m", "lowtide.cli", "worker"], LOWTIDE_WORKER_SLOT=str(slot))
+        for number in range(self._workers):
+            self._launch(f"worker-{number}", ["-m", "lowtide.cli", "worker"])
         if self._flower:
             self._launch("flower", ["-m", "lowtide.cli", "flower"])
 
@@ -146,11 +146,11 @@ class Stack:
     def _own_redis_url(self) -> str:
         return f"redis://127.0.0.1:{self._redis_port}/0"
 
-    def _launch(self, name: str, arguments: list[str], **env: str) -> None:
+    def _launch(self, name: str, arguments: list[str]) -> None:
         process = ChildProcess(
             name,
             [sys.executable, *arguments],
-            env={**self.environment, **env},
+            env=self.environment,
             log_path=self._folder / f"{name}.log",
         )
         self._processes.append(process)

@@ -36,6 +36,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
+        # What a reconnect left running stays held and counted by tasks.transport: this would count it twice.
+        "worker_enable_prefetch_count_reduction": False,
         # Cancelling raises NotImplementedError in a threads pool; the message is redelivered either way.
         "worker_cancel_long_running_tasks_on_connection_loss": False,
     }

@@ -27,6 +27,7 @@ from lowtide.workers.engine import Engine
 from lowtide.workers.fetch import Fetcher, sources
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
+from lowtide.workers.slot import claimed_slot
 from lowtide.workers.watchdog import Watchdog, end_process, leave
 
 log = logging.getLogger(__name__)
@@ -50,15 +51,20 @@ def run_worker(settings: Settings) -> int:
     """
     # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too.
     signal.signal(signal.SIGTERM, _stop_before_start)
+    with claimed_slot(settings) as slot:
+        return _serve(settings, slot=slot)
+
+
+def _serve(settings: Settings, *, slot: str) -> int:
     engine = create_engine(settings)
     engine.start()
     port.plug(engine)
-    name = f"{socket.gethostname()}:{settings.worker_slot}"
+    name = f"{socket.gethostname()}:{slot}"
     transport.install(settings=settings, worker=name, seconds_per_request=engine.seconds_per_request)
     drain = Drain(lambda: engine.close(settings.grace_s))
     drain.start()
     with running(parts_beside(settings, engine, name=name)):
-        code = _run_celery(configure(settings), settings)
+        code = _run_celery(configure(settings), settings, slot=slot)
         drain.join()
     if not engine.close(0.0):
         log.warning("a thread is still busy with a request that was handed back: leaving it behind")
@@ -132,10 +138,10 @@ def running(parts: list[Part]) -> Iterator[None]:
         yield
 
 
-def _run_celery(app: Celery, settings: Settings) -> int:
+def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
     signals.setup_logging.connect(_leave_logging_alone, weak=False)
     worker = app.Worker(
-        hostname=f"lowtide@{socket.gethostname()}-{settings.worker_slot}",
+        hostname=f"lowtide@{socket.gethostname()}-{slot}",
         pool="threads",
         concurrency=settings.threads,
         queues=list(worker_queues(settings.model_names)),

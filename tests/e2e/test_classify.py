@@ -112,3 +112,15 @@ def test_a_model_that_does_not_exist_is_said_to_be_unknown(tmp_path: Path, envir
 
     assert run.returncode == 1
     assert "resnet101" in run.stderr
+
+
+def test_the_demo_recognises_the_held_out_digits_and_writes_every_result_once(tmp_path: Path, environment) -> None:
+    run = subprocess.run(
+        [sys.executable, DIGITS / "demo.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110
+    )
+
+    assert run.returncode == 0, run.stderr
+    accuracy = float(run.stdout.partition("Accuracy: ")[2].partition("%")[0])
+    assert accuracy >= 97
+    ids = [json.loads(line)["request_id"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert len(ids) == len(set(ids)) == 360

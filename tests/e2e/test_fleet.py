@@ -28,7 +28,7 @@ def running(fleet, topics) -> Iterator[Any]:
     topics.listen("mine", make=True)
     fleet.start("bridge", "bridge", "--create")
     for slot in ("0", "1"):
-        fleet.start(f"worker-{slot}", "worker", LOWTIDE_WORKER_SLOT=slot)
+        fleet.start(f"worker-{slot}", "worker")
     fleet.wait_ready(workers=2, bridges=1)
     return fleet
 
@@ -151,7 +151,7 @@ def test_killing_a_worker_and_the_bridge_loses_nothing(running, topics) -> None:
     running.kill("worker-0")
     first |= topics.collect(results, names, within_s=2)
     running.start("bridge", "bridge")
-    running.start("worker-0", "worker", LOWTIDE_WORKER_SLOT="0")
+    running.start("worker-0", "worker")
     aside = topics.listen("lowtide-results")
     topics.publish(DIGIT, request_id="another")
     another = topics.collect(aside, ["another"], within_s=60)

@@ -1,0 +1,50 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lowtide.config import SettingsError, load_settings
+from lowtide.workers.slot import claimed_slot
+
+
+def test_workers_of_one_machine_get_different_slots_and_a_restarted_one_its_own(tmp_path: Path) -> None:
+    settings = load_settings()
+    with claimed_slot(settings, folder=tmp_path) as first:
+        with claimed_slot(settings, folder=tmp_path) as second:
+            assert (first, second) == ("0", "1")
+        with claimed_slot(settings, folder=tmp_path) as again:
+            assert again == "1"
+
+
+def test_workers_of_different_fleets_do_not_meet(tmp_path: Path) -> None:
+    with (
+        claimed_slot(load_settings(), folder=tmp_path),
+        claimed_slot(load_settings(prefix="b"), folder=tmp_path) as slot,
+    ):
+        assert slot == "0"
+
+
+def test_a_slot_that_is_taken_is_refused_with_advice(tmp_path: Path) -> None:
+    settings = load_settings(worker_slot="7")
+    with (
+        claimed_slot(settings, folder=tmp_path),
+        pytest.raises(SettingsError, match="slot 7 .* already"),
+        claimed_slot(settings, folder=tmp_path),
+    ):
+        pass
+
+
+def test_a_killed_worker_leaves_its_slot_free(tmp_path: Path) -> None:
+    code = f"""
+import os
+from pathlib import Path
+from lowtide.config import load_settings
+from lowtide.workers.slot import claimed_slot
+with claimed_slot(load_settings(), folder=Path({str(tmp_path)!r})):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", code])
+
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        assert slot == "0"

@@ -1,0 +1,46 @@
+"""Which worker of this machine we are. Two live workers of one name would take each other's tasks for left behind."""
+
+import fcntl
+import hashlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from lowtide.config import Settings, SettingsError
+
+
+@contextmanager
+def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[str]:
+    """The slot of LOWTIDE_WORKER_SLOT, else the lowest number that no worker of this fleet has on this machine.
+
+    A lock on a file, which ends with the process however it ends. Raises SettingsError when the slot is taken.
+    """
+    fleet = hashlib.sha256(f"{settings.redis_url} {settings.prefix}".encode()).hexdigest()[:12]
+    folder = folder or Path(tempfile.gettempdir())
+    wanted: Iterable[str] = [settings.worker_slot] if settings.worker_slot else map(str, itertools.count())
+    for slot in wanted:
+        file = _lock(folder / f"lowtide-{os.getuid()}-{fleet}-{slot}.lock")
+        if file is not None:
+            with file:
+                yield slot
+            return
+    raise SettingsError(
+        f"LOWTIDE_WORKER_SLOT: a worker of this fleet has slot {settings.worker_slot} on this machine already: "
+        "choose another, or unset it to get a free one"
+    )
+
+
+def _lock(path: Path) -> TextIO | None:
+    """The file, locked for as long as it is open; None when somebody else has it."""
+    # Not through a link that another user of a shared folder may have put there.
+    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
