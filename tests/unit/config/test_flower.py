@@ -1,0 +1,31 @@
+from types import SimpleNamespace
+
+import pytest
+
+from lowtide.config import SettingsError, load_settings
+from lowtide.config.flower import ARGUMENTS_SHOWN, flower_arguments, format_task
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.7", "::", "flower.example.org"])
+def test_flower_is_not_opened_to_the_network_without_a_login(address: str) -> None:
+    with pytest.raises(SettingsError, match="LOWTIDE_FLOWER_BASIC_AUTH"):
+        flower_arguments(load_settings(flower_address=address))
+
+    assert "--basic-auth=u:p" in flower_arguments(load_settings(flower_address=address, flower_basic_auth="u:p"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
+def test_flower_on_loopback_needs_no_login_and_may_only_look(address: str) -> None:
+    arguments = flower_arguments(load_settings(flower_address=address))
+
+    assert "--read_only" in arguments
+    assert not [argument for argument in arguments if argument.startswith("--basic-auth")]
+    assert "--read_only" not in flower_arguments(load_settings(flower_address=address, flower_read_only="false"))
+
+
+def test_a_task_is_shown_without_its_content() -> None:
+    stock = format_task(SimpleNamespace(args="({'model': 'digits', 'data': '" + "iVBORw0KGgo" * 50 + "'},)"))
+
+    assert stock.args == "({'model': 'digits', 'data': '…'},)"
+    assert format_task(SimpleNamespace(args="digits × 64")).args == "digits × 64"
+    assert len(format_task(SimpleNamespace(args="x" * 999)).args) == ARGUMENTS_SHOWN + 1
