@@ -1,6 +1,7 @@
 """What the device could do: decode, predict, encode in one process, and nothing else. Prints images a second.
 
-`python bare_loop.py MODEL WEIGHTS FOLDER`, with the fetch and decode threads and the batch size of a worker.
+`python bare_loop.py MODEL WEIGHTS FOLDER`, with the decode threads of a worker, at the fastest of a few batch sizes: the
+largest is not the fastest on every device.
 """
 
 import itertools
@@ -14,7 +15,11 @@ import torch
 
 from lowtide.config import load_settings
 from lowtide.workers.devices import devices_of
+from lowtide.workers.model import Model
 from lowtide.workers.registry import build_models
+
+
+BATCHES = (8, 16, 32, 64)
 
 
 def images_per_second(name: str, weights: str, folder: Path) -> float:
@@ -23,11 +28,15 @@ def images_per_second(name: str, weights: str, folder: Path) -> float:
     model = build_models(settings)[name]
     model.load(device)
     files = sorted(folder.iterdir())
+    return max(loop(model, device, files, batch=batch, threads=settings.decode_threads) for batch in BATCHES)
+
+
+def loop(model: Model, device: torch.device, files: list[Path], *, batch: int, threads: int) -> float:
     started_s = time.perf_counter()
-    with ThreadPoolExecutor(settings.decode_threads) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(threads) as pool, torch.inference_mode():
         items = pool.map(lambda file: model.decode(file.read_bytes(), {}), files)
-        while batch := list(itertools.islice(items, settings.batch_max_requests)):
-            for output in model.predict(torch.stack(batch).to(device)):
+        while some := list(itertools.islice(items, batch)):
+            for output in model.predict(torch.stack(some).to(device)):
                 model.encode(output.cpu(), {})
     return len(files) / (time.perf_counter() - started_s)
 
