@@ -1,7 +1,7 @@
 """What the device could do: decode, predict, encode in one process, and nothing else. Prints images a second.
 
-`python bare_loop.py MODEL WEIGHTS FOLDER`, with the decode threads of a worker, at the fastest of a few batch sizes: the
-largest is not the fastest on every device.
+`python bare_loop.py MODEL WEIGHTS FOLDER`, with the decode threads of a worker, at the fastest of a few batch sizes:
+the largest is not the fastest on every device.
 """
 
 import itertools
@@ -17,7 +17,6 @@ from lowtide.config import load_settings
 from lowtide.workers.devices import devices_of
 from lowtide.workers.model import Model
 from lowtide.workers.registry import build_models
-
 
 BATCHES = (8, 16, 32, 64)
 
