@@ -8,12 +8,8 @@ from lowtide.bridge.messages import Ending, Letter, Received, Rejection, Transla
 from lowtide.bridge.result import expiry, result_letter
 from lowtide.bridge.translate import claimed_id
 from lowtide.config import Settings
+from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Outcome, Status
-
-LOST = "worker_lost"
-"""The error type of a request that took its worker with it, three times: no result but a dead letter, because the
-request may be innocent and `lowtide replay` shall be able to try it again.
-"""
 
 
 class Endings:
@@ -36,10 +32,11 @@ class Endings:
 
     def of_outcome(self, item: Translated, outcome: Outcome, *, task_id: str) -> Ending:
         """A request that a worker had."""
-        if outcome.status is Status.FAILED and outcome.error is not None and outcome.error.type == LOST:
+        if outcome.status is Status.FAILED and outcome.error is not None and outcome.error.type == WORKER_LOST:
+            # No result: the request may be innocent, and `lowtide replay` shall be able to try it again.
             return self._dead(
                 item.received,
-                LOST,
+                WORKER_LOST,
                 outcome.error.message,
                 tries=item.tries,
                 request_id=item.request_id,

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Longest wait for a fuller batch while the GPU is free, seconds; never more than one batch takes.",
     )
+    batch_deadline_s: float = Field(
+        default=60.0,
+        gt=0,
+        description="Longest run of a batch on the device, seconds; never more than LOWTIDE_STUCK_AFTER_S. Then the "
+        "worker hands back what it holds and ends; a request that ran alone fails with `timeout`.",
+    )
     threads: int = Field(default=64, gt=0, description="Celery tasks that a worker may have in flight.")
     decode_threads: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2), gt=0, description="Threads that decode."

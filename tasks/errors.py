@@ -50,7 +50,17 @@ class ContentUnavailable(ContentError):
     retryable = True
 
 
-class EngineStopped(LowtideError):
-    """Raised to a task whose engine stops before the work is done: the task goes back to its queue, nothing failed."""
+class HandBack(LowtideError):
+    """Raised when a task goes back to its queue unharmed: nothing failed, and another worker takes it up."""
 
     retryable = True
+
+
+class EngineStopped(HandBack):
+    """Raised to a task whose engine stops before the work is done. `suspect`: one of several requests that were on the
+    device when it had to stop, one of which is why.
+    """
+
+    def __init__(self, message: str, *, suspect: bool = False) -> None:
+        super().__init__(message)
+        self.suspect = suspect

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 from celery import Task, states
@@ -10,9 +9,10 @@ from celery.exceptions import Reject
 from celery.result import AsyncResult
 
 from lowtide.tasks.app import app
-from lowtide.tasks.errors import EngineStopped, InvalidRequest, RequestFailed
-from lowtide.tasks.port import plugged
+from lowtide.tasks.errors import HandBack, RequestFailed
+from lowtide.tasks.losses import Losses
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER
+from lowtide.tasks.run import Run
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 
 INFER = "lowtide.infer"
@@ -62,7 +62,7 @@ def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
     """Predict one request; returns its outputs. Raises RequestFailed."""
     if (stored := _stored(self)) is not None:
         return stored
-    outcome = _predict([request])[0]
+    outcome = _run(self, [request])[0]
     if outcome.status is Status.OK:
         return outcome.outputs
     if outcome.error is None:
@@ -75,32 +75,26 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
     if (stored := _stored(self)) is not None:
         return Outcomes([Outcome.model_validate(outcome) for outcome in stored])
-    return Outcomes(_predict(requests))
+    return Outcomes(_run(self, requests))
+
+
+def _redelivered(task: Task) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered"))
 
 
 def _stored(task: Task) -> list[Any] | None:
     """The result that a redelivered task already has. Celery's own `worker_deduplicate_successful_tasks` will not do:
     it also trusts the worker's memory, and so never stores again what an emptied Redis lost.
     """
-    if not (task.request.delivery_info or {}).get("redelivered"):
+    if not _redelivered(task):
         return None
     meta = task.backend.get_task_meta(task.request.id, cache=False)
     return meta["result"] if meta["status"] == states.SUCCESS else None
 
 
-def _predict(requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    outcomes: list[Outcome | None] = [None] * len(requests)
-    valid: list[tuple[int, InferenceRequest]] = []
-    for index, request in enumerate(requests):
-        try:
-            valid.append((index, InferenceRequest.parse(request)))
-        except InvalidRequest as error:
-            outcomes[index] = Outcome.failed(error.type, str(error))
-    futures: Sequence[Future[Outcome]] = plugged().submit([request for _, request in valid])
+def _run(task: Task, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
+    run = Run(task.request.id or "", requests, Losses.of(task))
     try:
-        for (index, _), future in zip(valid, futures, strict=True):
-            outcomes[index] = future.result()
-    except EngineStopped as error:
-        # Handed back whole: nothing failed, and another worker starts it afresh.
+        return run.outcomes(redelivered=_redelivered(task))
+    except HandBack as error:
         raise Reject(str(error), requeue=True) from error
-    return [outcome for outcome in outcomes if outcome is not None]

@@ -34,6 +34,14 @@ class Keys:
         """Times that a worker vanished while it held the task (1 day)."""
         return f"{self.prefix}lt:loss:{task}"
 
+    def strike(self, task: str) -> str:
+        """Hash: place in the task → times that a worker vanished while that request ran alone (1 day)."""
+        return f"{self.prefix}lt:strike:{task}"
+
+    def part(self, task: str) -> str:
+        """Hash: place in the task → outcome, of a task that was not finished (1 day)."""
+        return f"{self.prefix}lt:part:{task}"
+
     def run(self, task: str) -> str:
         """Exists while a live worker runs the task (30 s, renewed every 5 s)."""
         return f"{self.prefix}lt:run:{task}"

@@ -49,7 +49,8 @@ class DecodeThreads:
             return
         model = self._models[job.request.model]
         try:
-            item = _checked(model.decode(self._content(fetched), job.request.params))
+            with self.crew.at_work():
+                item = _checked(model.decode(self._content(fetched), job.request.params))
         except (ContentError, InvalidRequest) as error:
             decode_s = time.monotonic() - started_s
             outcome = outcomes.without_content(job, error, fetch_s=fetch_s, decode_s=decode_s)

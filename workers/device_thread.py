@@ -8,12 +8,11 @@ from concurrent.futures import Future
 
 import torch
 
-from lowtide.config.health import Progress
 from lowtide.workers import devices, outcomes
 from lowtide.workers.batch import Batch
 from lowtide.workers.crew import Crew
 from lowtide.workers.in_process import InProcess
-from lowtide.workers.job import Predicted
+from lowtide.workers.job import Predicted, Running
 from lowtide.workers.lane import Lane
 from lowtide.workers.model import Model
 from lowtide.workers.predict import DeviceBroken, Predictor
@@ -36,7 +35,6 @@ class DeviceThread:
         ready: ReadyPool,
         predicted: Lane[Sequence[Predicted]],
         in_process: InProcess,
-        progress: Progress,
         on_broken: Callable[[DeviceBroken], None],
     ) -> None:
         self.device = device
@@ -47,9 +45,7 @@ class DeviceThread:
         self._ready = ready
         self._predicted = predicted
         self._in_process = in_process
-        self._progress = progress
         self._on_broken = on_broken
-        self._busy = False
         self._loaded: Future[None] = Future()
         self.crew = Crew(f"device-{device}", 1, self._run)
 
@@ -58,9 +54,10 @@ class DeviceThread:
         self.crew.start()
         self._loaded.result()
 
-    def stuck(self, now_s: float) -> bool:
-        """True when this device has had something to run for too long without finishing a batch."""
-        return self._progress.stuck(now_s, self._busy or len(self._ready) > 0)
+    @property
+    def running(self) -> Running | None:
+        """What it is at now. From any thread."""
+        return self._predictor.running
 
     def _run(self) -> None:
         devices.enter(self.device)
@@ -85,16 +82,14 @@ class DeviceThread:
 
     def _run_batches(self) -> None:
         while (batch := self._ready.take(most=self._predictor.most, batch_s=self._rates.batch_s)) is not None:
-            self._busy = True
-            self._progress.moved()
             self._run_batch(batch)
-            self._progress.moved()
-            self._busy = False
 
     def _run_batch(self, batch: Batch) -> None:
         for late in batch.expired:
             outcome = outcomes.expired(late.job, fetch_s=late.fetch_s, decode_s=late.decode_s)
             self._in_process.settle(late.job, outcome)
-        if batch.ready:
+        if self._ready.too_late_for(self._rates.batch_p95_s(batch.model)):
+            self._in_process.hand_back([ready.job for ready in batch.ready])
+        elif batch.ready:
             self.fired[batch.fired] += 1
             self._predicted.put(self._predictor.predict(self._models[batch.model], batch.ready))

@@ -48,7 +48,8 @@ class EncodeThreads:
         if predicted.output is None:
             return outcomes.failed(predicted, predicted.error or _blame(model, "it gave no output"))
         try:
-            outputs = model.encode(predicted.output, job.request.params)
+            with self.crew.at_work():
+                outputs = model.encode(predicted.output, job.request.params)
             result_bytes = len(outcomes.to_json(outputs))
         except (ContentError, InvalidRequest) as error:
             return outcomes.failed(predicted, RequestError(type=error.type, message=str(error)))

@@ -26,7 +26,7 @@ from lowtide.workers.encoding import EncodeThreads
 from lowtide.workers.fetch import Fetcher
 from lowtide.workers.fetching import FetchThreads
 from lowtide.workers.in_process import InProcess
-from lowtide.workers.job import Fetched, Job, Predicted
+from lowtide.workers.job import Fetched, Job, Predicted, Running
 from lowtide.workers.lane import Lane
 from lowtide.workers.model import Model
 from lowtide.workers.predict import DeviceBroken
@@ -69,6 +69,8 @@ class Engine:
         self._rates = Rates(self._models)
         self._progress = Progress(stuck_after_s=settings.stuck_after_s)
         self._in_process = InProcess(self._progress)
+        self._stuck_after_s = settings.stuck_after_s
+        self._batch_deadline_s = min(settings.batch_deadline_s, settings.stuck_after_s)
         self._jobs: Lane[Job] = Lane(capacity=math.inf)
         self._fetched: Lane[Fetched] = Lane(capacity=2 * settings.decode_threads)
         self._predicted: Lane[Sequence[Predicted]] = Lane(capacity=2 * len(devices))
@@ -145,12 +147,30 @@ class Engine:
     def stuck(self) -> str | None:
         """What gets nowhere although there is work, as a sentence; None as a rule. Ask every few seconds."""
         now_s = time.monotonic()
-        for device in self._devices:
-            if device.stuck(now_s):
-                return f"{device.device} has finished no batch for too long, and {len(self._ready)} items wait for it"
+        for crew in self._crews:
+            if (longest_s := crew.longest_s()) > self._stuck_after_s:
+                return f"a thread of {crew.name} has been at one request for {longest_s:.0f} s"
         if self._progress.stuck(now_s, len(self._in_process) > 0):
             return f"no request was settled for {now_s - self._progress.moved_s:.0f} s, {len(self._in_process)} wait"
         return None
+
+    def overdue(self) -> Running | None:
+        """What a device has been at for longer than a batch may take; None as a rule. Ask every second."""
+        now_s = time.monotonic()
+        at = [device.running for device in self._devices]
+        return next((run for run in at if run and now_s - run.started_s > self._batch_deadline_s), None)
+
+    def give_up(self, overdue: Running) -> None:
+        """End, because `overdue` does not: alone on the device a request is to blame, and fails; of several nobody
+        knows which, and they go back as suspects. Everything else goes back as if nothing had been.
+        """
+        jobs = [ready.job for ready in overdue.items]
+        if len(jobs) == 1:
+            batch_s = time.monotonic() - overdue.started_s
+            self._in_process.settle(jobs[0], outcomes.timed_out(overdue.items[0], batch_s=batch_s))
+        else:
+            self._in_process.hand_back(jobs, suspect=True)
+        self.close(0.0)
 
     def close(self, grace_s: float) -> bool:
         """Take no more, finish what fits into `grace_s`, hand the rest back, let the threads go. Idempotent; a second
@@ -163,7 +183,7 @@ class Engine:
             if not taking:
                 return self._join(0.0)
             started_s = time.monotonic()
-            self._ready.drain()
+            self._ready.drain(started_s + grace_s)
             finished = self._in_process.wait_empty(grace_s)
             # Before the lanes drop anything: what is dropped has been handed back.
             handed_back = 0 if finished else self._in_process.abandon()
@@ -220,7 +240,6 @@ class Engine:
             ready=self._ready,
             predicted=self._predicted,
             in_process=self._in_process,
-            progress=Progress(stuck_after_s=settings.stuck_after_s),
             on_broken=on_broken,
         )
 

@@ -42,13 +42,21 @@ class InProcess:
             job.future.set_result(outcome)
 
     def abandon(self) -> int:
-        """Resolve what is left with EngineStopped; returns how many that were."""
+        """Hand everything back that is left; returns how many that were."""
         with self._lock:
-            jobs, self._jobs = self._jobs, set()
-            self._empty.notify_all()
-        for job in jobs:
-            job.future.set_exception(EngineStopped("the worker stops before this request was done"))
-        return len(jobs)
+            jobs = list(self._jobs)
+        return self.hand_back(jobs)
+
+    def hand_back(self, jobs: Iterable[Job], *, suspect: bool = False) -> int:
+        """Resolve these with EngineStopped, unless they are settled; returns how many that were."""
+        with self._lock:
+            left = [job for job in jobs if job in self._jobs]
+            self._jobs.difference_update(left)
+            if not self._jobs:
+                self._empty.notify_all()
+        for job in left:
+            job.future.set_exception(EngineStopped("the worker stops before this request was done", suspect=suspect))
+        return len(left)
 
     def wait_empty(self, timeout_s: float) -> bool:
         """Wait until nothing is in process; False when that takes too long."""

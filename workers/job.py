@@ -57,3 +57,11 @@ class Predicted:
     n: int
     output: torch.Tensor | None = None
     error: RequestError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Running:
+    """What a device is at: these items, together, since `started_s`."""
+
+    items: tuple[Ready, ...]
+    started_s: float

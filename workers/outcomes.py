@@ -7,7 +7,7 @@ from typing import Any
 
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.tasks.wire import Outcome, RequestError, Status, Timings
-from lowtide.workers.job import Fetched, Job, Predicted
+from lowtide.workers.job import Fetched, Job, Predicted, Ready
 
 _JSON = json.JSONEncoder(allow_nan=False)
 
@@ -27,6 +27,17 @@ def failed(predicted: Predicted, error: RequestError) -> Outcome:
     """The device or what followed it failed the request."""
     version = predicted.ready.job.version
     return Outcome(status=Status.FAILED, model_version=version, error=error, timings_ms=_timings_of(predicted))
+
+
+def timed_out(ready: Ready, *, batch_s: float) -> Outcome:
+    """The request ran alone on the device, and did not come back."""
+    message = f"ran alone on the device for {batch_s:.0f} s without an end (LOWTIDE_BATCH_DEADLINE_S)"
+    return Outcome(
+        status=Status.FAILED,
+        model_version=ready.job.version,
+        error=RequestError(type="timeout", message=message),
+        timings_ms=_timings(ready.job, fetch_s=ready.fetch_s, decode_s=ready.decode_s, batch_s=batch_s, gpu_s=batch_s),
+    )
 
 
 def undecodable(fetched: Fetched, message: str, *, decode_s: float) -> Outcome:

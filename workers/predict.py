@@ -12,7 +12,7 @@ import torch
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.wire import RequestError
 from lowtide.workers import devices
-from lowtide.workers.job import Predicted, Ready
+from lowtide.workers.job import Predicted, Ready, Running
 from lowtide.workers.model import Model
 from lowtide.workers.rates import Rates
 
@@ -31,7 +31,7 @@ class WrongOutputs(LowtideError):
 
 
 class Predictor:
-    """The models of one device. Use from the device's own thread; `most` from any."""
+    """The models of one device. Use from the device's own thread; `most` and `running` from any."""
 
     def __init__(self, device: torch.device, models: Mapping[str, Model], *, batch_max: int, rates: Rates) -> None:
         self._device = device
@@ -39,6 +39,8 @@ class Predictor:
         self._most = dict.fromkeys(models, batch_max)
         self._rates = rates
         self._warm: set[str] = set()
+        self.running: Running | None = None
+        """What the device is at now. Read from any thread."""
 
     def most(self, model: str) -> int:
         """The most items of `model` that fit on the device, as far as is known."""
@@ -47,12 +49,15 @@ class Predictor:
     def predict(self, model: Model, items: Sequence[Ready]) -> list[Predicted]:
         """An output or an error for every item, in order. Raises DeviceBroken."""
         started_s = time.monotonic()
+        self.running = Running(items=tuple(items), started_s=started_s)
         try:
             outputs = self._outputs(model, [ready.item for ready in items])
         except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             failure = error.with_traceback(None)  # the frames hold the tensors, which a smaller batch needs freed
         else:
             return self._succeeded(model, items, outputs, time.monotonic() - started_s)
+        finally:
+            self.running = None
         return self._failed(model, items, failure, time.monotonic() - started_s)
 
     def _outputs(self, model: Model, items: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | torch.Tensor:

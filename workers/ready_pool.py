@@ -1,5 +1,6 @@
 """Where decode threads leave items and devices take batches: the batcher behind a lock, bounded."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ class ReadyPool:
         self._wait_s = wait_s
         self._batcher = Batcher()
         self._count = 0
-        self._draining = False
+        self._drained_by_s = math.inf
         self._closed = False
         self._lock = threading.Lock()
         self._filled = threading.Condition(self._lock)
@@ -39,7 +40,8 @@ class ReadyPool:
         """The next batch for a device that is free, as soon as there is one; None after `close`."""
         with self._lock:
             while not self._closed:
-                terms = Terms(most=most, batch_s=batch_s, wait_s=self._wait_s, draining=self._draining)
+                draining = self._drained_by_s < math.inf
+                terms = Terms(most=most, batch_s=batch_s, wait_s=self._wait_s, draining=draining)
                 found = self._batcher.next(now_s := time.monotonic(), terms)
                 if isinstance(found, Batch):
                     self._count -= len(found.ready) + len(found.expired)
@@ -48,11 +50,15 @@ class ReadyPool:
                 self._filled.wait(min(found.until_s - now_s, threading.TIMEOUT_MAX))
             return None
 
-    def drain(self) -> None:
-        """Wait for fuller batches no longer: nothing more will come."""
+    def drain(self, until_s: float) -> None:
+        """Wait for fuller batches no longer: nothing more will come. What runs is to end by `until_s` (monotonic)."""
         with self._lock:
-            self._draining = True
+            self._drained_by_s = until_s
             self._filled.notify_all()
+
+    def too_late_for(self, batch_s: float) -> bool:
+        """True when a batch that takes so long, begun now, would not be done by the end of a drain."""
+        return time.monotonic() + batch_s > self._drained_by_s
 
     def close(self) -> None:
         """Drop what is left and let everybody go. Idempotent."""

@@ -3,28 +3,49 @@
 import faulthandler
 import logging
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from typing import Protocol
+
+from lowtide.workers.job import Running
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
+HAND_BACK_S = 10.0
+"""For Celery to hand back what the engine gave up, and to end."""
+
 EXIT_STUCK = 70
 """EX_SOFTWARE of sysexits.h: neither a clean stop nor a signal, so every supervisor restarts."""
+
+
+class Watched(Protocol):
+    """What an engine tells a watchdog."""
+
+    def overdue(self) -> Running | None:
+        """A batch that does not end."""
+
+    def give_up(self, overdue: Running) -> None:
+        """End because of it."""
+
+    def stuck(self) -> str | None:
+        """What gets nowhere, as a sentence."""
 
 
 class Watchdog:
     """One thread; its life is `start` → a look every second → `stop`, or the end of the process."""
 
-    def __init__(self, stuck: Callable[[], str | None]) -> None:
-        """`stuck` says what gets nowhere, as a sentence; None as a rule."""
-        self._stuck = stuck
+    def __init__(self, engine: Watched, *, stuck_after_s: float) -> None:
+        self.gave_up = False
+        self._engine = engine
+        self._stuck_after_s = stuck_after_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
         """Look from now on."""
+        self._arm()
         self._thread.start()
 
     def stop(self) -> None:
@@ -32,17 +53,37 @@ class Watchdog:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_S):
-            if reason := self._stuck():
+            self._arm()
+            if overdue := self._engine.overdue():
+                self._give_up(overdue)
+            elif reason := self._engine.stuck():
                 end_process(f"stuck: {reason}")
+
+    def _arm(self) -> None:
+        """Who never lets the interpreter go stops this thread as well: then a timer in C ends the process, unless it
+        is set anew.
+        """
+        faulthandler.dump_traceback_later(self._stuck_after_s + LOOK_S, exit=True, file=_stderr())
+
+    def _give_up(self, overdue: Running) -> None:
+        """What the engine lets go, Celery hands back in an orderly end. If even that gets nowhere, the end comes so."""
+        log.critical("the worker ends: a batch of %d has not ended in time", len(overdue.items))
+        faulthandler.dump_traceback(file=_stderr(), all_threads=True)
+        self.gave_up = True
+        self._engine.give_up(overdue)
+        os.kill(os.getpid(), signal.SIGTERM)
+        if not self._stopped.wait(HAND_BACK_S):
+            leave(EXIT_STUCK)
 
 
 def end_process(reason: str) -> None:
     """Log what every thread does, and end the process at once. What it held is given back by whoever notices."""
     log.critical("the worker ends: %s", reason)
-    faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+    faulthandler.dump_traceback(file=_stderr(), all_threads=True)
     leave(EXIT_STUCK)
 
 
@@ -52,3 +93,7 @@ def leave(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code)
+
+
+def _stderr() -> int:
+    return sys.__stderr__.fileno() if sys.__stderr__ else 2

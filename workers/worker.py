@@ -17,6 +17,7 @@ from lowtide.config import Settings
 from lowtide.config.health import Health, HealthServer
 from lowtide.tasks import port, transport
 from lowtide.tasks.app import configure
+from lowtide.tasks.gate import GATE
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Presence
 from lowtide.tasks.queues import worker_queues
@@ -28,7 +29,7 @@ from lowtide.workers.fetch import Fetcher, sources
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
 from lowtide.workers.slot import claimed_slot
-from lowtide.workers.watchdog import Watchdog, end_process, leave
+from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process, leave
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +61,16 @@ def _serve(settings: Settings, *, slot: str) -> int:
     engine.start()
     port.plug(engine)
     name = f"{socket.gethostname()}:{slot}"
-    transport.install(settings=settings, worker=name, seconds_per_request=engine.seconds_per_request)
+    transport.install(
+        settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
+    )
     drain = Drain(lambda: engine.close(settings.grace_s))
     drain.start()
-    with running(parts_beside(settings, engine, name=name)):
+    watchdog = Watchdog(engine, stuck_after_s=settings.stuck_after_s)
+    with running([watchdog, *parts_beside(settings, engine, name=name)]):
         code = _run_celery(configure(settings), settings, slot=slot)
         drain.join()
+    code = EXIT_STUCK if watchdog.gave_up else code
     if not engine.close(0.0):
         log.warning("a thread is still busy with a request that was handed back: leaving it behind")
         leave(code)
@@ -83,11 +88,10 @@ def create_engine(settings: Settings) -> Engine:
 
 
 def parts_beside(settings: Settings, engine: Engine, *, name: str) -> list[Part]:
-    """The threads that watch, tell and reap, in the order in which they start."""
+    """The threads that tell and reap, in the order in which they start."""
     redis, keys = connect(settings), Keys.of(settings)
     word = Word(settings, engine)
     parts: list[Part] = [
-        Watchdog(engine.stuck),
         transport.Reaper(redis, keys),
         Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
         RateTeller(redis, keys, lambda: engine.rates),

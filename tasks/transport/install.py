@@ -21,17 +21,18 @@ def install(
     settings: Settings,
     worker: str,
     seconds_per_request: Callable[[str], float],
+    closed: Callable[[], bool] = lambda: False,
     touch_interval_s: float = TOUCH_S,
 ) -> None:
     """Make every `redis://` connection that this process opens from now on take tasks our way.
 
     `worker` is `<host>:<slot>`, the same after a restart and of no other live process: whoever starts under a name
-    gives back what the last one of that name held. `seconds_per_request(model)` is asked on Celery's loop and must
-    not block.
+    gives back what the last one of that name held. While `closed()`, nothing is taken. It and
+    `seconds_per_request(model)` are asked on Celery's loop and must not block.
     """
     global _toucher  # one station a process is what a worker is
     uninstall()
-    station = Station(settings=settings, worker=worker, seconds_per_request=seconds_per_request)
+    station = Station(settings=settings, worker=worker, seconds_per_request=seconds_per_request, closed=closed)
     _kombu.Transport.Channel = type("Channel", (Channel,), {"station": station})
     _kombu.MultiChannelPoller = Poller
     moves = Moves(connect_once(settings, timeout_s=TOUCH_TIMEOUT_S), station.keys)

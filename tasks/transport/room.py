@@ -51,6 +51,9 @@ class Budget:
         return cls(messages=messages, work_s=limit_s - work_s)
 
 
+NOTHING = Budget(messages=0, work_s=0.0)
+
+
 class Turns:
     """Whose turn it is among the queues: each gets one chunk of work before the next, so that a door of single
     requests and a door of full chunks get the same share of the device. Only a message that is larger than a turn

@@ -11,7 +11,7 @@ from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.transport.ledger import Ledger
 from lowtide.tasks.transport.moves import Moves, Taken, connect_once
-from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, Budget, Turns, model_of
+from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +23,14 @@ FINISHED_BYTES = 64
 class Station:
     """One per worker process. It outlives connections: a task that runs while Redis restarts is still ours."""
 
-    def __init__(self, *, settings: Settings, worker: str, seconds_per_request: Callable[[str], float]) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        worker: str,
+        seconds_per_request: Callable[[str], float],
+        closed: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.worker = worker
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
@@ -31,10 +38,13 @@ class Station:
         self._turns = Turns(settings.chunk_work_s)
         self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s
         self._seconds_per_request = seconds_per_request
+        self._closed = closed
         self._fresh = True
 
     def budget(self, prefetch: int) -> Budget:
         """What may be taken now, with Celery's prefetch count (0: unlimited)."""
+        if self._closed():
+            return NOTHING
         work_s = self.ledger.work_s(self._seconds_per_request)
         return Budget.of(prefetch=prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
 

@@ -40,12 +40,22 @@ class Sum(Model):
         return torch.tensor([*content[:2], params.get("sleep_s", 0.0)], dtype=torch.float32)
 
     def predict(self, batch):
+        open("predicting", "w").close()
         time.sleep(float(batch[:, 2].max()))
         return batch[:, :2].sum(dim=1)
 
     def encode(self, output, params):
         return [int(output)]
 '''
+
+GREEDY = """
+import ctypes
+from tiny_model import Sum
+
+class Greedy(Sum):
+    def predict(self, batch):
+        ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock
+"""
 
 PROGRAM = """
 import sys
@@ -175,10 +185,32 @@ def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, st
     assert {task.state for task in tasks} == {"PENDING"}
 
 
-def test_a_worker_that_gets_nowhere_says_what_its_threads_do_and_ends_with_an_error(app, client, start_worker) -> None:
-    worker = start_worker(stuck_after_s=0.5)
-    infer.delay(request(1, 2, params={"sleep_s": 60.0}))
+def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_goes_back(
+    app, client, start_worker, tmp_path
+) -> None:
+    worker = start_worker(batch_deadline_s=0.5, batch_max_requests=1)
+    keys = Keys.of(worker.settings)
+    hanging = infer.delay(request(1, 2, params={"sleep_s": 600.0}))
+    wait_for((tmp_path / "predicting").exists, worker)
+    chunk = infer_chunk.delay([request(i, 0) for i in range(20)])
+    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
+
     assert worker.process.wait(WAIT_S) == 70
     log = worker.log.read_text()
-    assert "stuck: cpu has finished no batch for too long" in log
+    assert "a batch of 1 has not ended in time" in log
     assert "tiny_model.py" in log
+    with pytest.raises(RequestFailed, match="^timeout: .*LOWTIDE_BATCH_DEADLINE_S"):
+        hanging.get(1)
+    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 1)
+    assert not client.keys(keys.loss("*"))
+
+    start_worker()
+    assert [outcome["outputs"] for outcome in chunk.get(WAIT_S)] == [[i] for i in range(20)]
+
+
+def test_a_worker_that_never_lets_the_interpreter_go_is_ended_by_a_timer(app, start_worker, tmp_path) -> None:
+    (tmp_path / "greedy_model.py").write_text(GREEDY)
+    worker = start_worker(stuck_after_s=0.5, models="sum=greedy_model:Greedy")
+    infer.delay(request(1, 2))
+    assert worker.process.wait(WAIT_S) == 1
+    assert "greedy_model.py" in worker.log.read_text()

@@ -49,3 +49,11 @@ def test_what_nobody_will_acknowledge_is_done_when_delivered(station: Station) -
 
 def test_a_take_is_never_repeated_by_the_client(station: Station) -> None:
     assert station.moves.redis.connection_pool.connection_kwargs["retry"].get_retries() == 0
+
+
+def test_while_a_task_runs_alone_nothing_is_taken() -> None:
+    closed = [True]
+    station = Station(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0, closed=lambda: closed[0])
+    assert station.budget(0).empty
+    closed[0] = False
+    assert not station.budget(0).empty

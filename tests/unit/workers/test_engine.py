@@ -11,6 +11,7 @@ import torch
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable, EngineStopped, InvalidRequest
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.workers.job import Running
 from lowtide.workers.model import Model
 
 WAIT_S = 10
@@ -365,8 +366,88 @@ def test_a_device_that_finishes_no_batch_is_stuck_and_an_idle_one_is_not(engine_
     assert engine.stuck() is None
     assert engine.progress().has_work
     time.sleep(0.3)
-    assert "cpu has finished no batch" in str(engine.stuck())
+    assert "no request was settled" in str(engine.stuck())
     model.gate.set()
+
+
+def test_a_request_that_never_comes_out_of_decode_is_seen_though_others_go_on(engine_of) -> None:
+    gate = threading.Event()
+
+    class Hanging(Sum):
+        def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+            assert not params or gate.wait(WAIT_S)
+            return super().decode(content, params)
+
+    engine = engine_of({"sum": Hanging()}, stuck_after_s=0.2)
+    engine.submit([request(params={"hang": True})])
+    until_s = time.monotonic() + WAIT_S
+    while engine.stuck() is None:
+        assert time.monotonic() < until_s
+        outcomes_of(engine, [request()])
+    assert "a thread of decode has been at one request" in str(engine.stuck())
+    gate.set()
+
+
+def overdue(engine) -> Running:
+    until_s = time.monotonic() + WAIT_S
+    while (found := engine.overdue()) is None:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    return found
+
+
+def test_a_request_that_runs_alone_and_does_not_end_fails_with_timeout_and_the_rest_goes_back(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model}, batch_deadline_s=0.1)
+    (alone,) = engine.submit([request()])
+    assert model.entered.wait(WAIT_S)
+    assert engine.overdue() is None
+    rest = engine.submit([request()] * 3)
+    engine.give_up(overdue(engine))
+    assert alone.result(0).error.type == "timeout"
+    for future in rest:
+        with pytest.raises(EngineStopped) as caught:
+            future.result(0)
+        assert not caught.value.suspect
+    model.gate.set()
+
+
+def test_of_several_that_run_together_and_do_not_end_all_go_back_as_suspects(engine_of) -> None:
+    class Second(Gated):
+        def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+            outputs = super().predict(batch)
+            assert len(self.batches) == 1 or again.wait(WAIT_S)
+            return outputs
+
+    again = threading.Event()
+    model = Second()
+    engine = engine_of({"sum": model}, batch_deadline_s=0.1, batch_max_requests=4)
+    first = engine.submit([request()])
+    assert model.entered.wait(WAIT_S)
+    rest = engine.submit([request()] * 6)
+    held(engine, model.gate, 6)
+    assert first[0].result(WAIT_S).status is Status.OK
+    running = overdue(engine)
+    engine.give_up(running)
+    assert len(running.items) == 4
+    assert [future.exception(0).suspect for future in rest].count(True) == 4
+    again.set()
+
+
+def test_a_batch_that_would_outlast_the_grace_is_not_begun_and_goes_back_at_once(engine_of) -> None:
+    model = Gated()
+    engine = engine_of({"sum": model}, batch_max_requests=1)
+    engine._rates.learn("sum", n=1, batch_s=100.0)
+    running, waiting = engine.submit([request()] * 2)
+    assert model.entered.wait(WAIT_S)
+    threading.Timer(0.1, model.gate.set).start()
+    began_s = time.monotonic()
+    engine.close(WAIT_S)
+    assert time.monotonic() - began_s < WAIT_S / 2
+    assert running.result(0).status is Status.OK
+    with pytest.raises(EngineStopped):
+        waiting.result(0)
+    assert model.batches == [1]
 
 
 def test_what_the_engine_says_of_itself_is_json_ready(engine_of) -> None:
