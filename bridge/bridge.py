@@ -8,6 +8,8 @@ import time
 import traceback
 from typing import Any
 
+from redis import RedisError
+
 from lowtide.bridge.leaser import TICK_S
 from lowtide.bridge.loop import Loop
 from lowtide.bridge.lost import LOOK_S
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 WATCH_S = 0.1
 TAKE_S = 0.25
 JOIN_S = 5.0
+GONE_S = 2.0
+"""Results of a worker that has just gone may still come for so long: the collector looks for all every second."""
 
 
 class Bridge:
@@ -42,6 +46,7 @@ class Bridge:
         self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
         self._presence = Presence(parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word)
         self._reaper = Reaper(parts.redis, parts.keys)
+        self._workers_seen_s = 0.0
 
     def run(self) -> int:
         """Work until SIGTERM, SIGINT or `stop`; then drain. Returns the exit code: 0, or 1 when a thread failed or is
@@ -150,8 +155,18 @@ class Bridge:
     def _something_may_come(self) -> bool:
         """Work that is on its way out, or at workers that live."""
         parts = self._parts
-        at_workers = len(parts.in_flight) > 0 and parts.gauge.workers > 0
+        at_workers = len(parts.in_flight) > 0 and self._workers_live()
         return at_workers or bool(len(parts.collector) + len(parts.settler) + len(parts.acker))
+
+    def _workers_live(self) -> bool:
+        """Once the intake has ended, whose the gauge is. Workers that stop with us hand back what we wait for."""
+        now_s = time.monotonic()
+        try:
+            if self._parts.gauge.read().workers:
+                self._workers_seen_s = now_s
+        except RedisError:
+            return True  # not known: the grace period decides
+        return now_s - self._workers_seen_s < GONE_S
 
     def _close(self) -> None:
         for loop in self._loops():

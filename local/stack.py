@@ -112,15 +112,13 @@ class Stack:
             time.sleep(READY_POLL_S)
 
     def stop(self) -> None:
-        """Stop every part, the one that others need last. Idempotent."""
-        by_name = {process.name: process for process in self._processes}
-        workers = [process for name, process in by_name.items() if name.startswith("worker-")]
-        # The bridge first: it settles what the workers still finish, and hands back what they don't.
-        for group in ([by_name.get("flower"), by_name.get("bridge")], workers, [by_name.get("pubsub")]):
-            present = [process for process in group if process]
-            for process in present:
+        """Stop every part, those that others need last, within 25 s and a little. Idempotent."""
+        # Bridge and workers at once: what the workers still finish it settles, and what they hand back it hands back.
+        others = [process for process in self._processes if process.name != "pubsub"]
+        for group in (others, [process for process in self._processes if process.name == "pubsub"]):
+            for process in group:
                 process.terminate()
-            for process in present:
+            for process in group:
                 process.join()
         self._processes.clear()
         if self._redis:

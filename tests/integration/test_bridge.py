@@ -342,6 +342,28 @@ def test_a_stop_settles_what_runs_and_hands_back_the_rest(world: World) -> None:
     assert sorted(result["message_id"] for result in results) == sorted(published)
 
 
+def test_a_stop_does_not_wait_for_workers_that_are_gone(
+    redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    world = make_world(redis_url, project, grace_s=600.0)
+    presence = Presence(world.redis, world.keys, kind="worker", name="w", word=dict)
+    presence.start()
+    world.publish(uris(1)[0])
+    bridge = Bridge(world.settings)
+    thread = threading.Thread(target=bridge.run)
+    thread.start()
+    wait_for(lambda: len(bridge._parts.in_flight) == 1)
+    bridge.stop()
+    thread.join(1.0)
+    assert thread.is_alive(), "a worker lives, and has a chunk"
+    presence.stop()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive()
+    assert world.pull(world.settings.subscription[-1]), "handed back"
+    world.close()
+
+
 def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
     environment = our_world.settings.environment()
     program = "import sys; from lowtide.bridge.bridge import Bridge; from lowtide.config import load_settings; "
