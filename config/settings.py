@@ -1,5 +1,6 @@
 """`Settings`: one typed, frozen object, read once from the environment and an optional TOML file."""
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -73,6 +74,11 @@ class Settings(BaseSettings):
     https_hosts: Names = Field(
         default=(), description="Hosts that https:// URIs may name; `*.example.org` covers subdomains. Empty: none."
     )
+    https_private_networks: Names = Field(
+        default=(),
+        description="Networks (CIDRs) beyond the public Internet in which those hosts may be. Empty: none, so that no "
+        "name and no redirect leads to loopback, private networks or the metadata server.",
+    )
     gs_buckets: Names = Field(
         default=("*",), description="Buckets that gs:// URIs may name. `*`: all that the service account may read."
     )
@@ -131,6 +137,7 @@ class Settings(BaseSettings):
         "models",
         "file_roots",
         "https_hosts",
+        "https_private_networks",
         "gs_buckets",
         "flower_basic_auth",
         mode="before",
@@ -149,6 +156,16 @@ class Settings(BaseSettings):
             if any(not (name and sign and uri) for name, sign, uri in pairs):
                 raise ValueError("expected name=URI, comma-separated")
             return {name: uri for name, _, uri in pairs}
+        return value
+
+    @field_validator("https_private_networks")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            try:
+                ipaddress.ip_network(entry)
+            except ValueError as error:
+                raise ValueError(f"{error}: expected a network such as 10.0.0.0/8") from error
         return value
 
     @model_validator(mode="after")

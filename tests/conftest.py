@@ -4,20 +4,27 @@
 Tests keep apart through fresh project names (`project`) and an emptied Redis (`redis_url`), not through restarts.
 """
 
+import ipaddress
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
 import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from lowtide.local.process import die_with_parent
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
@@ -25,6 +32,7 @@ from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
 READY_TIMEOUT_S = 30.0
 EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 PUBSUB_SERVERS = ("emulator", "ours")
+CERTIFIED = ("localhost", "good.org", "*.wide.org")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +42,43 @@ class PubsubEndpoint:
     kind: str
     host: str
     pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate that is its own authority, and its key. Names: `CERTIFIED`."""
+
+    path: Path
+    key_path: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.path, self.key_path)
+        return context
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory) -> Certificate:
+    """For TLS servers of tests: clients are told to trust `path`."""
+    folder = tmp_path_factory.mktemp("certificate")
+    made = Certificate(path=folder / "cert.pem", key_path=folder / "key.pem")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tests of Lowtide")])
+    names = [*map(x509.DNSName, CERTIFIED), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    made.path.write_bytes(signed.public_bytes(serialization.Encoding.PEM))
+    made.key_path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from lowtide.workers.job import Fetched, Ready
 from lowtide.workers.lane import Lane
 from lowtide.workers.model import Model
 from lowtide.workers.ready_pool import ReadyPool
-from lowtide.workers.source import bounded
+from lowtide.workers.source import inline
 
 
 class DecodeThreads:
@@ -65,7 +65,7 @@ class DecodeThreads:
     def _content(self, fetched: Fetched) -> bytes:
         if fetched.content is not None:
             return fetched.content
-        return bounded(fetched.job.request.content(), self._content_max_bytes)
+        return inline(fetched.job.request, self._content_max_bytes)
 
 
 def _checked(item: object) -> torch.Tensor:

@@ -8,7 +8,7 @@ from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, ContentUnavailable
 from lowtide.workers.fetch_file import FileSource
 from lowtide.workers.fetch_gs import GsSource
-from lowtide.workers.fetch_https import HttpsSource
+from lowtide.workers.fetch_https import HttpsSource, new_session
 from lowtide.workers.source import Source
 
 log = logging.getLogger(__name__)
@@ -53,9 +53,9 @@ class Fetcher:
 
 def sources(settings: Settings) -> dict[str, Source]:
     """The sources that these settings allow, by scheme."""
-    most = settings.content_max_bytes
+    most, private = settings.content_max_bytes, settings.https_private_networks
     return {
         "gs": GsSource(buckets=settings.gs_buckets, max_bytes=most),
-        "https": HttpsSource(hosts=settings.https_hosts, max_bytes=most),
+        "https": HttpsSource(hosts=settings.https_hosts, max_bytes=most, session=lambda: new_session(private)),
         "file": FileSource(roots=settings.file_roots, max_bytes=most),
     }

@@ -31,7 +31,10 @@ class FileSource:
 
     def _allowed(self, uri: str) -> Path:
         """Where the URI leads, after symbolic links. Nothing is said of what exists outside the roots."""
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError as error:
+            raise ContentError(f"{uri} is no URL: {error}", type="invalid_uri") from error
         if parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
             raise ContentError(f"{uri} is no path on this machine: expected file:///folder/name", type="invalid_uri")
         try:

@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
 import urllib3
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable
+from lowtide.workers.addresses import guarded_adapter
 from lowtide.workers.source import too_large
 
 REDIRECTS_MAX = 5
@@ -19,6 +21,8 @@ SILENCE_S = 10.0
 
 READ_BYTES = 256 * 1024
 
+# A proxy that the environment names would look the host up itself, and connect wherever it likes.
+_OPTIONS: Any = {"stream": True, "allow_redirects": False, "proxies": {"no_proxy": "*"}}
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429})
 _REFUSED = {401: "forbidden", 403: "forbidden", 404: "not_found", 410: "not_found"}
@@ -36,9 +40,10 @@ def allowed(url: str, hosts: Iterable[str]) -> bool:
     return any(host.endswith(entry[1:]) if entry.startswith("*.") else host == entry for entry in map(str.lower, hosts))
 
 
-def new_session() -> requests.Session:
-    """A session that sends no credentials (.netrc) and keeps no cookies."""
+def new_session(private_networks: Iterable[str] = ()) -> requests.Session:
+    """A session that sends no credentials (.netrc), keeps no cookies, and connects to public addresses only."""
     session = requests.Session()
+    session.mount("https://", guarded_adapter(private_networks))
     session.auth = _no_credentials
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     # Content is compressed by its own format, and what the bound counts should be what travels.
@@ -62,10 +67,12 @@ class HttpsSource:
         until_s = time.monotonic() + timeout_s
         try:
             return self._follow(uri, until_s)
-        except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        except ValueError as error:  # also of a redirect's target
             raise ContentError(f"{uri} is no URL: {error}", type="invalid_uri") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise ContentUnavailable(f"{uri}: {error}") from error
+            # Of "max retries exceeded with url …" only the reason is news.
+            reason = getattr(error.args[0], "reason", error) if error.args else error
+            raise ContentUnavailable(f"{uri}: {reason}") from error
 
     def _follow(self, uri: str, until_s: float) -> bytes:
         url = uri
@@ -75,7 +82,7 @@ class HttpsSource:
                 message = f"{url}{via} is not allowed: add its host to LOWTIDE_HTTPS_HOSTS"
                 raise ContentError(message, type="forbidden")
             silence_s = min(SILENCE_S, max(until_s - time.monotonic(), 0.001))
-            with self._session().get(url, stream=True, allow_redirects=False, timeout=silence_s) as answer:
+            with self._session().get(url, **_OPTIONS, timeout=silence_s) as answer:
                 if answer.status_code not in _REDIRECTS:
                     _check_status(answer, url)
                     return self._body(answer, url, until_s)

@@ -1,5 +1,6 @@
 """The threads that fetch: they wait for other machines, so there are many, and they never decode."""
 
+import logging
 import time
 
 from lowtide.tasks.errors import ContentError
@@ -9,6 +10,8 @@ from lowtide.workers.fetch import Fetcher
 from lowtide.workers.in_process import InProcess
 from lowtide.workers.job import Fetched, Job
 from lowtide.workers.lane import Lane
+
+log = logging.getLogger(__name__)
 
 FETCH_THREADS = 16
 """One object of 100 KB takes some 50 ms from Cloud Storage: 16 threads bring 300 a second, for a few MB of stacks."""
@@ -38,6 +41,11 @@ class FetchThreads:
         except ContentError as error:
             fetch_s = time.monotonic() - started_s
             self._in_process.settle(job, outcomes.without_content(job, error, fetch_s=fetch_s))
+            return
+        except Exception as error:  # the thread's outermost loop: a URI that a library chokes on must not end it
+            log.exception("request %s: its content can't be fetched", job.request.request_id)
+            unexpected = ContentError(f"the content can't be fetched: {type(error).__name__}: {error}")
+            self._in_process.settle(job, outcomes.without_content(job, unexpected))
             return
         fetch_s = time.monotonic() - started_s
         self._fetched.put(Fetched(job=job, content=content, fetch_s=fetch_s), urgent=job.urgent)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from lowtide.tasks.errors import ContentError
+from lowtide.tasks.wire import InferenceRequest
 
 
 class Source(Protocol):
@@ -12,8 +13,12 @@ class Source(Protocol):
         """The content. Raises ContentError when it can't ever be had, ContentUnavailable when another try may help."""
 
 
-def bounded(content: bytes, max_bytes: int) -> bytes:
-    """The content, if it is small enough. Raises ContentError."""
+def inline(request: InferenceRequest, max_bytes: int) -> bytes:
+    """The content that travelled in the request. Raises ContentError before it is decoded when it is too large."""
+    # Base64 has 4 characters for 3 bytes; the last two may be padding.
+    if len(request.data or "") // 4 * 3 - 2 > max_bytes:
+        raise too_large("the content", max_bytes)
+    content = request.content()
     if len(content) > max_bytes:
         raise too_large("the content", max_bytes)
     return content

@@ -42,6 +42,7 @@ def test_the_environment_wins_over_the_file_and_arguments_over_both(
         ("LOWTIDE_WEIGHTS", "digits", "LOWTIDE_WEIGHTS: expected name=URI"),
         ("LOWTIDE_MODELS", " ", "LOWTIDE_MODELS names no model"),
         ("LOWTIDE_DEFAULT_MODEL", "other", "LOWTIDE_DEFAULT_MODEL names other"),
+        ("LOWTIDE_HTTPS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1/8", "LOWTIDE_HTTPS_PRIVATE_NETWORKS: .*host bits set"),
         ("LOWTIDE_CONFIG", "/no/such/file", "there is no such file"),
     ],
 )

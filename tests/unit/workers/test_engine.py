@@ -11,6 +11,7 @@ import torch
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable, EngineStopped, InvalidRequest
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.workers.fetching import FETCH_THREADS
 from lowtide.workers.job import Running
 from lowtide.workers.model import Model
 
@@ -110,6 +111,18 @@ def test_content_is_fetched_and_an_error_of_one_request_is_its_own(engine_of, me
     assert outcomes[0].timings_ms.fetch > 0
 
 
+def test_a_source_that_raises_what_it_should_not_fails_its_requests_and_fetching_goes_on(engine_of, memory) -> None:
+    def choke() -> bytes:
+        raise RuntimeError("a library met what it had not expected")
+
+    memory.contents |= {"mem://bad": choke, "mem://a": b"\1\1"}
+    engine = engine_of({"sum": Sum()})
+    bad = outcomes_of(engine, [request(uri="mem://bad") for _ in range(2 * FETCH_THREADS)])
+
+    assert {(outcome.status, outcome.error.type) for outcome in bad} == {(Status.FAILED, "content")}
+    assert outcomes_of(engine, [request(uri="mem://a")])[0].outputs == [2]
+
+
 def test_content_that_may_come_later_is_tried_three_times_then_left_to_a_retry(engine_of, memory) -> None:
     def away() -> bytes:
         raise ContentUnavailable("the server is away")
@@ -145,6 +158,12 @@ def test_data_that_is_not_base64_is_an_invalid_request(engine_of) -> None:
 
 def test_inline_content_over_the_bound_is_too_large(engine_of) -> None:
     (outcome,) = outcomes_of(engine_of({"sum": Sum()}, content_max_bytes=10), [request(b"x" * 11)])
+    assert outcome.error.type == "too_large"
+
+
+def test_inline_content_far_over_the_bound_is_not_even_decoded(engine_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InferenceRequest, "content", lambda _: pytest.fail("decoded"))
+    (outcome,) = outcomes_of(engine_of({"sum": Sum()}, content_max_bytes=10), [request(b"x" * 20)])
     assert outcome.error.type == "too_large"
 
 

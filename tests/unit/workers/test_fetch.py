@@ -1,6 +1,9 @@
+import contextlib
 import os
 import threading
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -211,6 +214,25 @@ def test_content_that_announces_nothing_is_cut_off_at_the_bound(web: Web, https:
     assert sent < 100_000_000
 
 
+def test_content_that_unpacks_to_more_than_the_bound_is_not_unpacked(web: Web, https: HttpsSource) -> None:
+    bomb = zlib.compress(bytes(50_000_000))
+
+    def explode(to: BaseHTTPRequestHandler) -> None:
+        to.send_response(200)
+        to.send_header("Content-Encoding", "deflate")
+        to.end_headers()
+        with contextlib.suppress(OSError):
+            to.wfile.write(bomb)
+
+    web.pages["/cat.jpg"] = explode
+    tracemalloc.start()
+    assert refusal(lambda: https.read("https://good.org/cat.jpg", timeout_s=5))[0] == "too_large"
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 10_000_000
+
+
 def test_a_server_that_drips_is_left_at_the_deadline(web: Web, https: HttpsSource) -> None:
     def drip(to: BaseHTTPRequestHandler) -> None:
         to.send_response(200)
@@ -296,7 +318,7 @@ def test_a_missing_file_a_folder_and_a_pipe_are_not_found(files: FileSource, roo
         assert refusal(lambda path=path: files.read(f"file://{root}/{path}", timeout_s=5))[0] == "not_found"
 
 
-@pytest.mark.parametrize("uri", ["file://other.host/a", "file:///a%00b"])
+@pytest.mark.parametrize("uri", ["file://other.host/a", "file:///a%00b", "file://[x/a"])
 def test_what_is_no_path_here_is_refused(files: FileSource, uri: str) -> None:
     assert refusal(lambda: files.read(uri, timeout_s=5))[0] == "invalid_uri"
 
