@@ -13,7 +13,7 @@ from redis import RedisError
 
 from lowtide.bridge.chunk import to_chunk
 from lowtide.bridge.endings import Endings
-from lowtide.bridge.flight import InFlight
+from lowtide.bridge.flight import Flight, InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.messages import Translated
 from lowtide.bridge.outage import Outage
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
 RETRIES_AT_ONCE = 256
+UNREADABLE_AGAIN_S = 60.0
+"""The work will be done anew: often enough that a roll-out isn't held up, seldom enough to cost little."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +64,7 @@ class Collector:
         self._endings = endings
         self._retries: Waiting[Failed] = Waiting()
         self._send_again = False
+        self._told_unreadable = False
         self._redis = Outage("Redis is unreachable: no results")
         self.ready = False
         """Redis' epoch is known, so that a change will be noticed: only then may chunks be sent."""
@@ -87,8 +90,23 @@ class Collector:
     def _land(self, results: Iterable[ChunkResult]) -> None:
         for result in results:
             flight = self._in_flight.land(result.task_id)
-            if flight is not None:
+            if flight is None:
+                continue
+            if result.unreadable is not None:
+                self._hand_back(flight, result.unreadable)
+            else:
                 self._end(result.task_id, flight.items, _outcomes(result, len(flight.items)))
+
+    def _hand_back(self, flight: Flight, why: str) -> None:
+        """Nobody's fault but a roll-out's: no attempt, and later there may be a bridge that can read it."""
+        if not self._told_unreadable:
+            self._told_unreadable = True
+            log.warning("can't read a result, is a worker of a newer release? Handing its messages back: %s", why)
+        self._leaser.hand_back([item.received.key for item in flight.items], after_s=UNREADABLE_AGAIN_S)
+        try:
+            self._records.forget(self._in_flight.settled([flight.task_id] * len(flight.items)))
+        except RedisError as error:
+            log.debug("the result of %s expires by itself: %s", flight.task_id, error)
 
     def _end(self, task_id: str, items: Sequence[Translated], outcomes: Sequence[Outcome]) -> None:
         pairs = list(zip(items, outcomes, strict=True))

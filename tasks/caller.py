@@ -73,7 +73,7 @@ class Caller:
     def _settle(self, results: Sequence[ChunkResult]) -> None:
         for result in results:
             chunk, future = self._sent.pop(result.task_id)
-            failed = Outcome.failed("chunk_failed", result.error or "")
+            failed = Outcome.failed("chunk_failed", result.error or result.unreadable or "")
             future.set_result(result.outcomes or (failed,) * len(chunk.requests))
         self._results.forget([result.task_id for result in results])
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER
-from lowtide.tasks.wire import Outcome
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, WIRE_VERSION_HEADER
+from lowtide.tasks.wire import WIRE_VERSION, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +42,14 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
-    """What became of a chunk: one outcome per request, in order; or `error`, when it failed as a whole."""
+    """What became of a chunk: one outcome per request, in order; or `error`, when it failed as a whole; or
+    `unreadable`, why its result says nothing to this release.
+    """
 
     task_id: str
     outcomes: tuple[Outcome, ...] = ()
     error: str | None = None
+    unreadable: str | None = None
 
 
 def new_owner() -> str:
@@ -93,6 +96,7 @@ class ChunkSender:
             "root_id": chunk.task_id,
             "argsrepr": describe(chunk.requests),
             CHUNK_COUNT_HEADER: len(chunk.requests),
+            WIRE_VERSION_HEADER: WIRE_VERSION,
         }
 
 
@@ -159,7 +163,8 @@ class ChunkResults:
         found = []
         message = self._subscription.get_message(timeout=wait_s)
         while message is not None:
-            found += self._read(message["data"])
+            task_id = message["channel"].decode().removeprefix(self._keys.result(""))
+            found += self._read(task_id, message["data"])
             message = self._subscription.get_message(timeout=0.0)
         return found
 
@@ -168,23 +173,40 @@ class ChunkResults:
         watched = list(self._watched)
         found = []
         for start in range(0, len(watched), SWEEP_AT_ONCE):
-            values = self._redis.mget([self._keys.result(task) for task in watched[start : start + SWEEP_AT_ONCE]])
-            for value in values:
-                found += self._read(value) if value is not None else []
+            tasks = watched[start : start + SWEEP_AT_ONCE]
+            for task_id, value in zip(tasks, self._redis.mget(map(self._keys.result, tasks)), strict=True):
+                found += self._read(task_id, value) if value is not None else []
         return found
 
-    def _read(self, value: bytes | str) -> list[ChunkResult]:
-        meta = json.loads(value)
-        task_id = meta["task_id"]
-        if task_id not in self._watched or meta["status"] not in _READY:
+    def _read(self, task_id: str, value: bytes | str) -> list[ChunkResult]:
+        if task_id not in self._watched:
+            return []
+        result = read_result(task_id, value)
+        if result is None:
             return []
         self._watched.discard(task_id)
+        return [result]
+
+
+def read_result(task_id: str, value: bytes | str) -> ChunkResult | None:
+    """The result that Celery stored; None when it is not the last word. Whatever it is, it raises nothing: a worker
+    of another release, or somebody else, may have written it. Unknown fields are ignored.
+    """
+    try:
+        meta = json.loads(value)
         if meta["status"] == "SUCCESS":
-            return [ChunkResult(task_id=task_id, outcomes=tuple(_OUTCOMES.validate_python(meta["result"])))]
-        return [ChunkResult(task_id=task_id, error=_why(meta))]
+            outcomes = _OUTCOMES.validate_python(meta["result"], extra="ignore")
+            return ChunkResult(task_id=task_id, outcomes=tuple(outcomes))
+        return ChunkResult(task_id=task_id, error=_why(meta)) if meta["status"] in _FAILED else None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        why = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        why = f"{type(error).__name__}: {error}"
+    return ChunkResult(task_id=task_id, unreadable=why)
 
 
-_READY = frozenset({"SUCCESS", "FAILURE", "REVOKED"})
+_FAILED = frozenset({"FAILURE", "REVOKED"})
 
 
 def _why(meta: Mapping[str, Any]) -> str:

@@ -11,9 +11,9 @@ from celery.result import AsyncResult
 from lowtide.tasks.app import app
 from lowtide.tasks.errors import HandBack, RequestFailed
 from lowtide.tasks.losses import Losses
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.run import Run
-from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.tasks.wire import WIRE_VERSION, InferenceRequest, Outcome, Status
 
 INFER = "lowtide.infer"
 INFER_CHUNK = "lowtide.infer_chunk"
@@ -45,6 +45,9 @@ def describe(requests: Sequence[Mapping[str, Any]]) -> str:
 class InferTask(Task):
     """Counts its requests in a header, and describes them to Flower without their content."""
 
+    Request = "lowtide.tasks.receive:Request"
+    Strategy = "lowtide.tasks.receive:strategy"
+
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
         sent.
@@ -52,7 +55,8 @@ class InferTask(Task):
         given: Any = args[0] if args else next(iter((kwargs or {}).values()), None)
         many = isinstance(given, list | tuple)
         requests = [InferenceRequest.parse(request).to_wire() for request in (given if many else [given])]
-        headers = {CHUNK_COUNT_HEADER: len(requests), **(options.pop("headers", None) or {})}
+        ours = {CHUNK_COUNT_HEADER: len(requests), WIRE_VERSION_HEADER: WIRE_VERSION}
+        headers = {**ours, **(options.pop("headers", None) or {})}
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}
         return super().apply_async((requests if many else requests[0],), {}, headers=headers, **described)
 
@@ -74,7 +78,7 @@ def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
 def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
     if (stored := _stored(self)) is not None:
-        return Outcomes([Outcome.model_validate(outcome) for outcome in stored])
+        return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored])
     return Outcomes(_run(self, requests))
 
 

@@ -51,7 +51,9 @@ class Losses:
         return History(
             losses=int(losses or 0),
             strikes={int(index): int(count) for index, count in strikes.items()},
-            outcomes={int(index): Outcome.model_validate_json(text) for index, text in outcomes.items()},
+            outcomes={
+                int(index): Outcome.model_validate_json(text, extra="ignore") for index, text in outcomes.items()
+            },
         )
 
     def lost(self, task: str) -> None:

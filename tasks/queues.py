@@ -8,6 +8,9 @@ from lowtide.tasks.wire import Priority
 CHUNK_COUNT_HEADER = "lowtide-n"
 """Header with the number of requests in a task: what the backlog is counted in."""
 
+WIRE_VERSION_HEADER = "lowtide-v"
+"""Header with the wire version that a task's sender speaks (`wire.WIRE_VERSION`). Without it: 1."""
+
 
 def caller_queue(model: str, priority: str = Priority.NORMAL) -> str:
     """The queue that Python callers use for `model`."""

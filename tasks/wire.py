@@ -14,6 +14,11 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from lowtide.tasks.errors import InvalidRequest
 
+WIRE_VERSION = 1
+"""What requests and outcomes look like. One more when a worker of the release before would misread a request: such a
+worker hands back what it doesn't know. A field that may be ignored, in an outcome for example, needs no new version.
+"""
+
 REQUEST_ID_MAX_BYTES = 1024
 """A Pub/Sub attribute value's limit: the id is echoed as an attribute."""
 

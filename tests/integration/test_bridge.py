@@ -17,7 +17,7 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 from redis import Redis
 
-from lowtide.bridge import intake, retry
+from lowtide.bridge import collect, intake, retry
 from lowtide.bridge.acker import Acker
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing
@@ -435,6 +435,36 @@ def test_a_chunk_that_fails_as_a_whole_is_tried_again(our_world: World, monkeypa
     world.publish(uris(1)[0])
     with world.worker(), world.bridge():
         assert [(r["status"], r["attempts"]) for r in world.results(1)] == [("ok", 2)]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [b"{", b'{"status": "SUCCESS", "result": [{"status": "paused"}, {"status": "paused"}]}', b'{"result": []}'],
+)
+def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_once(
+    our_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, result: bytes
+) -> None:
+    world = our_world
+    monkeypatch.setattr(collect, "UNREADABLE_AGAIN_S", 1)
+    caplog.set_level("WARNING")  # Celery's test workers make it ERROR
+    published = world.publish(*uris(4))
+    with world.bridge() as bridge:
+        wait_for(lambda: bridge._parts.in_flight.requests == 4)
+        flights = bridge._parts.in_flight.older_than(0.0)
+        world.redis.delete(*(world.keys.queue(f"lowtide.{model}.topic") for model in "ab"))
+        for flight in flights:
+            key = world.keys.result(flight.task_id)
+            world.redis.set(key, result)
+            world.redis.publish(key, result)
+        with world.worker():
+            results = world.results(4, extra_s=0.5)
+            assert bridge.health().ok
+        wait_for(lambda: not list(world.redis.scan_iter(world.keys.result("*"))))
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert {(result["status"], result["attempts"]) for result in results} == {("ok", 1)}
+    assert len(flights) == 2
+    assert caplog.text.count("can't read a result") == 1
 
 
 def test_a_request_that_kills_workers_becomes_a_dead_letter(our_world: World) -> None:

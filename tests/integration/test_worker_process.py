@@ -22,6 +22,9 @@ from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
+from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.receive import HOLD_BACK_S
+from lowtide.tasks.wire import WIRE_VERSION
 
 WAIT_S = 20
 
@@ -145,6 +148,11 @@ def request(a: int, b: int, **fields: Any) -> InferenceRequest:
     return InferenceRequest(model="sum", data=base64.b64encode(bytes([a, b])).decode(), **fields)
 
 
+def looks(client: redis.Redis) -> int:
+    """How often a message was looked at to be given back."""
+    return int(client.info("commandstats").get("cmdstat_hget", {"calls": 0})["calls"])
+
+
 def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, client, start_worker) -> None:
     worker = start_worker(health_port=free_port())
     keys = Keys.of(worker.settings)
@@ -165,6 +173,8 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     running = infer.delay(request(1, 3, params={"sleep_s": 1.0}))
     wait_for(lambda: client.hlen(keys.unacked) == 1, worker)
     time.sleep(0.2)
+    (shown,) = app.control.inspect(timeout=0.3).active().popitem()[1]
+    assert (shown["args"], shown["kwargs"]) == ("sum × 1", ""), "never its content"
     assert worker.stop() == 0, worker.log.read_text()
     assert running.get(1) == [4]
     assert live(client, keys, "worker") == {}
@@ -183,6 +193,33 @@ def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, st
     assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
     assert not client.keys(keys.loss("*"))
     assert {task.state for task in tasks} == {"PENDING"}
+
+
+def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_others_are_served(
+    app, client, start_worker
+) -> None:
+    worker = start_worker()
+    keys = Keys.of(worker.settings)
+    newer = {WIRE_VERSION_HEADER: WIRE_VERSION + 1}
+    one = infer.apply_async((request(1, 2),), headers=newer)
+    many = infer_chunk.apply_async(([request(3, 4)],), headers=newer)
+    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
+    began_s, before = time.monotonic(), looks(client)
+
+    stock = Celery("stock", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
+    no_version = stock.send_task("lowtide.infer", [request(1, 4).to_wire()], queue="lowtide.sum")
+    assert no_version.get(WAIT_S) == [5]
+    stock.backend.result_consumer.stop()
+    stock.close()
+    time.sleep(2.5)
+    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
+    rounds = (time.monotonic() - began_s) / HOLD_BACK_S + 1
+    assert looks(client) - before <= 2 * rounds, "each goes back once in a pause"
+    assert worker.stop() == 0, worker.log.read_text()
+    assert worker.log.read_text().count("handing back tasks of wire version 2, this worker knows 1") == 1
+    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 2), worker.log.read_text()
+    assert not client.keys(keys.loss("*"))
+    assert (one.state, many.state) == ("PENDING", "PENDING")
 
 
 def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_goes_back(

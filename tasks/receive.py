@@ -1,0 +1,80 @@
+"""What a worker does with a task's message before the task runs.
+
+It is shown (in Flower, in `celery inspect`, in logs) as "digits × 64", whatever its sender wrote: a stock caller's own
+description holds content and signed URLs. And what a newer release sent goes back to its queue, unharmed.
+"""
+
+# mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
+# Celery has no types.
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from celery.worker import request
+from celery.worker.strategy import default
+
+from lowtide.tasks.infer import describe
+from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.wire import WIRE_VERSION
+
+log = logging.getLogger(__name__)
+
+HOLD_BACK_S = 2.0
+"""Long enough that two old workers don't pass a task to and fro all the time, short beside a roll-out."""
+
+_told: set[int] = set()
+
+
+class Request(request.Request):
+    """Celery's own, described by what the task holds."""
+
+    def __init__(self, message: Any, **options: Any) -> None:
+        super().__init__(message, **options)
+        described = {"argsrepr": _described(self.args, self.kwargs), "kwargsrepr": ""}
+        self._argsrepr, self._kwargsrepr = described.values()
+        self.request_dict.update(described)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What remote control tells of a running task: never its arguments."""
+        info: dict[str, Any] = super().info(safe=True)
+        return info
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
+    """Celery's own, for messages that this release understands. Runs on Celery's loop."""
+    usual = default(task, app, consumer, **options)
+
+    def handle(message: Any, *args: Any) -> Any:
+        version = wire_version(message.headers)
+        if version <= WIRE_VERSION:
+            return usual(message, *args)
+        if version not in _told:
+            _told.add(version)
+            log.warning(
+                "handing back tasks of wire version %d, this worker knows %d: their sender is of a newer release",
+                version,
+                WIRE_VERSION,
+            )
+        # Held meanwhile: it takes room, so an old worker takes two chunks of them at most.
+        consumer.timer.call_after(HOLD_BACK_S, _give_back, (message,))
+        return None
+
+    return handle
+
+
+def wire_version(headers: Mapping[str, Any]) -> int:
+    """The version that a message's sender speaks; 1 when it doesn't say, as stock Celery callers."""
+    version = headers.get(WIRE_VERSION_HEADER)
+    return version if isinstance(version, int) else 1
+
+
+def _give_back(message: Any) -> None:
+    if not message.channel.closed:  # its end gave back what it held
+        message.requeue()
+
+
+def _described(args: Any, kwargs: Any) -> str:
+    given = args[0] if args else next(iter((kwargs or {}).values()), None)
+    requests = given if isinstance(given, list) else [given]
+    return describe([each for each in requests if isinstance(each, Mapping)])
