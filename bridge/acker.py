@@ -55,14 +55,16 @@ class Acker:
         except PubsubRefused as error:
             # The subscription is gone, or not ours to acknowledge. If it comes back, so do the messages: done.
             self._outage.failed(error)
+            self._finish(bulk, keys, forgotten=[])
         else:
             self._outage.over()
-        self._finish(bulk, keys)
+            # Pub/Sub confirms an ack that is too late as well, and delivers the message again: days later, perhaps.
+            self._finish(bulk, keys, forgotten=self._leases.surely_ours(keys))
 
-    def _finish(self, bulk: Sequence[Settled], keys: Sequence[str]) -> None:
+    def _finish(self, bulk: Sequence[Settled], keys: Sequence[str], *, forgotten: Sequence[str]) -> None:
         finished = self._in_flight.settled(settled.task_id for settled in bulk)
         try:
-            self._records.acknowledged(keys)
+            self._records.acknowledged(forgotten)
             self._records.forget(finished)
         except RedisError as error:
             log.debug("records and results of %d messages expire by themselves: %s", len(keys), error)

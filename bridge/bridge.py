@@ -11,6 +11,7 @@ from typing import Any
 from redis import RedisError
 
 from lowtide.bridge.leaser import TICK_S
+from lowtide.bridge.lookout import LOOK_S as LOOK_AGAIN_S
 from lowtide.bridge.loop import Loop
 from lowtide.bridge.lost import LOOK_S
 from lowtide.bridge.wiring import wire
@@ -44,6 +45,7 @@ class Bridge:
         self._acker = self._loop("acker", lambda: parts.acker.turn(TAKE_S))
         self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
         self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
+        self._lookout = self._loop("lookout", parts.lookout.turn, wait_s=LOOK_AGAIN_S)
         self._presence = Presence(parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word)
         self._reaper = Reaper(parts.redis, parts.keys)
         self._workers_seen_s = 0.0
@@ -86,7 +88,15 @@ class Bridge:
         return Loop(name, turn, stuck_after_s=self._settings.stuck_after_s, wait_s=wait_s)
 
     def _loops(self) -> tuple[Loop, ...]:
-        return (self._intake, self._collector, self._settler, self._acker, self._leaser, self._backstop)
+        return (
+            self._intake,
+            self._collector,
+            self._settler,
+            self._acker,
+            self._leaser,
+            self._backstop,
+            self._lookout,
+        )
 
     def _word(self) -> dict[str, Any]:
         """What others see of this bridge. `held`: its requests in Redis."""
@@ -108,7 +118,7 @@ class Bridge:
 
     def _start(self) -> None:
         # The leaser before anything is leased, and the intake when everything after it is there.
-        for loop in (self._leaser, self._acker, self._settler, self._collector, self._backstop):
+        for loop in (self._leaser, self._acker, self._settler, self._collector, self._backstop, self._lookout):
             loop.start()
         self._reaper.start()
         self._presence.start()

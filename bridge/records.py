@@ -13,7 +13,9 @@ from redis import Redis
 from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
 
 END_ACKED_S = 600
-"""After the ack was confirmed only a copy that is already under way can come: ten minutes is the longest lease."""
+"""How long a record stays when only copies can come that are at other bridges already. Those look again in time:
+lowtide.bridge.lookout.
+"""
 
 DONE = b"done"
 
@@ -63,8 +65,12 @@ class Records:
         """B7: their letters are published."""
         self._run(messages, "done", END_DONE_S)
 
+    def keep(self, messages: Sequence[str]) -> None:
+        """Those that are done stay so for another seven days: somebody holds a copy."""
+        self._run(messages, "keep", END_DONE_S)
+
     def acknowledged(self, messages: Sequence[str]) -> None:
-        """B8: the records may go in ten minutes."""
+        """B8: Pub/Sub has surely forgotten them, and the records may go in ten minutes."""
         self._run(messages, "done", END_ACKED_S)
 
     def forget(self, task_ids: Sequence[str]) -> None:

@@ -1,11 +1,16 @@
 -- B5 and B7 for many messages at once.
--- KEYS  lt:end:<m>, one per message        ARGV  1 "claim" or "done"   2 our claim   3 expiry, seconds
+-- KEYS  lt:end:<m>, one per message        ARGV  1 "claim", "done" or "keep"   2 our claim   3 expiry, seconds
 -- Claim: gives for each message 0 when it is ours now (new, or renewed), 1 another's, 2 done.
 -- Done: marks each, whatever was there: its letter has been published.
+-- Keep: what is done stays so for that long.
 local answers = {}
 for index, key in ipairs(KEYS) do
     if ARGV[1] == 'done' then
         redis.call('SET', key, 'done', 'EX', ARGV[3])
+    elseif ARGV[1] == 'keep' then
+        if redis.call('GET', key) == 'done' then
+            redis.call('EXPIRE', key, ARGV[3])
+        end
     else
         local value = redis.call('GET', key)
         if not value or value == ARGV[2] then

@@ -15,6 +15,7 @@ from lowtide.bridge.acker import Acker
 from lowtide.bridge.dead_letter import dead_letter, size_bytes
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Ending, Settled
 from lowtide.bridge.outage import Outage
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
@@ -41,6 +42,7 @@ class Settler:
         records: Records,
         acker: Acker,
         leaser: Leaser,
+        leases: Leases,
         dead_letter_topic: str,
         in_flight: InFlight,
         clock: Callable[[], float] = time.monotonic,
@@ -49,6 +51,7 @@ class Settler:
         self._records = records
         self._acker = acker
         self._leaser = leaser
+        self._leases = leases
         self._dead_letter_topic = dead_letter_topic
         self._in_flight = in_flight
         self._clock = clock
@@ -83,6 +86,10 @@ class Settler:
 
     def _claim(self, bulk: Sequence[Ending]) -> list[Ending]:
         """B5. A crash after it costs 30 s: then the claim lapses."""
+        unseen = self._leases.unseen(ending.key for ending in bulk)
+        if unseen:
+            self._forget([ending for ending in bulk if ending.key in unseen], after_s=0.0)
+            bulk = [ending for ending in bulk if ending.key not in unseen]
         try:
             claims = self._records.claim([ending.key for ending in bulk])
         except RedisError as error:
@@ -96,9 +103,12 @@ class Settler:
             sorted_[claim].append(ending)
         self._acker.put(_settled(sorted_[Claim.DONE]))
         if anothers := sorted_[Claim.ANOTHERS]:
-            self._leaser.hand_back([ending.key for ending in anothers], after_s=ANOTHERS_S)
-            self._in_flight.settled(ending.task_id for ending in anothers)
+            self._forget(anothers, after_s=ANOTHERS_S)
         return sorted_[Claim.OURS]
+
+    def _forget(self, endings: Sequence[Ending], *, after_s: float) -> None:
+        self._leaser.hand_back([ending.key for ending in endings], after_s=after_s)
+        self._in_flight.settled(ending.task_id for ending in endings)
 
     def _publish(self, topic: str, endings: Sequence[Ending], claimed_s: float) -> None:
         """B6. A crash after it publishes these again: consumers deduplicate on message_id."""

@@ -13,6 +13,7 @@ from lowtide.bridge.gauge import Gauge
 from lowtide.bridge.intake import Intake
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
+from lowtide.bridge.lookout import Lookout
 from lowtide.bridge.lost import Backstop
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.bridge.pulls import Pulls
@@ -43,6 +44,7 @@ class Parts:
     collector: Collector
     intake: Intake
     backstop: Backstop
+    lookout: Lookout
 
 
 def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
@@ -61,6 +63,7 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         records=records,
         acker=acker,
         leaser=leaser,
+        leases=leases,
         in_flight=in_flight,
         dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
     )
@@ -107,4 +110,5 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         collector=collector,
         intake=intake,
         backstop=backstop,
+        lookout=Lookout(records, leases),
     )

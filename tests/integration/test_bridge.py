@@ -264,6 +264,21 @@ def test_a_copy_of_a_message_that_is_done_is_acknowledged_and_not_published(worl
     assert world.nothing_left()
 
 
+def test_a_copy_that_waits_while_its_twin_is_settled_keeps_the_record(our_world: World) -> None:
+    world = our_world
+    records = Records(world.redis, world.keys, bridge="b")
+    done, claimed, open_ = (world.end_key(name) for name in ("done", "claimed", "open"))
+    records.acknowledged([f"{world.requests}:done"])
+    records.claim([f"{world.requests}:claimed"])
+    assert 0 < world.redis.ttl(done) <= 600
+
+    records.keep([f"{world.requests}:{name}" for name in ("done", "claimed", "open")])
+
+    assert world.redis.ttl(done) > 6 * 24 * 3600
+    assert 0 < world.redis.ttl(claimed) <= 30
+    assert not world.redis.exists(open_)
+
+
 def test_what_another_bridge_settles_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "ANOTHERS_S", 1.0)
     claimed, fresh = world.publish(*uris(2))
