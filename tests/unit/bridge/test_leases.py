@@ -72,5 +72,6 @@ def test_looks_in_time_keep_a_message_seen(leases: Leases, clock: Clock) -> None
 
 def test_a_look_that_comes_too_late_proves_nothing(leases: Leases, clock: Clock) -> None:
     leases.looked(["s:1"], clock.pass_(LOOK_VALID_S + 1))
+    leases.add([received("1", "second")])
 
     assert leases.unseen(["s:1"]) == {"s:1"}

@@ -1,0 +1,364 @@
+"""The settle protocol of the design for one message, two bridges and one worker, as the graph of all its states.
+
+The steps are data, in the order in which the code takes them, so that other orders can be explored as well. Time is no
+number: what may happen after a while may happen at any moment, and a process that stands still is one that takes no
+step while others do. A chunk that nobody waits for any more is left out: its result is read by nobody.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+BRIDGE = (
+    "pull",
+    "look up",
+    "enqueue",
+    "learn",
+    "claim",
+    "renew",
+    "publish",
+    "record",
+    "acknowledge",
+    "let expire",
+)
+WORKER = ("take", "store", "ack")
+
+DONE = ("acknowledge", "let expire")
+"""What a bridge does that finds a message done."""
+
+PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forget what is stale"})
+"""What the protocol needs beside its steps."""
+
+
+class Circumstance(Enum):
+    """In which a second copy of a result is allowed: promise 1 of the design."""
+
+    CRASH = "a bridge crashed between publish and record"
+    UNANSWERED = "a publish was not answered"
+    LOST_DATA = "a lease or a claim was lost, and data of Redis"
+    OVERSLEPT = "a bridge stood still between the renewal of its claim and the record, until the claim lapsed"
+
+
+class Bridge(NamedTuple):
+    """A bridge, and its chunk.
+
+    `at`: index of its next step. `leased`: Pub/Sub keeps the message for it; `lapsed`: at some time since the pull it
+    did not. `queued`, `held`, `result`: the chunk is in its queue, in `unacked`, among Celery's results. `forgot`:
+    Redis lost its data, and the bridge has yet to notice. `stale`: a record may have come and gone since it looked.
+    """
+
+    at: int = 0
+    leased: bool = False
+    lapsed: bool = False
+    queued: bool = False
+    held: bool = False
+    result: bool = False
+    forgot: bool = False
+    stale: bool = False
+
+
+REST = Bridge()
+NO_CHUNK = {"queued": False, "held": False, "result": False, "forgot": False}
+
+
+class State(NamedTuple):
+    """Everything at one moment.
+
+    `record`: "" (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven
+    days), "short" (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step.
+    `astray`: a lease or claim was lost. `excused`: a second copy is allowed; then copies are counted no longer.
+    """
+
+    acked: bool = False
+    copies: int = 0
+    record: str = ""
+    bridges: tuple[Bridge, Bridge] = (REST, REST)
+    chunk: int | None = None
+    worker: int = 0
+    lost_data: bool = False
+    astray: bool = False
+    excused: bool = False
+    faults_left: int = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.acked and self.bridges == (REST, REST)
+
+    def of(self, b: int, me: Bridge) -> "State":
+        """With bridge `b` as it is now."""
+        return self._replace(bridges=(me, self.bridges[1]) if b == 0 else (self.bridges[0], me))
+
+    def without_chunk(self, b: int) -> "State":
+        """Nobody waits for the chunk of `b` any more."""
+        new = self.of(b, self.bridges[b]._replace(**NO_CHUNK))
+        return new._replace(chunk=None, worker=0) if self.chunk == b else new
+
+
+Move = tuple[str, State]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """The protocol, or a variation of it: another order of steps, pieces left out, circumstances not excused."""
+
+    bridge: Sequence[str] = BRIDGE
+    worker: Sequence[str] = WORKER
+    pieces: frozenset[str] = PIECES
+    circumstances: frozenset[Circumstance] = frozenset(Circumstance)
+    faults: int = 3
+
+    def start(self) -> State:
+        return State(faults_left=self.faults)
+
+    def moves(self, state: State) -> Iterator[Move]:
+        """What may happen next, faults aside."""
+        for b in (0, 1):
+            for word, new in self._bridge_moves(state, b):
+                yield f"bridge {b}: {word}", self._judged(new)
+        for word, new in (*self._worker_moves(state), *self._time(state)):
+            yield word, self._judged(new)
+
+    def faults_of(self, state: State) -> Iterator[Move]:
+        """What may go wrong next, as long as faults are left."""
+        if state.faults_left:
+            for word, new in (*self._of_bridges(state), *self._of_others(state)):
+                yield word, self._judged(new._replace(faults_left=state.faults_left - 1))
+
+    # ---- a bridge
+
+    def _bridge_moves(self, state: State, b: int) -> Iterator[Move]:
+        me = state.bridges[b]
+        yield from getattr(self, f"_{self._step(me).replace(' ', '_')}")(state, b, me)
+        if not me.at:
+            return
+        if me.forgot and "send again" in self.pieces:
+            yield "sends again", state.of(b, me._replace(forgot=False, queued=True))
+        if not (me.leased or state.acked or state.bridges[1 - b].leased):
+            yield "pulls what it holds", state.of(b, me._replace(leased=True))
+        if state.record == "short":
+            yield "looks again, and keeps the record", state._replace(record="done")
+
+    def _step(self, me: Bridge) -> str:
+        return (*self.bridge, *DONE)[me.at]
+
+    def _before(self, me: Bridge) -> str:
+        """The step that it took last."""
+        return self.bridge[me.at - 1] if 0 < me.at < len(self.bridge) else ""
+
+    def _next(self, state: State, b: int) -> State:
+        at = state.bridges[b].at + 1
+        if at in (len(self.bridge), len(self.bridge) + len(DONE)):
+            return self._forget(state, b)
+        return state.of(b, state.bridges[b]._replace(at=at))
+
+    def _forget(self, state: State, b: int) -> State:
+        return state.without_chunk(b).of(b, REST)
+
+    def _done(self, state: State, b: int) -> State:
+        new = state.without_chunk(b)
+        return new.of(b, new.bridges[b]._replace(at=len(self.bridge)))
+
+    def _pull(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        if not (state.acked or state.bridges[1 - b].leased):
+            yield "pull", self._next(state.of(b, me._replace(leased=True)), b)
+
+    def _look_up(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        if state.record in ("done", "short"):
+            yield "look up: done", self._done(state, b)
+        elif state.record in ("", str(b)):
+            yield "look up", self._next(state, b)
+        else:
+            yield "look up: another's, forget", self._forget(state, b)
+
+    def _enqueue(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        yield "enqueue", self._next(state.of(b, me._replace(queued=True)), b)
+
+    def _learn(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        if me.result:
+            yield "learn", self._next(state.of(b, me._replace(forgot=False)), b)
+
+    def _claim(self, state: State, b: int, me: Bridge, word: str = "claim") -> Iterator[Move]:
+        if me.stale and "forget what is stale" in self.pieces:
+            yield f"{word}: stale, forget", self._forget(state, b)
+        elif state.record in ("done", "short"):
+            yield f"{word}: done", self._done(state, b)
+        elif state.record in ("", str(b)):
+            yield word, self._next(state._replace(record=str(b)), b)
+        else:
+            yield f"{word}: another's, forget", self._forget(state, b)
+
+    def _renew(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        return self._claim(state, b, me, "renew")
+
+    def _publish(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        yield "publish", self._next(state._replace(copies=state.copies + 1), b)
+
+    def _record(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        yield "record", self._next(state._replace(record="done"), b)
+
+    def _acknowledge(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        yield "acknowledge", self._next(state._replace(acked=True), b)
+        if not (me.leased or state.acked):
+            yield "acknowledge, ignored since the lease is over", self._next(state, b)
+
+    def _let_expire(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
+        if state.record != "done" or (me.lapsed and "sure leases" in self.pieces):
+            yield "leave the record", self._next(state, b)
+        else:
+            yield "let expire", self._next(state._replace(record="short"), b)
+
+    # ---- the worker, and time
+
+    def _worker_moves(self, state: State) -> Iterator[Move]:
+        if state.chunk is None:
+            for b, me in enumerate(state.bridges):
+                if me.queued:
+                    taken = state.of(b, me._replace(queued=False, held=True))
+                    yield f"worker: take the chunk of {b}", taken._replace(chunk=b, worker=1)
+            return
+        step, me = self.worker[state.worker], state.bridges[state.chunk]
+        new = state.of(state.chunk, me._replace(result=True) if step == "store" else me._replace(held=False))
+        last = state.worker + 1 == len(self.worker)
+        yield (
+            f"worker: {step}",
+            new._replace(chunk=None, worker=0) if last else new._replace(worker=state.worker + 1),
+        )
+
+    def _time(self, state: State) -> Iterator[Move]:
+        for b, me in enumerate(state.bridges):
+            if me.held and state.chunk != b and "reaper" in self.pieces:
+                yield f"reaper: give back the chunk of {b}", state.of(b, me._replace(held=False, queued=True))
+        if state.record == "dead" and "claims lapse" in self.pieces:
+            yield "the claim of a bridge that is gone lapses", state._replace(record="")
+        if state.record == "short":
+            # Whoever looked again in time has kept the record: what is left did not look.
+            one, other = (me._replace(stale=True) if me.at else me for me in state.bridges)
+            yield "ten minutes: the record lapses", state._replace(record="", bridges=(one, other))
+
+    # ---- faults
+
+    def _of_bridges(self, state: State) -> Iterator[Move]:
+        for b, me in enumerate(state.bridges):
+            if me.at:
+                yield f"bridge {b}: CRASH", self._crash(state, b, me)
+            if me.leased:
+                lost = state.of(b, me._replace(leased=False, lapsed=True))
+                yield f"bridge {b}: LEASE LOST", lost._replace(astray=True)
+            if not me.at and not state.acked and state.bridges[1 - b].leased:
+                copy = self._next(state.of(b, me._replace(leased=True)), b)
+                yield f"bridge {b}: pull, a DUPLICATE", copy._replace(astray=True)
+            if state.record == str(b):
+                yield f"bridge {b}: CLAIM LOST", self._claim_lost(state, me)
+            if self._step(me) == "publish":
+                again = state.of(b, me._replace(at=self.bridge.index("claim")))
+                new = self._excuse(again._replace(copies=state.copies + 1), Circumstance.UNANSWERED)
+                yield f"bridge {b}: publish, UNANSWERED", new
+            if self._step(me) == "record":
+                yield f"bridge {b}: record REFUSED", self._next(state._replace(lost_data=True), b)
+
+    def _crash(self, state: State, b: int, me: Bridge) -> State:
+        new = self._forget(state, b)._replace(astray=True)
+        if state.record == str(b):
+            new = new._replace(record="dead")
+        return self._excuse(new, Circumstance.CRASH) if self._before(me) == "publish" else new
+
+    def _claim_lost(self, state: State, me: Bridge) -> State:
+        new = state._replace(record="", astray=True)
+        return self._excuse(new, Circumstance.OVERSLEPT) if self._before(me) in ("renew", "publish") else new
+
+    def _of_others(self, state: State) -> Iterator[Move]:
+        if state.chunk is not None:
+            yield "worker: CRASH", state._replace(chunk=None, worker=0)
+            me = state.bridges[state.chunk]
+            if me.held:
+                back = state.of(state.chunk, me._replace(held=False, queued=True))
+                yield "reaper: give back what a PAUSED worker runs", back
+        one, other = (me._replace(**{**NO_CHUNK, "forgot": self._step(me) == "learn"}) for me in state.bridges)
+        yield "FLUSHALL", state._replace(record="", bridges=(one, other), lost_data=True)
+
+    # ---- judgement
+
+    def _excuse(self, state: State, circumstance: Circumstance) -> State:
+        return state._replace(excused=True) if circumstance in self.circumstances else state
+
+    def _judged(self, state: State) -> State:
+        if state.astray and state.lost_data:
+            state = self._excuse(state, Circumstance.LOST_DATA)
+        if state.excused:
+            # What no invariant asks for any more: many states become one.
+            return state._replace(astray=False, lost_data=False, copies=min(1, state.copies))
+        return state
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """What is wrong, and the moves that lead there, as few as possible."""
+
+    what: str
+    trace: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.what}:", *(f"{number:4}. {move}" for number, move in enumerate(self.trace, 1))])
+
+
+LOST = "acknowledged, and nothing was published"
+TWICE = "published twice"
+WEDGED = "nothing leads to an end"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exploration:
+    """How many states there are, and what is wrong with the first bad one."""
+
+    states: int
+    violation: Violation | None
+
+
+def explore(model: Model) -> Exploration:
+    """Every state, breadth first. Stops at the first that breaks an invariant; then looks for those that are wedged."""
+    start = model.start()
+    came_from: dict[State, Move | None] = {start: None}
+    backward: dict[State, list[State]] = {}
+    todo = deque([start])
+    while todo:
+        state = todo.popleft()
+        if what := _wrong(state):
+            return Exploration(states=len(came_from), violation=_violation(what, state, came_from))
+        for word, new in model.moves(state):
+            backward.setdefault(new, []).append(state)
+            if came_from.setdefault(new, (word, state)) == (word, state):
+                todo.append(new)
+        for word, new in model.faults_of(state):
+            if came_from.setdefault(new, (word, state)) == (word, state):
+                todo.append(new)
+    wedged = _cannot_finish(came_from, backward)
+    violation = _violation(WEDGED, wedged, came_from) if wedged else None
+    return Exploration(states=len(came_from), violation=violation)
+
+
+def _wrong(state: State) -> str | None:
+    if state.acked and not state.copies:
+        return LOST
+    return TWICE if state.copies > 1 else None
+
+
+def _cannot_finish(states: dict[State, Move | None], backward: dict[State, list[State]]) -> State | None:
+    """The first state from which no moves, faults aside, lead to an end."""
+    todo = [state for state in states if state.finished]
+    can = set(todo)
+    while todo:
+        for before in backward.get(todo.pop(), ()):
+            if before not in can:
+                can.add(before)
+                todo.append(before)
+    return next((state for state in states if state not in can), None)
+
+
+def _violation(what: str, state: State, came_from: dict[State, Move | None]) -> Violation:
+    trace = []
+    while came := came_from[state]:
+        word, state = came
+        trace.append(word)
+    return Violation(what=what, trace=tuple(reversed(trace)))

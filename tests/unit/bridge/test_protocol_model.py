@@ -1,0 +1,300 @@
+import threading
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.backends.base import DisabledBackend
+from celery.worker.request import Request
+
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.collect import Collector
+from lowtide.bridge.credit import Fleet
+from lowtide.bridge.endings import Endings
+from lowtide.bridge.flight import InFlight
+from lowtide.bridge.intake import Intake
+from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.leases import Leases
+from lowtide.bridge.messages import Received
+from lowtide.bridge.records import Claim, Record
+from lowtide.bridge.settle import CLAIM_FRESH_S, Settler
+from lowtide.bridge.translate import Rules
+from lowtide.config import load_settings
+from lowtide.tasks import Outcome, infer_chunk, port
+from lowtide.tasks.app import app
+from lowtide.tasks.chunks import Chunk, ChunkResult
+from lowtide.tasks.infer import INFER_CHUNK
+from lowtide.tasks.packing import Packing
+from lowtide.tasks.stub import StubEngine
+from lowtide.tasks.wire import Status
+from tests.unit.bridge.protocol_model import (
+    BRIDGE,
+    LOST,
+    PIECES,
+    TWICE,
+    WEDGED,
+    WORKER,
+    Circumstance,
+    Model,
+    Violation,
+    explore,
+)
+
+SETTINGS = load_settings(project="p", models="a")
+
+
+def moved(steps: Sequence[str], step: str, *, before: str) -> tuple[str, ...]:
+    """The steps in another order."""
+    others = [other for other in steps if other != step]
+    at = others.index(before)
+    return (*others[:at], step, *others[at:])
+
+
+def violation(**fields: Any) -> Violation:
+    found = explore(Model(faults=2, **fields)).violation
+    assert found is not None, "no state breaks an invariant"
+    print(found)  # noqa: T201 (`pytest -s` shows every interleaving)
+    return found
+
+
+def test_no_state_loses_a_message_or_doubles_a_result_or_is_wedged() -> None:
+    found = explore(Model())
+
+    assert found.violation is None, str(found.violation)
+    assert found.states > 50_000  # else faults were not explored
+
+
+@pytest.mark.parametrize(
+    ("step", "before", "what"),
+    [
+        ("record", "publish", LOST),
+        ("acknowledge", "publish", LOST),
+        ("acknowledge", "record", TWICE),
+        ("publish", "claim", TWICE),
+        ("publish", "renew", TWICE),
+        ("let expire", "acknowledge", TWICE),
+        ("enqueue", "look up", WEDGED),
+    ],
+)
+def test_a_bridge_that_takes_one_step_before_another_breaks_a_promise(step: str, before: str, what: str) -> None:
+    assert violation(bridge=moved(BRIDGE, step, before=before)).what == what
+
+
+def test_a_worker_that_acknowledges_before_it_stores_the_result_leaves_a_bridge_waiting_for_ever() -> None:
+    found = violation(worker=moved(WORKER, "ack", before="store"))
+
+    assert found.what == WEDGED
+    assert found.trace[-2:] == ("worker: ack", "worker: CRASH")
+
+
+@pytest.mark.parametrize(
+    ("piece", "what"),
+    [
+        ("reaper", WEDGED),
+        ("send again", WEDGED),
+        ("claims lapse", WEDGED),
+        ("sure leases", TWICE),
+        ("forget what is stale", TWICE),
+    ],
+)
+def test_no_piece_of_the_protocol_can_be_left_out(piece: str, what: str) -> None:
+    assert violation(pieces=PIECES - {piece}).what == what
+
+
+@pytest.mark.parametrize("circumstance", Circumstance)
+def test_each_circumstance_in_which_a_second_copy_is_allowed_makes_one(circumstance: Circumstance) -> None:
+    assert violation(circumstances=frozenset(Circumstance) - {circumstance}).what == TWICE
+
+
+def test_a_trace_tells_what_happened_step_by_step() -> None:
+    assert str(violation(bridge=moved(BRIDGE, "acknowledge", before="publish"))).splitlines() == [
+        "acknowledged, and nothing was published:",
+        "   1. bridge 0: pull",
+        "   2. bridge 0: look up",
+        "   3. bridge 0: enqueue",
+        "   4. worker: take the chunk of 0",
+        "   5. worker: store",
+        "   6. bridge 0: learn",
+        "   7. bridge 0: claim",
+        "   8. bridge 0: renew",
+        "   9. bridge 0: acknowledge",
+    ]
+
+
+class Outside:
+    """Pub/Sub, Redis, Celery and the fleet, as far as the bridge's parts ask them for one message. Notes each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.workers = 1
+        self.packing = Packing()
+        self.sent: list[Chunk] = []
+
+    # Pub/Sub
+
+    def ask(self, credit: int) -> None: ...
+
+    def take(self, timeout_s: float) -> list[Any] | None:
+        """Both the pulls' and the results': the chunk's result is there as soon as it was sent."""
+        raise NotImplementedError
+
+    def pulled(self, timeout_s: float) -> list[Received] | None:
+        if "pull" in self.steps:
+            return None
+        self.steps.append("pull")
+        request = b'{"model": "a", "uri": "gs://b/c"}'
+        return [
+            Received(subscription="s", ack_id="k", message_id="17", data=request, attributes={}, published_s=0.0),
+        ]
+
+    def publish(self, topic: str, messages: Sequence[Any]) -> None:
+        self.steps.append("publish")
+
+    def acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> None:
+        self.steps.append("acknowledge")
+
+    # Redis
+
+    def read(self) -> Fleet:
+        return Fleet(workers=1, bridges=1, waiting=0)
+
+    def look_up(self, keys: Sequence[str]) -> list[Record]:
+        self.steps.append("look up")
+        return [Record(claim=None, tries=0) for _ in keys]
+
+    def claim(self, keys: Sequence[str]) -> list[Claim]:
+        self.steps.append("renew" if "claim" in self.steps else "claim")
+        return [Claim.OURS for _ in keys]
+
+    def done(self, keys: Sequence[str]) -> None:
+        self.steps.append("record")
+
+    def acknowledged(self, keys: Sequence[str]) -> None:
+        assert keys == ["s:17"]
+        self.steps.append("let expire")
+
+    def forget(self, task_ids: Sequence[str]) -> None: ...
+
+    # Celery
+
+    def send(self, chunks: Sequence[Chunk], *, again: bool) -> None:
+        self.steps.append("enqueue")
+        self.sent += chunks
+
+    def watch(self, task_id: str) -> None: ...
+
+    def forgot(self) -> bool:
+        return False
+
+    def learned(self, timeout_s: float) -> list[ChunkResult]:
+        results = [ChunkResult(task_id=one.task_id, outcomes=(Outcome(status=Status.OK),)) for one in self.sent]
+        self.sent.clear()
+        self.steps += ["learn"] * len(results)
+        return results
+
+
+def clock_that_jumps_after_the_claim() -> Any:
+    """Of the settler: the claim is taken at 0 s, and is no longer fresh when the publish is due."""
+    times = iter([0.0])
+    return lambda: next(times, CLAIM_FRESH_S + 1)
+
+
+def bridge_parts(outside: Any) -> Iterator[Any]:
+    """The bridge's own parts, the last step first: their order is not that of the turns."""
+    leases, in_flight, endings = Leases(), InFlight(), Endings(SETTINGS)
+    leaser = Leaser(outside, leases)
+    acker = Acker(pubsub=outside, records=outside, leases=leases, in_flight=in_flight)
+    settler = Settler(
+        pubsub=outside,
+        records=outside,
+        acker=acker,
+        leaser=leaser,
+        leases=leases,
+        dead_letter_topic="dead",
+        in_flight=in_flight,
+        clock=clock_that_jumps_after_the_claim(),
+    )
+    learned = SimpleNamespace(take=outside.learned, watch=outside.watch, forgot=outside.forgot)
+    collector = Collector(
+        results=learned,
+        sender=outside,
+        in_flight=in_flight,
+        records=outside,
+        leaser=leaser,
+        settler=settler,
+        endings=endings,
+    )
+    intake = Intake(
+        pulls=SimpleNamespace(ask=outside.ask, take=outside.pulled),
+        leases=leases,
+        leaser=leaser,
+        records=outside,
+        gauge=outside,
+        in_flight=in_flight,
+        sender=outside,
+        results=learned,
+        settler=settler,
+        acker=acker,
+        endings=endings,
+        collector=collector,
+        rules=Rules.of(SETTINGS),
+        owner="b",
+        stopped=threading.Event(),
+    )
+    yield from (acker, settler, collector)
+    yield SimpleNamespace(turn=lambda _: intake.turn())
+
+
+def test_the_bridge_takes_the_steps_of_the_model_in_its_order() -> None:
+    outside = Outside()
+    parts = list(bridge_parts(outside))
+    for _ in range(6):
+        for part in parts:
+            part.turn(0.0)
+
+    assert tuple(outside.steps) == BRIDGE
+
+
+class Results(DisabledBackend):
+    """Celery's result backend, which only notes that it was asked to store."""
+
+    def __init__(self, steps: list[str]) -> None:
+        super().__init__(app)
+        self._steps = steps
+
+    def store_result(self, *args: Any, **kwargs: Any) -> None:
+        self._steps.append("store")
+
+
+@pytest.fixture
+def worker_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    steps: list[str] = []
+    monkeypatch.setattr(infer_chunk, "_backend", Results(steps))
+    monkeypatch.setattr(infer_chunk, "__trace__", None)
+    port.plug(StubEngine(lambda request: [request.uri]))
+    yield steps
+    port.plug(None)
+
+
+def test_the_worker_takes_the_steps_of_the_model_in_its_order(worker_steps: list[str]) -> None:
+    sent = app.amqp.as_task_v2("b.1", INFER_CHUNK, args=([{"model": "a", "uri": "gs://b/c"}],))
+    message = SimpleNamespace(
+        headers={**sent.headers, "ignore_result": False},
+        properties=sent.properties,
+        body=sent.body,
+        payload=sent.body,
+        content_type=None,
+        content_encoding=None,
+        delivery_info={},
+        delivery_tag="t",
+    )
+    worker_steps.append("take")
+    request = Request(message, app=app, decoded=True, on_ack=lambda *_: worker_steps.append("ack"))
+
+    def run(trace: Any, *, args: tuple[Any, ...], callback: Any, **_: Any) -> None:
+        """A pool without threads."""
+        callback(trace(*args, app=app))
+
+    request.execute_using_pool(SimpleNamespace(apply_async=run))
+
+    assert tuple(worker_steps) == WORKER
