@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import google.auth
+import google.auth.exceptions
 import google.auth.transport.grpc
 import google.auth.transport.requests
 import grpc
@@ -67,6 +68,10 @@ class PubsubUnavailable(PubsubError):
     retryable = True
 
 
+class NoCredentials(LowtideError):
+    """Raised when Google's Pub/Sub is meant and this process has no credentials. The message says how to get some."""
+
+
 PERMANENT = frozenset(
     {
         grpc.StatusCode.NOT_FOUND,
@@ -80,16 +85,32 @@ PERMANENT = frozenset(
 
 def error_of(error: grpc.RpcError) -> PubsubError:
     """What a gRPC error means to us."""
-    code = error.code()
-    kind = PubsubRefused if code in PERMANENT else PubsubUnavailable
-    return kind(code.name, error.details() or "no details")
+    code, details = error.code(), error.details() or "no details"
+    if code in PERMANENT:
+        return PubsubRefused(code.name, details)
+    return PubsubUnavailable(code.name, f"Pub/Sub at {address()}: {details}")
+
+
+def address() -> str:
+    """Where Pub/Sub is, and what says so."""
+    host = os.environ.get(EMULATOR)
+    return f"{host} ({EMULATOR})" if host else ENDPOINT
 
 
 def connect_channel() -> grpc.Channel:
-    """A channel to PUBSUB_EMULATOR_HOST when that is set, else to Google with the default credentials."""
+    """A channel to PUBSUB_EMULATOR_HOST when that is set, else to Google with the default credentials.
+
+    Raises NoCredentials.
+    """
     if host := os.environ.get(EMULATOR):
         return grpc.insecure_channel(host, options=OPTIONS)
-    credentials, _ = google.auth.default(scopes=SCOPES)
+    try:
+        credentials, _ = google.auth.default(scopes=SCOPES)
+    except google.auth.exceptions.DefaultCredentialsError as error:
+        raise NoCredentials(
+            "no credentials for Google's Pub/Sub: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or run "
+            f"`gcloud auth application-default login`; for an emulator set {EMULATOR} to its host:port"
+        ) from error
     return google.auth.transport.grpc.secure_authorized_channel(
         credentials,
         google.auth.transport.requests.Request(),  # type: ignore[no-untyped-call]
@@ -102,7 +123,7 @@ class Pubsub:
     """The calls that the bridge makes. Safe to use from any thread."""
 
     def __init__(self, channel: grpc.Channel | None = None) -> None:
-        """Raises google.auth's DefaultCredentialsError outside of an emulator when there are no credentials."""
+        """Raises NoCredentials."""
         self._channel = channel or connect_channel()
         self._pull = self.method("Subscriber/Pull", PullRequest, PullResponse)
         self._acknowledge = self.method("Subscriber/Acknowledge", AcknowledgeRequest, None)

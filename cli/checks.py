@@ -1,5 +1,6 @@
 """What `lowtide doctor` looks at. A check yields findings and raises nothing."""
 
+import difflib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from redis import RedisError
 
 from lowtide.config import Settings, SettingsError
+from lowtide.config.settings import ENV_PREFIX
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
@@ -58,13 +60,25 @@ def failed(what: str, message: str, remedy: str) -> Finding:
     return Finding(what=what, verdict=Verdict.FAILED, message=message, remedy=remedy)
 
 
+def environment() -> Iterator[Finding]:
+    """Variables that look like settings and are none. Nothing else tells of a misspelt name."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in (*Settings.model_fields, "config")}
+    for variable in sorted(os.environ):
+        if variable.startswith(ENV_PREFIX) and variable not in known:
+            close = difflib.get_close_matches(variable, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "docs/settings.md lists them all"
+            yield warning("Settings", f"{variable} is no setting", remedy)
+
+
 def redis(settings: Settings) -> Iterator[Finding]:
-    """Reachable, new enough, keeps what it is told, and agrees about the time."""
+    """Reachable, new enough, keeps what it is told, and agrees about the time.
+
+    INFO says it all; a managed Redis refuses CONFIG.
+    """
     what = "Redis"
     client = connect(settings)
     try:
         info: Mapping[str, Any] = client.info()
-        config: Mapping[str | None, str | None] = client.config_get("appendonly", "maxmemory-policy")
         skew_s = abs(client.time()[0] - time.time())
     except RedisError as error:
         yield failed(what, f"not reachable: {error}", "start it, or set LOWTIDE_REDIS_URL")
@@ -74,11 +88,11 @@ def redis(settings: Settings) -> Iterator[Finding]:
         yield failed(what, f"version {version}", "workers need Redis 6.2 or later (BLMOVE)")
     else:
         yield ok(what, f"version {version}")
-    if config.get("appendonly") == "yes":
+    if info["aof_enabled"]:
         yield ok(what, "appendonly yes")
     else:
         yield warning(what, "appendonly no: a restart loses what Python callers sent", "CONFIG SET appendonly yes")
-    policy = config.get("maxmemory-policy")
+    policy = info["maxmemory_policy"]
     if policy == "noeviction":
         yield ok(what, "maxmemory-policy noeviction")
     else:
@@ -96,15 +110,20 @@ def pubsub(settings: Settings) -> Iterator[Finding]:
     if find_spec("google.pubsub_v1") is None:
         yield warning(what, "not looked at", 'pip install "lowtide[bridge]"')
         return
-    from lowtide.bridge.create import check_exists, subscriptions_of  # the bridge's extra may be absent
+    # The bridge's extra may be absent.
+    from lowtide.bridge.create import PubsubMissing, check_exists, subscriptions_of
+    from lowtide.bridge.pubsub import address
 
-    yield ok(what, f"at {os.environ.get('PUBSUB_EMULATOR_HOST', 'Google')}, project {settings.project}")
     try:
         check_exists(settings)
         found = subscriptions_of(settings)
-    except (LowtideError, SettingsError) as error:
+    except PubsubMissing as error:
         yield failed(what, str(error), "lowtide bridge --create-only")
         return
+    except LowtideError as error:
+        yield failed(what, str(error), "start it, or correct PUBSUB_EMULATOR_HOST, LOWTIDE_PROJECT or the credentials")
+        return
+    yield ok(what, f"at {address()}, project {settings.project}")
     for name, subscription in found.items():
         complaints = list(_subscription(subscription))
         yield from complaints or [ok(what, f"{name} keeps what it gets")]
@@ -156,7 +175,7 @@ def models(settings: Settings) -> Iterator[Finding]:
         )
     try:
         built = build_models(settings)
-    except LowtideError as error:
+    except SettingsError as error:
         yield failed("Models", str(error), "correct LOWTIDE_MODELS")
         return
     for name, model in built.items():

@@ -26,6 +26,7 @@ def command(*, as_json: bool) -> None:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which problems should be solved."""
+    yield from checks.environment()
     yield from checks.redis(settings)
     yield from checks.pubsub(settings)
     yield from checks.fleet(settings)

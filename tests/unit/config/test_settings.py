@@ -40,6 +40,7 @@ def test_the_environment_wins_over_the_file_and_arguments_over_both(
         ("LOWTIDE_THREADS", "many", "LOWTIDE_THREADS: .*integer"),
         ("LOWTIDE_GRACE_S", "-1", "LOWTIDE_GRACE_S: .*greater than 0"),
         ("LOWTIDE_WEIGHTS", "digits", "LOWTIDE_WEIGHTS: expected name=URI"),
+        ("LOWTIDE_REDIS_URL", "localhost:6379", "LOWTIDE_REDIS_URL: expected redis://"),
         ("LOWTIDE_MODELS", " ", "LOWTIDE_MODELS names no model"),
         ("LOWTIDE_DEFAULT_MODEL", "other", "LOWTIDE_DEFAULT_MODEL names other"),
         ("LOWTIDE_HTTPS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1/8", "LOWTIDE_HTTPS_PRIVATE_NETWORKS: .*host bits set"),

@@ -1,0 +1,119 @@
+from collections.abc import Iterator
+
+import pytest
+from google.cloud import pubsub_v1
+from google.protobuf.duration_pb2 import Duration
+from redis import Redis
+
+from lowtide.bridge.create import create_missing
+from lowtide.cli import checks
+from lowtide.cli.checks import Finding, Verdict
+from lowtide.config import Settings
+from lowtide.local.stack import free_port
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as client:
+        yield client
+        client.config_set("appendonly", "yes")
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def of(findings: list[Finding], verdict: Verdict) -> str:
+    return "\n".join(f"{finding.message} → {finding.remedy}" for finding in findings if finding.verdict is verdict)
+
+
+def test_a_redis_set_up_as_we_need_it_is_healthy_even_one_that_refuses_config(redis: Redis, redis_url: str) -> None:
+    redis.acl_setuser(
+        "guest", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"], commands=["-config"]
+    )
+    findings = list(checks.redis(Settings(redis_url=redis_url.replace("redis://", "redis://guest:secret@"))))
+    redis.acl_deluser("guest")
+
+    assert {finding.verdict for finding in findings} == {Verdict.OK}
+    assert len(findings) == 3
+
+
+def test_a_redis_that_forgets_is_told_of(redis: Redis, redis_url: str) -> None:
+    redis.config_set("appendonly", "no")
+    redis.config_set("maxmemory-policy", "allkeys-lru")
+    findings = list(checks.redis(Settings(redis_url=redis_url)))
+
+    assert "CONFIG SET appendonly yes" in of(findings, Verdict.WARNING)
+    assert "allkeys-lru" in of(findings, Verdict.FAILED)
+
+
+def test_a_redis_that_is_away_is_told_of() -> None:
+    findings = list(checks.redis(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")))
+
+    assert "LOWTIDE_REDIS_URL" in of(findings, Verdict.FAILED)
+
+
+def test_topics_that_are_missing_need_the_command_that_makes_them(pubsub_host: str, project: str) -> None:
+    settings = Settings(project=project)
+    before = list(checks.pubsub(settings))
+    create_missing(settings)
+    after = list(checks.pubsub(settings))
+
+    assert "lowtide bridge --create" in of(before, Verdict.FAILED)
+    assert {finding.verdict for finding in after} == {Verdict.OK}
+    assert pubsub_host in of(after, Verdict.OK)
+
+
+def test_a_subscription_that_would_lose_messages_is_told_of(pubsub_host: str, project: str) -> None:
+    settings = Settings(project=project)
+    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    for topic in ("lowtide-requests", "other"):
+        publisher.create_topic(name=settings.topic_path(topic))
+    subscriber.create_subscription(
+        request={
+            "name": settings.subscription_path("lowtide-requests"),
+            "topic": settings.topic_path("lowtide-requests"),
+            "message_retention_duration": Duration(seconds=3600),
+            "expiration_policy": {"ttl": Duration(seconds=30 * 86400)},
+            "dead_letter_policy": {"dead_letter_topic": settings.topic_path("other")},
+        }
+    )
+    subscriber.close()
+    publisher.stop()
+    publisher.transport.close()
+    create_missing(settings)
+    findings = list(checks.pubsub(settings))
+
+    assert "dead-letter policy" in of(findings, Verdict.FAILED)
+    assert "expires" in of(findings, Verdict.WARNING)
+    assert "less than 7 days" in of(findings, Verdict.WARNING)
+
+
+def test_a_pubsub_that_is_away_is_no_reason_to_create_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lowtide.bridge.create.CALL_S", 0.5)
+    host = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
+    said = of(list(checks.pubsub(Settings(project="p"))), Verdict.FAILED)
+
+    assert f"{host} (PUBSUB_EMULATOR_HOST)" in said
+    assert "--create" not in said
+
+
+def test_without_credentials_it_says_how_to_get_some(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for variable in ("PUBSUB_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")  # else the library looks for a metadata server
+
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in of(list(checks.pubsub(Settings(project="p"))), Verdict.FAILED)
+
+
+def test_a_model_that_does_not_exist_is_told_of() -> None:
+    findings = list(checks.models(Settings(models="resnet1O1")))
+
+    assert "did you mean resnet101" in of(findings, Verdict.FAILED)
+
+
+def test_a_variable_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_MODEL", "digits")
+
+    assert "LOWTIDE_MODEL is no setting → did you mean LOWTIDE_MODELS?" in of(
+        list(checks.environment()), Verdict.WARNING
+    )
