@@ -56,6 +56,7 @@ clean: ## Remove what these commands made
 	@.uv/bin/pip install --quiet uv
 
 $(READY): requirements/dev.txt pyproject.toml | $(UV)
+	@echo "Installing Python packages into .venv: a minute or two, once"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import TextIO
 import click
 
 from lowtide.cli.collect import Collection
-from lowtide.cli.options import parse_params
+from lowtide.cli.options import examples, parse_params
 from lowtide.cli.output import open_output
 from lowtide.cli.progress import Progress
 from lowtide.cli.sources import Source, find_sources, names_in
@@ -24,7 +25,13 @@ SILENCE_S = 60.0
 """So long without any result, and a person wonders."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "lowtide classify photos/ --model resnet101",
+        "lowtide classify gs://bucket/cat.jpg --model mobilenet_v2 --weights random --output cats.csv",
+        "find photos -name '*.jpg' | lowtide classify --from-file - --model resnet101 --resume",
+    )
+)
 @click.argument("paths", nargs=-1)
 @click.option("--model", required=True, help="Model to run, for example digits or resnet101.")
 @click.option(
@@ -54,14 +61,12 @@ def command(
     workers: int,
     as_json: bool,
 ) -> None:
-    r"""Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
+    """Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
 
     Runs on a system of its own on this machine, unless LOWTIDE_PROJECT names the project of one that is there.
-
-    \b
-    lowtide classify photos/ --model resnet101 --weights random
-    lowtide classify gs://bucket/cat.jpg --model mobilenet_v2 --output cats.csv
+    Exit code 1 if any request failed: its result says why.
     """
+    values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")
     sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
@@ -71,12 +76,13 @@ def command(
     with contextlib.closing(file):
         todo = [source for source in sources if source.request_id not in finished]
         with _system(settings, model, weights, todo, workers) as ready:
-            collection = Collection(ready, model=model, params=parse_params(params), local_files=ready is not settings)
+            collection = Collection(ready, model=model, params=values, local_files=ready is not settings)
             with Progress("classify", len(todo)) as progress, _hint(progress):
                 for result in collection.results(todo):
                     file.write(result)
                     progress.advance(failed=result["status"] != "ok")
     _summarize(progress, skipped=len(sources) - len(todo), output=output, as_json=as_json)
+    sys.exit(progress.failed > 0)
 
 
 @contextlib.contextmanager
@@ -95,6 +101,7 @@ def _system(
     )
     with tempfile.TemporaryDirectory(prefix="lowtide-") as folder:
         stack = Stack(own, folder=Path(folder), workers=workers, pubsub_host=os.environ.get("PUBSUB_EMULATOR_HOST"))
+        click.echo("Starting Redis, Pub/Sub, a bridge and workers on this machine", err=True)
         with stack:
             stack.wait_ready()
             # Our own Pub/Sub client finds the stack as any process would.

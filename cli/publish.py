@@ -9,13 +9,19 @@ import click
 
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.cli.collect import request_message
-from lowtide.cli.options import parse_params
+from lowtide.cli.options import examples, parse_params
 from lowtide.cli.sources import find_sources, names_in
 from lowtide.config import load_settings
 from lowtide.tasks.wire import Priority
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "lowtide publish --model digits 7.png",
+        "lowtide publish --model resnet101 gs://bucket/cat.jpg --priority high --expires-in 60",
+        "gsutil ls gs://bucket/*.jpg | lowtide publish --model resnet101 --from-file -",
+    )
+)
 @click.argument("paths", nargs=-1)
 @click.option("--model", help="Model to run. Default: the bridge's default model.")
 @click.option("--from-file", type=click.File(), help="More paths and URIs, one a line; - for standard input.")

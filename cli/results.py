@@ -10,13 +10,14 @@ import click
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.bridge.pulls import Pulls
 from lowtide.cli.collect import PULL_AT_ONCE, WAIT_S, read_result
+from lowtide.cli.options import examples
 from lowtide.cli.output import prediction
 from lowtide.config import load_settings
 
 IDLE_S = 5.0
 
 
-@click.command()
+@click.command(epilog=examples("lowtide results --max 1", "lowtide results --follow --json"))
 @click.option("--subscription", help="Subscription to read. Default: the one that `lowtide bridge --create` makes.")
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many; waits until they are there.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")

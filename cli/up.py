@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from lowtide.cli.options import examples
 from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Ports, Stack
@@ -17,7 +18,12 @@ WATCH_S = 0.2
 PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "lowtide up",
+        "LOWTIDE_MODELS=digits,mobilenet_v2 LOWTIDE_WEIGHTS=mobilenet_v2=random lowtide up --workers 2",
+    )
+)
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=0), help="Worker processes.")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Run Flower, to watch.")
 @click.option(

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LOCAL_PROJECT = "lowtide-local"
 READY_POLL_S = 0.05
+PUBSUB_START_S = 20.0
 
 
 class StackFailed(LowtideError):
@@ -87,9 +88,11 @@ class Stack:
         if self._owns_redis:
             self._redis = EmbeddedRedis(self._folder / "redis", port=self._redis_port)
             self._redis.start()
+        else:
+            self._look_for_redis()
         if self._own_pubsub_port:
             self._launch("pubsub", ["-m", "lowtide.local.pubsub", f"--port={self._own_pubsub_port}"])
-            self._wait_for_pubsub()
+        self._wait_for_pubsub(PUBSUB_START_S if self._own_pubsub_port else 0.0)
         self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
         for number in range(self._workers):
             self._launch(f"worker-{number}", ["-m", "lowtide.cli", "worker"])
@@ -108,7 +111,7 @@ class Stack:
             except RedisError as error:
                 log.debug("Redis is not ready: %s", error)
             if time.monotonic() > deadline_s:
-                raise StackFailed(f"the fleet is not ready after {timeout_s:.0f} s: see the logs in {self._folder}")
+                raise StackFailed(f"the fleet is not ready after {timeout_s:.0f} s{self._ends_of_logs()}")
             time.sleep(READY_POLL_S)
 
     def stop(self) -> None:
@@ -154,7 +157,13 @@ class Stack:
         self._processes.append(process)
         process.start()
 
-    def _wait_for_pubsub(self, timeout_s: float = 20.0) -> None:
+    def _look_for_redis(self) -> None:
+        try:
+            connect(self.settings).ping()
+        except RedisError as error:
+            raise StackFailed(f"LOWTIDE_REDIS_URL names a Redis that does not answer: {error}") from error
+
+    def _wait_for_pubsub(self, timeout_s: float) -> None:
         host, _, port = self.pubsub_host.rpartition(":")
         deadline_s = time.monotonic() + timeout_s
         while True:
@@ -167,6 +176,9 @@ class Stack:
                 time.sleep(READY_POLL_S)
             else:
                 return
+
+    def _ends_of_logs(self) -> str:
+        return "".join(f"; the end of {each.log_path}:\n{each.tail(5)}" for each in self._processes)
 
     def _complain_of_failed_starts(self) -> None:
         for process in self._processes:

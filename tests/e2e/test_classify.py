@@ -87,6 +87,17 @@ def test_resuming_runs_only_what_is_left(tmp_path: Path, environment) -> None:
     assert len({json.loads(line)["request_id"] for line in output.read_text().splitlines()}) == 8
 
 
+def test_a_file_that_is_no_picture_fails_alone_and_the_exit_code_tells(tmp_path: Path, environment) -> None:
+    (tmp_path / "text.jpg").write_text("just text")
+    output = tmp_path / "results.csv"
+    images = [str(DIGITS / "images" / "0001.png"), str(tmp_path / "text.jpg")]
+    run = classify(*images, "--model=digits", f"--output={output}", env=environment)
+
+    assert run.returncode == 1
+    assert "2 results, 1 failed" in run.stdout
+    assert dict(list(csv.reader(output.read_text().splitlines()))[1:]) == {images[0]: "2", images[1]: ""}
+
+
 def test_on_a_terminal_progress_is_a_bar(tmp_path: Path, environment) -> None:
     ours, theirs = pty.openpty()
     run = subprocess.run(

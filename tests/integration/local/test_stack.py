@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from lowtide.config import load_settings
+from lowtide.local.stack import Stack, StackFailed, free_port
+
+
+def test_a_redis_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path) -> None:
+    settings = load_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+
+    with pytest.raises(StackFailed, match=r"LOWTIDE_REDIS_URL names a Redis that does not answer: .*refused"):
+        Stack(settings, folder=tmp_path).start()
+
+
+def test_a_pubsub_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path, redis_url: str) -> None:
+    host = f"127.0.0.1:{free_port()}"
+
+    with pytest.raises(StackFailed, match=f"Pub/Sub does not answer at {host}: .*refused"):
+        Stack(load_settings(redis_url=redis_url), folder=tmp_path, pubsub_host=host).start()
+
+
+def test_a_fleet_that_is_not_ready_in_time_shows_the_ends_of_its_logs(tmp_path: Path) -> None:
+    stack = Stack(load_settings(), folder=tmp_path)
+    with stack:
+        (tmp_path / "worker-0.log").write_text("downloading\n")
+        with pytest.raises(StackFailed) as failed:
+            stack.wait_ready(0.0)
+
+    assert f"the end of {tmp_path}/worker-0.log:\ndownloading" in str(failed.value)

@@ -1,0 +1,17 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from lowtide.cli import classify
+
+
+def test_a_wrong_parameter_is_told_of_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "Stack", None)
+    (tmp_path / "1.png").touch()
+    arguments = [str(tmp_path), "--model=digits", "--param=top_k", f"--output={tmp_path}/r.jsonl"]
+    run = CliRunner().invoke(classify.command, arguments)
+
+    assert run.exit_code == 2
+    assert "--param top_k: expected NAME=VALUE" in run.output
+    assert not (tmp_path / "r.jsonl").exists()
