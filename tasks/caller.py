@@ -32,12 +32,17 @@ class Caller:
         self._sender = ChunkSender(app)
         self._results = ChunkResults(connect(settings), keys, self._owner)
         self._sent: dict[str, tuple[Chunk, Future[tuple[Outcome, ...]]]] = {}
+        self._unsent: dict[str, Chunk] = {}
+        """Chunks that Redis did not confirm, or has forgotten since."""
+        self._reached = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="lowtide-results", daemon=True)
         self._thread.start()
 
     def submit(self, queue: str, requests: Sequence[InferenceRequest]) -> Future[tuple[Outcome, ...]]:
-        """Send requests of one model as one chunk. Raises kombu's OperationalError when Redis can't be reached."""
+        """Send requests of one model as one chunk. Raises kombu's OperationalError or BatchPublishError when Redis has
+        never been reached: a wrong address, perhaps. Afterwards it is away for a while, and the chunk is sent then.
+        """
         wire = tuple(request.to_wire() for request in requests)
         chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire)
         future: Future[tuple[Outcome, ...]] = Future()
@@ -45,10 +50,12 @@ class Caller:
         self._results.watch(chunk.task_id)
         try:
             self._sender.send([chunk])
-        except Exception:  # whatever it was: nobody waits for this chunk
-            self._sent.pop(chunk.task_id)
-            self._results.unwatch(chunk.task_id)
-            raise
+        except (RedisError, KombuError):
+            if not self._reached:
+                self._sent.pop(chunk.task_id)
+                self._results.unwatch(chunk.task_id)
+                raise
+            self._unsent[chunk.task_id] = chunk
         return future
 
     def close(self) -> None:
@@ -61,7 +68,8 @@ class Caller:
         while not self._stopped.is_set():
             try:
                 self._settle(self._results.take(TAKE_S))
-                self._send_again_if_forgotten()
+                self._reached = True
+                self._send_unsent()
                 reachable = True
             except (RedisError, KombuError) as error:
                 if reachable:
@@ -77,10 +85,14 @@ class Caller:
             future.set_result(result.outcomes or (failed,) * len(chunk.requests))
         self._results.forget([result.task_id for result in results])
 
-    def _send_again_if_forgotten(self) -> None:
+    def _send_unsent(self) -> None:
         if self._results.forgot() and self._sent:
             log.warning("Redis lost its data: sending %d unanswered chunks again", len(self._sent))
-            self._sender.send([chunk for chunk, _ in list(self._sent.values())], again=True)
+            self._unsent.update((task_id, chunk) for task_id, (chunk, _) in list(self._sent.items()))
+        if unsent := list(self._unsent):
+            self._sender.send([self._unsent[task_id] for task_id in unsent if task_id in self._sent], again=True)
+            for task_id in unsent:
+                del self._unsent[task_id]
 
 
 _callers: dict[int, Caller] = {}

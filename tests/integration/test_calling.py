@@ -11,6 +11,7 @@ from redis import Redis
 
 from lowtide.config import load_settings
 from lowtide.local.process import die_with_parent
+from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks import NotAnswered, RequestFailed, infer, infer_async, infer_many
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
@@ -28,6 +29,21 @@ def outputs_of(request):
 
 port.plug(StubEngine(outputs_of))
 app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", ",".join(worker_queues(["a", "b"]))])
+"""
+
+
+CALLING_TWICE = """
+from lowtide.tasks import InferenceRequest
+from lowtide.tasks.caller import caller
+
+def send(uri):
+    return caller().submit("lowtide.a", [InferenceRequest(model="a", uri=uri)])
+
+print(send("gs://b/1").result(60)[0].outputs, flush=True)
+input()
+answer = send("gs://b/2")
+print("sent", flush=True)
+print(answer.result(60)[0].outputs, flush=True)
 """
 
 
@@ -50,6 +66,17 @@ def running_worker() -> Iterator[None]:
     finally:
         process.terminate()
         process.wait(30)
+
+
+@contextmanager
+def python(program: str) -> Iterator[subprocess.Popen[str]]:
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -118,6 +145,26 @@ def test_what_redis_forgets_is_sent_again(redis_url: str) -> None:
     redis.close()
 
     assert sorted(found) == list(range(200))
+
+
+def test_what_is_sent_while_redis_is_away_is_sent_when_it_is_back(tmp_path, monkeypatch) -> None:
+    with EmbeddedRedis(tmp_path) as server:
+        monkeypatch.setenv("LOWTIDE_REDIS_URL", server.url)
+        with python(CALLING_TWICE) as program, running_worker():
+            assert program.stdout.readline() == "['a saw gs://b/1']\n"
+            server.stop()
+            program.stdin.write("now\n")
+            program.stdin.flush()
+            assert program.stdout.readline() == "sent\n"
+            with EmbeddedRedis(tmp_path, port=server.port):
+                assert program.stdout.readline() == "['a saw gs://b/2']\n"
+
+
+def test_a_redis_that_was_never_there_is_an_error(monkeypatch) -> None:
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    with python(CALLING_TWICE) as program:
+        assert any(line.startswith("Traceback") for line in program.stderr)
 
 
 @pytest.mark.usefixtures("app")
