@@ -9,7 +9,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test check format bench reference lock clean
+.PHONY: help demo up test check format bench drill reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ format: $(READY) ## Rewrite the code as `make check` wants it
 
 bench: $(READY) ## Measure throughput, as ratios within one run
 	@$(BIN)/python benchmarks/bench.py
+
+drill: $(READY) ## Try the fault matrix and write docs/reliability.md (ROW=worker-kill: one row; BROKEN=1: unprotected)
+	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.drills $(ROW) $(if $(BROKEN),--broken)
 
 reference: $(READY) ## Write what docs/ says of the code: settings and JSON Schemas
 	@$(BIN)/python docs/reference.py

@@ -35,6 +35,8 @@ class ChildProcess:
         self.name = name
         self.log_path = log_path
         self.restarts = 0
+        self.exit_code: int | None = None
+        """Of its last run that ended by itself; negative: the signal that ended it."""
         self._command = list(command)
         self._env = {**os.environ, **env}
         self._restart = restart
@@ -97,6 +99,7 @@ class ChildProcess:
             code = self._process.wait()
             if self._stopping.is_set() or not self._restart:
                 return
+            self.exit_code = code
             self.restarts += 1
             log.warning("%s ended with %s: starting it again", self.name, code)
             self._stopping.wait(RESTART_PAUSE_S)

@@ -6,19 +6,13 @@ Tests keep apart through fresh project names (`project`) and an emptied Redis (`
 
 import ipaddress
 import os
-import shutil
-import socket
 import ssl
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import grpc
 import pytest
 import redis
 from cryptography import x509
@@ -26,22 +20,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from lowtide.local.process import die_with_parent
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
+from tests import services
+from tests.services import EmulatorMissing, PubsubEndpoint
 
-READY_TIMEOUT_S = 30.0
-EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 PUBSUB_SERVERS = ("emulator", "ours")
 CERTIFIED = ("localhost", "good.org", "*.wide.org")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PubsubEndpoint:
-    """A running Pub/Sub server. `host` is what PUBSUB_EMULATOR_HOST takes."""
-
-    kind: str
-    host: str
-    pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,27 +85,26 @@ def redis_url(redis_server) -> str:
 
 
 @pytest.fixture(scope="session")
-def google_emulator(tmp_path_factory) -> Iterator[PubsubEndpoint]:
+def emulator_here() -> None:
+    """Google's emulator can run on this machine."""
+    try:
+        services.emulator_jar()
+    except EmulatorMissing as error:
+        _absent("emulator", str(error))
+
+
+@pytest.fixture(scope="session")
+def google_emulator(emulator_here, tmp_path_factory) -> Iterator[PubsubEndpoint]:
     """Google's own Pub/Sub emulator."""
-    jar = _emulator_jar()
-    if jar is None:
-        _absent(
-            "emulator", "gcloud's pubsub-emulator component is not installed, and LOWTIDE_TEST_EMULATOR_JAR is unset"
-        )
-    if shutil.which("java") is None:
-        _absent("emulator", "there is no java on the PATH, which Google's Pub/Sub emulator needs")
-    port = _free_port()
-    # The serial collector starts no threads of its own: the machine is shared with the tests.
-    command = ["java", "-XX:+UseSerialGC", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
-    yield from _serve("emulator", command, port=port, log_path=tmp_path_factory.mktemp("emulator") / "log")
+    with services.google_emulator(tmp_path_factory.mktemp("emulator") / "log") as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(scope="session")
 def local_pubsub(tmp_path_factory) -> Iterator[PubsubEndpoint]:
     """Our own Pub/Sub server, as a process."""
-    port = _free_port()
-    command = [sys.executable, "-m", "lowtide.local.pubsub", f"--port={port}"]
-    yield from _serve("ours", command, port=port, log_path=tmp_path_factory.mktemp("pubsub") / "log")
+    with services.local_pubsub(tmp_path_factory.mktemp("pubsub") / "log") as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(params=PUBSUB_SERVERS)
@@ -149,55 +132,3 @@ def _absent(service: str, reason: str) -> None:
     if service in os.environ.get("LOWTIDE_TEST_REQUIRE", "").split(","):
         pytest.fail(f"LOWTIDE_TEST_REQUIRE names {service}, but {reason}")
     pytest.skip(reason)
-
-
-def _emulator_jar() -> Path | None:
-    if path := os.environ.get("LOWTIDE_TEST_EMULATOR_JAR"):
-        return Path(path)
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        return None
-    # The layout of every installation: <sdk root>/bin/gcloud. Asking gcloud itself costs a second.
-    roots = [Path(gcloud).resolve().parents[1], Path("/usr/lib/google-cloud-sdk"), Path("/usr/share/google-cloud-sdk")]
-    return next((jar for root in roots for jar in sorted(root.glob(EMULATOR_JARS))), None)
-
-
-def _serve(kind: str, command: list[str], *, port: int, log_path: Path) -> Iterator[PubsubEndpoint]:
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=die_with_parent,  # a killed pytest leaves nothing behind
-        )
-    try:
-        _wait_until_ready(process, port=port, log_path=log_path)
-        yield PubsubEndpoint(kind=kind, host=f"127.0.0.1:{port}", pid=process.pid)
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_ready(process: subprocess.Popen, *, port: int, log_path: Path) -> None:
-    """Not just an open socket: the emulator accepts connections half a second before it answers."""
-    deadline_s = time.monotonic() + READY_TIMEOUT_S
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        ready = grpc.channel_ready_future(channel)
-        while process.poll() is None and time.monotonic() < deadline_s:
-            try:
-                return ready.result(timeout=0.1)
-            except grpc.FutureTimeoutError:
-                continue
-    raise RuntimeError(f"{process.args} did not become ready:\n{log_path.read_text(errors='replace')[-2000:]}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -1,85 +1,15 @@
-"""A fleet of real processes, started by the documented commands and environment variables only."""
+"""A fleet on Google's emulator and a separately started Redis, and the user's side of it."""
 
-import os
-import signal
-import sys
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import pytest
 from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 from redis import Redis
 
-from lowtide.local.process import ChildProcess
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
-
-READY_S = 60.0
-
-
-def eventually(true: Callable[[], object], *, within_s: float, what: str) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline_s, f"{what} did not happen within {within_s:.0f} s"
-        time.sleep(0.1)
-
-
-class Fleet:
-    """Processes by name. `env` is what an operator would export."""
-
-    def __init__(self, env: Mapping[str, str], folder: Path) -> None:
-        self.env = dict(env)
-        self.project = env["LOWTIDE_PROJECT"]
-        self.folder = folder
-        self._processes: dict[str, ChildProcess] = {}
-        self._redis = Redis.from_url(env["LOWTIDE_REDIS_URL"])
-        self._keys = Keys("")
-
-    eventually = staticmethod(eventually)
-
-    def start(self, name: str, *arguments: str, **env: str) -> None:
-        process = ChildProcess(
-            name,
-            [sys.executable, "-m", "lowtide.cli", *arguments],
-            env={**self.env, **env},
-            log_path=self.folder / f"{name}.log",
-            restart=False,
-        )
-        self._processes[name] = process
-        process.start()
-
-    def wait_ready(self, *, workers: int = 0, bridges: int = 0) -> None:
-        def signed_in() -> bool:
-            return (
-                len(live(self._redis, self._keys, "worker")) >= workers
-                and len(live(self._redis, self._keys, "bridge")) >= bridges
-            )
-
-        try:
-            eventually(signed_in, within_s=READY_S, what=f"{workers} workers and {bridges} bridges")
-        except AssertionError:
-            logs = "\n".join(f"--- {name}\n{process.tail(40)}" for name, process in self._processes.items())
-            pytest.fail(f"the fleet did not become ready\n{logs}")
-
-    def kill(self, name: str) -> None:
-        process = self._processes.pop(name)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.stop()
-
-    def log(self, name: str) -> str:
-        return self._processes[name].tail(1000)
-
-    def stop(self) -> None:
-        for process in self._processes.values():
-            process.terminate()
-        for process in self._processes.values():
-            process.join()
-        self._processes.clear()
-        self._redis.close()
+from tests.fleet import Fleet
 
 
 class Topics:

@@ -1,0 +1,222 @@
+"""The faults: one function each. It waits for its random moment, marks it, and does its worst."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+from tests.drills.stage import Stage
+from tests.fleet import eventually
+
+KILL_POINTS = ("", "before-record", "after-record")
+"""Where a bridge is killed: anywhere, between publish and record, between record and acknowledge."""
+
+LEASE_AND_CLAIM_S = (35.0, 40.0)
+PAUSE_S = 30.0
+RESTART_S = 60.0
+
+
+def worker_kill(stage: Stage) -> None:
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(stage.system.workers)
+    _again(stage, name, partial(stage.system.fleet.signal, name, signal.SIGKILL))
+    stage.wait_flow(stage.moments[-1])
+
+
+def worker_vanish(stage: Stage) -> None:
+    """Its machine is gone: nobody closes its sockets at Redis' end, and the next one has another name."""
+    system = stage.system
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(system.workers)
+    stage.mark()
+    system.fleet.signal(name, signal.SIGSTOP)
+    system.proxies[name].swallow()
+    stage.wait(0.0, 2.0)
+    system.fleet.kill(name)
+    system.start_worker(name)
+    stage.wait_flow(stage.moments[-1])
+
+
+def bridge_kill(stage: Stage) -> None:
+    system = stage.system
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(system.bridges)
+    point = stage.random.choice(KILL_POINTS)
+    if point:
+        _again(stage, name, partial(_die_at, stage, point))
+    else:
+        _again(stage, name, partial(system.fleet.signal, name, signal.SIGKILL))
+    stage.wait_flow(stage.moments[-1])
+
+
+def bridge_stop(stage: Stage) -> None:
+    """Stopped for longer than its leases and claims, then continued."""
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(stage.system.bridges)
+    stage.mark()
+    stage.system.fleet.signal(name, signal.SIGSTOP)
+    stage.wait(*LEASE_AND_CLAIM_S)
+    stage.system.fleet.signal(name, signal.SIGCONT)
+    stage.wait(2.0, 3.0)
+
+
+def redis_kill(stage: Stage) -> None:
+    """Back with its append-only file."""
+    _redis_gone(stage, empty=False)
+
+
+def redis_empty(stage: Stage) -> None:
+    """Back without any data."""
+    _redis_gone(stage, empty=True)
+
+
+def redis_flush(stage: Stage) -> None:
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.client.flushall()
+    stage.wait_flow(stage.moments[-1])
+
+
+def redis_pause(stage: Stage) -> None:
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    pid = stage.system.redis.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(PAUSE_S)
+    os.kill(pid, signal.SIGCONT)
+    stage.wait_flow(stage.moments[-1])
+
+
+def redis_full(stage: Stage) -> None:
+    """At its memory limit for a while."""
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.client.config_set("maxmemory", 1)
+    stage.wait(10.0, 20.0)
+    stage.system.client.config_set("maxmemory", 0)
+    stage.wait_flow(stage.moments[-1])
+
+
+def emulator_restart(stage: Stage) -> None:
+    """What only the emulator held is gone with it; counted is what is published from its restart on."""
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.restart_emulator()
+    stage.collector.listen()
+    stage.load.forget_before(time.monotonic())
+    stage.wait_flow(stage.moments[-1])
+
+
+def publish_refused(stage: Stage) -> None:
+    gate = stage.system.gate
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    gate.refuses_publish.set()
+    time.sleep(PAUSE_S)
+    gate.refuses_publish.clear()
+    stage.wait_flow(stage.moments[-1])
+
+
+def connection_cut(stage: Stage) -> None:
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.proxies[stage.random.choice(stage.system.workers)].cut()
+    stage.wait_flow(stage.moments[-1])
+
+
+def connection_slow(stage: Stage) -> None:
+    """200 ms each way, for every worker."""
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    for proxy in stage.system.proxies.values():
+        proxy.delay_s = 0.2
+    stage.wait(8.0, 12.0)
+    for proxy in stage.system.proxies.values():
+        proxy.delay_s = 0.0
+    stage.wait_flow(stage.moments[-1])
+
+
+def connection_half_open(stage: Stage) -> None:
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.proxies[stage.random.choice(stage.system.workers)].swallow()
+    stage.wait_flow(stage.moments[-1])
+
+
+def sigterm(stage: Stage) -> None:
+    """A worker or a bridge is asked to stop."""
+    system = stage.system
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice([*system.workers, *system.bridges])
+    _exit(stage, name, partial(system.fleet.signal, name, signal.SIGTERM))
+
+
+def preemption(stage: Stage) -> None:
+    """The metadata server tells one worker that its machine goes."""
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(stage.system.workers)
+    server = stage.system.metadata[name]
+    _exit(stage, name, server.preempt)
+    server.reset()
+
+
+def poison(stage: Stage, *, deed: str, endings: tuple[str, ...]) -> None:
+    stage.wait(0.5, 1.0)
+    stage.mark()
+    stage.poison(deed, *endings)
+    stage.wait_flow(stage.moments[-1])
+
+
+def deliver_thrice(stage: Stage) -> None:
+    """From the first message on; the load is all of it."""
+    stage.mark()
+    stage.load.join()
+
+
+def nothing(stage: Stage) -> None:
+    """No fault: what the drill itself does to the figures."""
+    stage.wait(2.0, 3.0)
+    stage.mark()
+    stage.wait_flow(stage.moments[-1])
+
+
+def _redis_gone(stage: Stage, *, empty: bool) -> None:
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    stage.system.kill_redis()
+    if empty:
+        stage.system.empty_redis_folder()
+    stage.wait(0.5, 3.0)
+    stage.system.redis.start()
+    stage.wait_flow(stage.moments[-1])
+
+
+def _die_at(stage: Stage, point: str) -> None:
+    die_at = stage.system.die_at
+    aside = die_at.with_suffix(".new")
+    aside.write_text(point)
+    aside.replace(die_at)
+
+
+def _again(stage: Stage, name: str, end: Callable[[], None]) -> None:
+    """End a process, and wait until its supervisor has started it again."""
+    process = stage.system.fleet.process(name)
+    restarts = process.restarts
+    stage.mark()
+    end()
+    eventually(lambda: process.restarts > restarts and process.pid, within_s=RESTART_S, what=f"a restart of {name}")
+
+
+def _exit(stage: Stage, name: str, ask: Callable[[], None]) -> None:
+    """Ask a process to end, and note with which code and after how long it did."""
+    process = stage.system.fleet.process(name)
+    restarts = process.restarts
+    moment_s = stage.mark()
+    ask()
+    while process.restarts == restarts and time.monotonic() - moment_s < RESTART_S:
+        time.sleep(0.02)
+    code = process.exit_code if process.restarts > restarts else None
+    stage.exits.append((code, round(time.monotonic() - moment_s, 1)))
+    stage.wait_flow(moment_s)

@@ -1,0 +1,40 @@
+"""What a row must not show. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from tests.drills.rows import Row
+from tests.drills.stage import Called, Verdict
+
+FLOW_S = 60.0
+EXIT_S = 25.0
+
+
+def complaints(row: Row, verdicts: Sequence[Verdict]) -> list[str]:
+    """Every promise that these rounds broke, as a sentence."""
+    return [complaint for verdict in verdicts for complaint in _of(row, verdict)]
+
+
+def _of(row: Row, verdict: Verdict) -> Iterator[str]:
+    if verdict.lost:
+        yield f"{verdict.lost} of {verdict.requests} requests are lost"
+    if verdict.wrong:
+        yield f"{verdict.wrong} requests ended as they must not: {verdict.endings}"
+    if verdict.duplicated > row.copies_per_try * verdict.tries:
+        yield f"{verdict.duplicated} second copies, more than promise 1 allows"
+    if slow := [flow_s for flow_s in verdict.flow_s if flow_s is None or flow_s > FLOW_S]:
+        yield f"other requests did not flow again within {FLOW_S:.0f} s: {slow}"
+    yield from _of_exits(verdict)
+    yield from _of_caller("infer_many", verdict.many)
+    yield from _of_caller("infer.delay", verdict.delay)
+
+
+def _of_exits(verdict: Verdict) -> Iterator[str]:
+    if bad := [(code, s) for code, s in verdict.exits if code != 0 or s > EXIT_S]:
+        yield f"not every process ended with 0 within {EXIT_S:.0f} s: {bad}"
+    if verdict.exits and verdict.again:
+        yield f"{verdict.again} requests ran again after their result was published"
+
+
+def _of_caller(what: str, called: Called) -> Iterator[str]:
+    if called.lost or called.wrong or called.error:
+        yield f"{what}: {called.lost} of {called.asked} lost, {called.wrong} wrong {called.error}".rstrip()

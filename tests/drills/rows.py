@@ -1,0 +1,200 @@
+"""The fault matrix: what each row does, how often at least, on what, and how it is shown able to fail."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from tests.drills import faults
+from tests.drills.stage import Stage
+from tests.drills.system import Needs
+
+BULK = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
+
+    `requests`: of a round, published at `per_s`; None: for as long as the faults take. `copies_per_try`: second copies
+    that promise 1 allows.
+    """
+
+    fault: str
+    act: Callable[[Stage], None]
+    at_least: int
+    per_round: int = 1
+    per_s: float = 150.0
+    requests: int | None = None
+    needs: Needs = field(default_factory=Needs)
+    callers: bool = False
+    keeps_redis: bool = True
+    copies_per_try: int = 0
+    deliveries: int = 1
+    broken: "Broken | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """The piece that is switched off, in words and as patches; `shows`: the field of the verdict that is not zero."""
+
+    piece: str
+    patches: tuple[str, ...]
+    shows: str = "lost"
+
+
+REAPER = Broken(piece="no reaper, no hand-back by the successor", patches=("no-reaper",))
+RESEND = Broken(piece="nobody notices that Redis lost its data", patches=("no-resend",))
+
+DYING = Needs(bridge_patches=("die",))
+
+
+def _poison(deed: str, *endings: str) -> Callable[[Stage], None]:
+    return partial(faults.poison, deed=deed, endings=endings)
+
+
+ROWS: Mapping[str, Row] = {
+    "worker-kill": Row(
+        fault="worker `kill -9`",
+        act=faults.worker_kill,
+        at_least=30,
+        per_round=5,
+        callers=True,
+        broken=REAPER,
+    ),
+    "worker-vanish": Row(
+        fault="worker vanishes without closing its sockets",
+        act=faults.worker_vanish,
+        at_least=10,
+        per_round=2,
+        callers=True,
+        broken=REAPER,
+    ),
+    "bridge-kill": Row(
+        fault="bridge `kill -9`: anywhere, between publish and record, between record and acknowledge",
+        act=faults.bridge_kill,
+        at_least=30,
+        per_round=5,
+        needs=DYING,
+        copies_per_try=BULK,
+        broken=Broken(piece="the bridge acknowledges when it pulls", patches=("ack-first",)),
+    ),
+    "bridge-stop": Row(
+        fault="one of two bridges stopped for longer than its leases and claims, then continued",
+        act=faults.bridge_stop,
+        at_least=10,
+        per_s=80,
+        needs=Needs(bridges=2),
+        copies_per_try=BULK,
+        broken=Broken(piece="bridges publish without a claim", patches=("no-claim",), shows="duplicated"),
+    ),
+    "redis-kill": Row(
+        fault="Redis `kill -9`, back with its append-only file",
+        act=faults.redis_kill,
+        at_least=5,
+        callers=True,
+        copies_per_try=BULK,
+        broken=RESEND,
+    ),
+    "redis-empty": Row(
+        fault="Redis `kill -9`, back empty",
+        act=faults.redis_empty,
+        at_least=5,
+        callers=True,
+        keeps_redis=False,
+        copies_per_try=BULK,
+        broken=RESEND,
+    ),
+    "redis-flush": Row(
+        fault="`FLUSHALL`",
+        act=faults.redis_flush,
+        at_least=5,
+        callers=True,
+        keeps_redis=False,
+        copies_per_try=BULK,
+        broken=RESEND,
+    ),
+    "redis-pause": Row(
+        fault="Redis paused for 30 s", act=faults.redis_pause, at_least=5, per_s=80, callers=True, copies_per_try=BULK
+    ),
+    "redis-full": Row(
+        fault="Redis out of memory for 10 to 20 s",
+        act=faults.redis_full,
+        at_least=5,
+        callers=True,
+        copies_per_try=BULK,
+    ),
+    "emulator-restart": Row(
+        fault="Pub/Sub emulator restarted", act=faults.emulator_restart, at_least=5, copies_per_try=BULK
+    ),
+    "publish-refused": Row(
+        fault="publishing refused for 30 s", act=faults.publish_refused, at_least=5, per_s=80, copies_per_try=BULK
+    ),
+    "connection-cut": Row(
+        fault="worker–Redis connections cut", act=faults.connection_cut, at_least=5, per_round=5, callers=True
+    ),
+    "connection-slow": Row(
+        fault="worker–Redis connections delayed by 200 ms", act=faults.connection_slow, at_least=5, callers=True
+    ),
+    "connection-half-open": Row(
+        fault="worker–Redis connections half-open",
+        act=faults.connection_half_open,
+        at_least=5,
+        callers=True,
+        broken=REAPER,
+    ),
+    "sigterm": Row(
+        fault="SIGTERM to a worker or a bridge",
+        act=faults.sigterm,
+        at_least=10,
+        per_round=5,
+        callers=True,
+        broken=Broken(piece="SIGTERM ends a process at once", patches=("no-drain",), shows="exits"),
+    ),
+    "preemption": Row(
+        fault="preemption notice to a worker",
+        act=faults.preemption,
+        at_least=10,
+        per_round=5,
+        needs=Needs(preemptible=True),
+        callers=True,
+    ),
+    "poison-raise": Row(
+        fault="a request that raises",
+        act=_poison("raise", "failed model_error"),
+        at_least=1,
+        requests=500,
+    ),
+    "poison-too-few": Row(
+        fault="a request that gets too few outputs",
+        act=_poison("too-few", "failed model_error"),
+        at_least=1,
+        requests=500,
+    ),
+    "poison-hang": Row(
+        fault="a request that hangs",
+        act=_poison("hang", "failed timeout"),
+        at_least=1,
+        requests=500,
+        needs=Needs(env={"LOWTIDE_BATCH_DEADLINE_S": "5"}),
+    ),
+    "poison-abort": Row(
+        fault="a request that calls `os.abort`",
+        act=_poison("abort", "worker_lost"),
+        at_least=1,
+        requests=500,
+    ),
+    "poison-exhaust": Row(
+        fault="a request that exhausts memory",
+        act=_poison("exhaust", "failed out_of_memory"),
+        at_least=1,
+        requests=500,
+        needs=Needs(env={"DRILL_BOUNDED": "1"}),
+    ),
+    "thrice": Row(
+        fault="every message delivered three times",
+        act=faults.deliver_thrice,
+        at_least=1,
+        requests=2000,
+        deliveries=3,
+    ),
+}

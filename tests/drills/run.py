@@ -1,0 +1,78 @@
+"""Runs rounds of a row on one system, and says what they came to."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from tests.drills.load import Collector, Load
+from tests.drills.rows import Row
+from tests.drills.stage import PATIENCE_S, Called, Callers, Stage, Verdict
+from tests.drills.system import System
+
+CALLERS_FROM = 10_000_000
+CALLERS_STEP = 1_000_000
+
+
+class Drill:
+    """Rounds on one system. `round` as often as wanted."""
+
+    def __init__(self, system: System, *, patience_s: float = PATIENCE_S) -> None:
+        self._system = system
+        self._patience_s = patience_s
+        self._numbers = itertools.count(1)
+        self._callers = itertools.count(CALLERS_FROM, CALLERS_STEP)
+
+    def round(self, name: str, row: Row, *, seed: int, faults: int) -> Verdict:
+        """`faults` of a row's under one load."""
+        with self._stage(name, seed) as stage:
+            stage.system.gate.deliveries = row.deliveries
+            callers = self._start_callers(row) if row.callers else None
+            try:
+                stage.load.start(row.per_s, at_most=row.requests)
+                for _ in range(faults):
+                    row.act(stage)
+                if row.requests:
+                    stage.load.join()
+                stage.load.stop()
+                last_s = stage.wait_all()
+                many, delay = callers.end() if callers else (Called(), Called())
+            finally:
+                stage.load.stop()
+                if callers:
+                    callers.kill()
+            self._system.wait_ready()
+            return replace(stage.verdict(last_s), many=many, delay=delay)
+
+    def _start_callers(self, row: Row) -> Callers:
+        # Plain results that Redis forgets stay unknown for ever, as the docs say: nothing to count.
+        return Callers(self._system, next(self._callers), self._patience_s, delay=row.keeps_redis)
+
+    @contextmanager
+    def _stage(self, name: str, seed: int) -> Iterator[Stage]:
+        collector, load = Collector(self._system.project), Load(self._system.project, self._numbers)
+        try:
+            collector.listen()
+            yield Stage(
+                system=self._system,
+                random=random.Random(f"{name}:{seed}"),
+                collector=collector,
+                load=load,
+                patience_s=self._patience_s,
+            )
+        finally:
+            collector.close()
+            load.close()
+
+
+@contextmanager
+def drill_on(folder: Path, row: Row, *, broken: bool = False, patience_s: float = PATIENCE_S) -> Iterator[Drill]:
+    """A system as the row needs it; with `broken`, with its protecting piece switched off."""
+    needs = row.needs
+    if broken:
+        assert row.broken, "this row has no piece that can be switched off"
+        needs = replace(needs, patches=(*needs.patches, *row.broken.patches))
+    with System(folder, needs) as system:
+        yield Drill(system, patience_s=patience_s)

@@ -1,0 +1,222 @@
+"""Everything that a drill runs on: Google's emulator, Redis, and a fleet of real processes that are restarted."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from google.api_core.exceptions import AlreadyExists
+from google.cloud import pubsub_v1
+from redis import Redis, RedisError
+
+from lowtide.bridge.pubsub import EMULATOR, PublishRequest, PublishResponse, message_of
+from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+from tests.drills.gate import Gate
+from tests.drills.metadata import MetadataServer
+from tests.drills.patched import DIE_AT
+from tests.drills.proxy import TcpProxy
+from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
+from tests.services import free_port, google_emulator
+
+ROOT = Path(__file__).resolve().parents[2]
+PATCHED = (sys.executable, "-m", "tests.drills.patched")
+METADATA_URL = "LOWTIDE_METADATA_URL"
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """What a row runs on. `patches` switch protecting pieces off, in every process; `bridge_patches` in bridges."""
+
+    workers: int = 2
+    bridges: int = 1
+    patches: tuple[str, ...] = ()
+    bridge_patches: tuple[str, ...] = ()
+    preemptible: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class System:
+    """Its life is `start` → faults → `stop`. Workers reach Redis through `proxies`, the bridges Pub/Sub by `gate`."""
+
+    def __init__(self, folder: Path, needs: Needs) -> None:
+        self.folder = folder
+        self.needs = needs
+        self.project = f"drill-{uuid.uuid4().hex[:12]}"
+        self.runs = folder / "runs"
+        self.die_at = folder / "die-at"
+        self.redis_port = free_port()
+        self.redis = EmbeddedRedis(folder / "redis", port=self.redis_port)
+        self.client = Redis(port=self.redis_port, socket_timeout=5)
+        self.proxies = {f"worker-{index}": TcpProxy(self.redis_port) for index in range(needs.workers)}
+        self.metadata = {name: MetadataServer() for name in self.proxies}
+        self._emulator_port = free_port()
+        self._emulator = ExitStack()
+        self._host_before = os.environ.get(EMULATOR)
+        self._machines = 0
+
+    def start(self) -> None:
+        self.runs.mkdir(parents=True)
+        self.redis.start()
+        self._start_emulator()
+        # The user's side, here, is by the emulator itself; only the bridge's is by the gate.
+        os.environ[EMULATOR] = self.emulator_host
+        self.gate = Gate(self.emulator_host)
+        self.gate.start()
+        for part in (*self.metadata.values(), *self.proxies.values()):
+            part.start()
+        self.fleet = Fleet(self._env(), self.folder)
+        self.create_topics()
+        for index in range(self.needs.bridges):
+            self.start_bridge(f"bridge-{index}")
+        for name in self.proxies:
+            self.start_worker(name)
+        self.wait_ready()
+
+    def __enter__(self) -> "System":
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        with ExitStack() as stack:
+            stack.callback(self._restore_environment)
+            stack.callback(self._emulator.close)
+            for part in (self.redis, *self.metadata.values(), *self.proxies.values()):
+                stack.callback(part.stop)
+            stack.callback(self.client.close)
+            if hasattr(self, "gate"):
+                stack.callback(self.gate.stop)
+            if hasattr(self, "fleet"):
+                stack.callback(self.fleet.stop)
+
+    @property
+    def emulator_host(self) -> str:
+        return f"127.0.0.1:{self._emulator_port}"
+
+    @property
+    def workers(self) -> list[str]:
+        return sorted(self.proxies)
+
+    @property
+    def bridges(self) -> list[str]:
+        return [f"bridge-{index}" for index in range(self.needs.bridges)]
+
+    @property
+    def caller_env(self) -> dict[str, str]:
+        """For a Python program that calls, which reaches Redis itself."""
+        return {**os.environ, **self._env()}
+
+    def create_topics(self) -> None:
+        """As an operator does, by the documented command."""
+        subprocess.run([*LOWTIDE, "bridge", "--create-only"], env=self.caller_env, check=True, capture_output=True)
+
+    def start_bridge(self, name: str) -> None:
+        command = self._command((*self.needs.patches, *self.needs.bridge_patches))
+        self.fleet.start(name, "bridge", command=command, restart=True)
+
+    def start_worker(self, name: str) -> None:
+        """A machine of its own, which nobody took part in before: another slot."""
+        self._machines += 1
+        self.fleet.start(
+            name,
+            "worker",
+            command=self._command(self.needs.patches),
+            restart=True,
+            LOWTIDE_WORKER_SLOT=f"vm-{self._machines}",
+            LOWTIDE_REDIS_URL=f"redis://127.0.0.1:{self.proxies[name].port}/0",
+            **({METADATA_URL: self.metadata[name].url} if self.needs.preemptible else {}),
+        )
+
+    def wait_ready(self) -> None:
+        """Every worker and bridge has signed in, those that were killed in their new life."""
+        eventually(self._signed_in, within_s=READY_S, what="a ready fleet")
+
+    def restart_emulator(self) -> None:
+        """It keeps nothing: the topics are made again. It also starts its message ids anew, which Google never does,
+        so they are moved beyond those that it has given.
+        """
+        highest = self._scratch(1)
+        self._emulator.close()
+        self._start_emulator()
+        self.create_topics()
+        while self._scratch(1000) <= highest:
+            pass
+
+    def empty_redis_folder(self) -> None:
+        for file in (self.folder / "redis").glob("appendonly*"):
+            file.unlink()
+
+    def kill_redis(self) -> None:
+        pid = self.redis.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        self.redis.stop()
+
+    def _command(self, patches: tuple[str, ...]) -> tuple[str, ...]:
+        return (*PATCHED, ",".join(patches)) if patches else LOWTIDE
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "LOWTIDE_REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "LOWTIDE_PROJECT": self.project,
+            "LOWTIDE_MODELS": "drill=tests.drills.model:Drill",
+            "LOWTIDE_DEFAULT_MODEL": "drill",
+            EMULATOR: self.gate.host,
+            "PYTHONPATH": str(ROOT),
+            "DRILL_RUNS": str(self.runs),
+            DIE_AT: str(self.die_at),
+            **self.needs.env,
+        }
+
+    def _restore_environment(self) -> None:
+        if self._host_before is None:
+            os.environ.pop(EMULATOR, None)
+        else:
+            os.environ[EMULATOR] = self._host_before
+
+    def _start_emulator(self) -> None:
+        self._emulator.enter_context(google_emulator(self.folder / "emulator.log", port=self._emulator_port))
+
+    def _scratch(self, count: int) -> int:
+        """Publish to a topic that nobody reads; the highest id that a message got."""
+        with pubsub_v1.PublisherClient() as publisher:
+            topic = publisher.topic_path(self.project, SCRATCH)
+            with suppress(AlreadyExists):
+                publisher.create_topic(name=topic)
+        with grpc.insecure_channel(self.emulator_host) as channel:
+            publish = channel.unary_unary(
+                "/google.pubsub.v1.Publisher/Publish",
+                request_serializer=PublishRequest.SerializeToString,
+                response_deserializer=PublishResponse.FromString,
+            )
+            response = publish(PublishRequest(topic=topic, messages=[message_of(b"x", {})] * count))
+            return max(map(int, response.message_ids))
+
+    def _signed_in(self) -> bool:
+        keys = Keys("")
+        try:
+            workers = set(live(self.client, keys, "worker"))
+            bridges = live(self.client, keys, "bridge")
+        except RedisError:
+            time.sleep(0.1)
+            return False
+        pids = [self.fleet.process(name).pid for name in self.workers]
+        alive = {int(name.rpartition(":")[2]) for name in workers}
+        running = all(self.fleet.process(name).pid for name in self.bridges)
+        return set(pids) <= alive and running and len(bridges) >= self.needs.bridges

@@ -1,0 +1,110 @@
+"""The Pub/Sub servers that tests and drills run against, as processes of their own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from lowtide.local.process import die_with_parent
+
+READY_TIMEOUT_S = 30.0
+EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
+
+
+class EmulatorMissing(Exception):
+    """Raised when this machine can't run Google's emulator. The message names what to install."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PubsubEndpoint:
+    """A running Pub/Sub server. `host` is what PUBSUB_EMULATOR_HOST takes."""
+
+    kind: str
+    host: str
+    pid: int
+
+
+@contextmanager
+def google_emulator(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint]:
+    """Google's own Pub/Sub emulator. Raises EmulatorMissing."""
+    jar = emulator_jar()
+    port = port or free_port()
+    # The serial collector starts no threads of its own: the machine is shared with the tests.
+    command = ["java", "-XX:+UseSerialGC", "-jar", str(jar), "--host=127.0.0.1", f"--port={port}"]
+    with _served("emulator", command, port=port, log_path=log_path) as endpoint:
+        yield endpoint
+
+
+@contextmanager
+def local_pubsub(log_path: Path) -> Iterator[PubsubEndpoint]:
+    """Our own Pub/Sub server, as a process."""
+    port = free_port()
+    command = [sys.executable, "-m", "lowtide.local.pubsub", f"--port={port}"]
+    with _served("ours", command, port=port, log_path=log_path) as endpoint:
+        yield endpoint
+
+
+def emulator_jar() -> Path:
+    """The emulator of the installed Cloud SDK, or of LOWTIDE_TEST_EMULATOR_JAR. Raises EmulatorMissing."""
+    if shutil.which("java") is None:
+        raise EmulatorMissing("there is no java on the PATH, which Google's Pub/Sub emulator needs")
+    if path := os.environ.get("LOWTIDE_TEST_EMULATOR_JAR"):
+        return Path(path)
+    gcloud = shutil.which("gcloud")
+    # The layout of every installation: <sdk root>/bin/gcloud. Asking gcloud itself costs a second.
+    roots = [Path(gcloud).resolve().parents[1]] if gcloud else []
+    roots += [Path("/usr/lib/google-cloud-sdk"), Path("/usr/share/google-cloud-sdk")] if gcloud else []
+    if jar := next((jar for root in roots for jar in sorted(root.glob(EMULATOR_JARS))), None):
+        return jar
+    raise EmulatorMissing("gcloud's pubsub-emulator component is not installed, and LOWTIDE_TEST_EMULATOR_JAR is unset")
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _served(kind: str, command: list[str], *, port: int, log_path: Path) -> Iterator[PubsubEndpoint]:
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # a killed pytest leaves nothing behind
+        )
+    try:
+        _wait_until_ready(process, port=port, log_path=log_path)
+        yield PubsubEndpoint(kind=kind, host=f"127.0.0.1:{port}", pid=process.pid)
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], *, port: int, log_path: Path) -> None:
+    """Not just an open socket: the emulator accepts connections half a second before it answers."""
+    deadline_s = time.monotonic() + READY_TIMEOUT_S
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        ready = grpc.channel_ready_future(channel)
+        while process.poll() is None and time.monotonic() < deadline_s:
+            try:
+                return ready.result(timeout=0.1)
+            except grpc.FutureTimeoutError:
+                continue
+    raise RuntimeError(f"{process.args} did not become ready:\n{log_path.read_text(errors='replace')[-2000:]}")
