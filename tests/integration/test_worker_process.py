@@ -166,9 +166,14 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
         infer.delay({"model": "sum", "uri": "file:///etc/passwd"}).get(WAIT_S)
 
     wait_for(lambda: client.hexists(keys.rates, "sum"), worker)
-    (word,) = live(client, keys, "worker").values()
-    assert (word["models"], word["devices"], word["busy"]) == (["sum"], ["cpu"], False)
-    assert word["done"] == {"ok": 201, "failed": 1}
+
+    def word() -> dict[str, Any]:
+        (said,) = live(client, keys, "worker").values()
+        return said
+
+    wait_for(lambda: word()["done"] == {"ok": 201, "failed": 1}, worker)
+    assert (word()["models"], word()["devices"]) == (["sum"], ["cpu"])
+    wait_for(lambda: not word()["busy"], worker)
 
     running = infer.delay(request(1, 3, params={"sleep_s": 1.0}))
     wait_for(lambda: client.hlen(keys.unacked) == 1, worker)
