@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lowtide.bridge.messages import Letter, Received
+from lowtide.config.redact import redacted
 
 OWN = "lowtide_"
 ORIGINALS_MAX = 96
@@ -20,7 +21,7 @@ def dead_letter(received: Received, *, topic: str, reason: str, error: str, trie
     """The letter. `lowtide_attempts` is 1 + `tries`: the attempt that ended here, and those counted before."""
     why = {
         f"{OWN}reason": reason,
-        f"{OWN}error": cut(error, ERROR_MAX_BYTES),
+        f"{OWN}error": cut(redacted(error), ERROR_MAX_BYTES),
         f"{OWN}attempts": str(1 + tries),
         f"{OWN}request_id": cut(request_id, VALUE_MAX_BYTES),
     }

@@ -3,12 +3,14 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import click
 
 from lowtide.cli import checks
 from lowtide.cli.checks import Finding, Verdict
 from lowtide.config import Settings, load_settings
+from lowtide.config.redact import redacted
 
 SIGNS = {Verdict.OK: ("ok  ", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.FAILED: ("FAIL", "red")}
 
@@ -18,7 +20,8 @@ SIGNS = {Verdict.OK: ("ok  ", "green"), Verdict.WARNING: ("warn", "yellow"), Ver
 def command(*, as_json: bool) -> None:
     """Check configuration, Redis, Pub/Sub, devices and models, and say what to do. Exit code 1 if anything fails."""
     findings = []
-    for finding in examine(load_settings()):
+    for found in examine(load_settings()):
+        finding = replace(found, message=redacted(found.message))
         findings.append(finding)
         click.echo(json.dumps(finding.as_dict()) if as_json else paragraph(finding))
     sys.exit(any(finding.verdict is Verdict.FAILED for finding in findings))

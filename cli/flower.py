@@ -4,7 +4,8 @@ import click
 
 from lowtide.cli.options import examples
 from lowtide.config import load_settings
-from lowtide.config.flower import flower_arguments
+from lowtide.config.flower import ask_for_login_at_metrics, flower_arguments
+from lowtide.config.logs import configure_logging
 from lowtide.tasks.app import configure
 
 
@@ -21,5 +22,7 @@ def command() -> None:
     unless it binds loopback.
     """
     settings = load_settings()
+    configure_logging(settings)
     arguments = flower_arguments(settings)
+    ask_for_login_at_metrics()
     configure(settings).start(argv=arguments)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from lowtide.config import SettingsError
+from lowtide.config.redact import redacted
 from lowtide.tasks.errors import LowtideError
 
 COMMANDS = {
@@ -44,7 +45,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except (LowtideError, SettingsError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(redacted(str(error))) from error
         except ModuleNotFoundError as error:
             raise click.ClickException(_missing(error)) from error
 

@@ -1,10 +1,12 @@
 """What to run: files, folders and URIs on the command line become requests to publish."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from lowtide.config.redact import redacted
 from lowtide.tasks.errors import LowtideError
 
 INLINE_MAX_BYTES = 7_000_000
@@ -17,7 +19,7 @@ class NoSource(LowtideError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One thing to run. `request_id` is what the user called it: a path or a URI."""
+    """One thing to run. `request_id` is what the user called it: a path or a URI, without its query."""
 
     request_id: str
     path: Path | None = None
@@ -56,9 +58,15 @@ def names_in(listing: TextIO) -> list[str]:
     return [line.strip() for line in listing if line.strip() and not line.lstrip().startswith("#")]
 
 
+def _id_of(uri: str) -> str:
+    """The URI; of a signed one, which nobody shall read in results, what may be shown and a word of its own."""
+    shown = redacted(uri)
+    return uri if shown == uri else f"{shown}{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+
+
 def _expand(name: str) -> Iterator[Source]:
     if "://" in name:
-        yield Source(request_id=name, uri=name)
+        yield Source(request_id=_id_of(name), uri=name)
         return
     path = Path(name)
     if path.is_dir():

@@ -12,6 +12,7 @@ import click
 from lowtide.cli.options import examples
 from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
+from lowtide.config.redact import redacted
 from lowtide.local.stack import Ports, Stack
 
 WATCH_S = 0.2
@@ -68,15 +69,16 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     settings = stack.settings
     model = settings.model_names[0]
     exports = " ".join(f"{name}={value}" for name, value in _joining(stack).items())
+    also = "" if "LOWTIDE_REDIS_URL=" in exports else ", with LOWTIDE_REDIS_URL set as in this one"
     watch = f"http://{settings.flower_address}:{settings.flower_port}" if flower else "off (--no-flower)"
     return f"""
 Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.
 
   Pub/Sub   {stack.pubsub_host}   project {settings.project}, topic {settings.topic}
-  Redis     {settings.redis_url}
+  Redis     {redacted(settings.redis_url)}
   Flower    {watch}
 
-Publish, from another terminal in this folder:
+Publish, from another terminal in this folder{also}:
 
   export {exports}
   lowtide publish --model {model} examples/digits/images/0001.png
@@ -91,7 +93,9 @@ Call from Python, with the same variables set:
 
 def _joining(stack: Stack) -> dict[str, str]:
     wanted = ("LOWTIDE_REDIS_URL", "LOWTIDE_PREFIX", "LOWTIDE_PROJECT", "LOWTIDE_TOPIC", "PUBSUB_EMULATOR_HOST")
-    return {name: value for name, value in stack.environment.items() if name in wanted}
+    known = {name: stack.environment[name] for name in wanted if name in stack.environment}
+    # A password is not for the screen: who has set it knows it.
+    return {name: value for name, value in known.items() if redacted(value) == value}
 
 
 def _here(settings: Settings) -> Settings:

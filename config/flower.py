@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lowtide.config.redact import redacted
 from lowtide.config.settings import Settings, SettingsError
 
 ARGUMENTS_SHOWN = 120
@@ -16,7 +17,7 @@ _CONTENT = re.compile(r"('data': ')[^']{24,}('?)")
 def format_task(task: Any) -> Any:
     """What Flower shows of a task: never its content. Our own clients send "digits × 64" to begin with."""
     if task.args:
-        shown = _CONTENT.sub(r"\1…\2", str(task.args))
+        shown = redacted(_CONTENT.sub(r"\1…\2", str(task.args)))
         task.args = shown if len(shown) <= ARGUMENTS_SHOWN else shown[:ARGUMENTS_SHOWN] + "…"
     return task
 
@@ -42,6 +43,16 @@ def flower_arguments(settings: Settings) -> list[str]:
     if settings.flower_read_only:
         arguments.append("--read_only")
     return arguments
+
+
+def ask_for_login_at_metrics() -> None:
+    """Make Flower ask for its login at `/metrics` too, if it has one. Of its own it only leaves `/healthcheck` open;
+    metrics name workers and tasks.
+    """
+    from flower.views.monitor import Metrics
+    from tornado.web import authenticated
+
+    Metrics.get = authenticated(Metrics.get)
 
 
 def _is_loopback(address: str) -> bool:

@@ -2,8 +2,10 @@
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -30,12 +32,14 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Everything that can be set: each field is `LOWTIDE_<NAME>` in the environment. `docs/settings.md` lists them."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Where the parts meet
     redis_url: str = Field(
         default="redis://localhost:6379/0",
-        description="Redis: broker, results and working memory of one or more fleets.",
+        repr=False,
+        description="Redis: broker, results and working memory of one or more fleets. "
+        "`redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.",
     )
     prefix: str = Field(
         default="",
@@ -126,7 +130,9 @@ class Settings(BaseSettings):
     flower_address: str = Field(default="127.0.0.1", description="Address that Flower binds.")
     flower_port: int = Field(default=5555, ge=0, le=65535, description="Port that Flower binds.")
     flower_basic_auth: Names = Field(
-        default=(), description="`user:password` pairs for Flower. Required unless Flower binds loopback."
+        default=(),
+        repr=False,
+        description="`user:password` pairs for Flower. Required unless Flower binds loopback.",
     )
     flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
@@ -163,6 +169,23 @@ class Settings(BaseSettings):
             if any(not (name and sign and uri) for name, sign, uri in pairs):
                 raise ValueError("expected name=URI, comma-separated")
             return {name: uri for name, _, uri in pairs}
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            fine = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
+            fine = fine and not re.search(r"[\s'\"<>]", value)
+        except ValueError:
+            fine = False
+        if not fine:
+            # Not quoted: it holds the password.
+            raise ValueError(
+                "expected redis://[user:password@]host[:port][/db], or rediss:// for TLS; percent-encode what is no "
+                "letter or digit in the password"
+            )
         return value
 
     @field_validator("https_private_networks")

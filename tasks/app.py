@@ -6,6 +6,7 @@ from celery import Celery
 
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.queues import route
+from lowtide.tasks.store import tls_options
 
 RESULT_EXPIRES_S = 24 * 3600
 
@@ -19,11 +20,14 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "socket_keepalive": True,
         "health_check_interval": 10,
     }
+    tls = tls_options(settings)
     return {
         "broker_url": settings.redis_url,
+        "broker_use_ssl": tls,
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
         "result_backend": settings.redis_url,
+        "redis_backend_use_ssl": tls,
         "result_backend_transport_options": {"global_keyprefix": settings.prefix},
         "result_expires": RESULT_EXPIRES_S,
         "accept_content": ["json"],

@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest
 
 WIRE_VERSION = 1
@@ -42,7 +43,7 @@ class Status(StrEnum):
 class Wire(BaseModel):
     """Frozen, and strict about unknown fields, so that a misspelt one is an error rather than ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class InferenceRequest(Wire):
@@ -110,6 +111,12 @@ class RequestError(Wire):
 
     type: str
     message: str
+
+    @field_validator("message")
+    @classmethod
+    def _redacted(cls, value: str) -> str:
+        """Results, dead letters and callers' exceptions are read by more people than a signed URL is for."""
+        return redacted(value)
 
 
 class Timings(Wire):

@@ -79,7 +79,10 @@ class Fleet:
         self._processes.pop(name).stop()
 
     def log(self, name: str) -> str:
-        return self._processes[name].tail(1000)
+        return self._processes[name].tail(100_000)
+
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes.values() if process.pid is not None]
 
     def stop(self) -> None:
         for process in self._processes.values():

@@ -108,7 +108,7 @@ def connect(to: HTTPSConnection, networks: Iterable[Network]) -> socket.socket:
         else:
             found.settimeout(to.timeout)  # for the handshake
             return found
-    raise NewConnectionError(to, f"{to.host} can't be reached: {failure}") from failure
+    raise NewConnectionError(to, f"can't be reached: {failure}") from failure
 
 
 def _look_up(to: HTTPSConnection) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from lowtide.config import Settings, SettingsError
+from lowtide.config.redact import redacted
 
 
 @contextmanager
@@ -19,7 +20,8 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
 
     A lock on a file, which ends with the process however it ends. Raises SettingsError when the slot is taken.
     """
-    fleet = hashlib.sha256(f"{settings.redis_url} {settings.prefix}".encode()).hexdigest()[:12]
+    # Everybody may read the file's name, so nobody shall try passwords against it.
+    fleet = hashlib.sha256(f"{redacted(settings.redis_url)} {settings.prefix}".encode()).hexdigest()[:12]
     folder = folder or Path(tempfile.gettempdir())
     wanted: Iterable[str] = [settings.worker_slot] if settings.worker_slot else map(str, itertools.count())
     for slot in wanted:

@@ -37,7 +37,7 @@ def revive(entry: bytes | str) -> Revived:
             list=f"{queue}{Channel.sep}{step}" if step else queue, raw=json.dumps(message), task=task_of(message)
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unreadable(f"{type(error).__name__}: {error}, in {entry[:200]!r}") from error
+        raise Unreadable(f"{type(error).__name__}: {error}, in {len(entry)} bytes") from error
 
 
 def task_of(message: dict[str, Any]) -> str:

@@ -87,7 +87,10 @@ class Intake:
             task = task_of(message)
             message["properties"].setdefault("delivery_tag", item.tag)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            log.error("message %s of %s is not kombu's, dropped: %r: %r", item.tag, item.queue, error, item.raw[:200])
+            # Not quoted: it may hold content, or a signed URL in base64.
+            log.error(
+                "message %s of %s is not kombu's, %d bytes dropped: %r", item.tag, item.queue, len(item.raw), error
+            )
             message, task = None, ""
         self._station.ledger.add(Held(tag=item.tag, task=task, model=model_of(item.queue), requests=item.requests))
         return message

@@ -1,9 +1,13 @@
 import asyncio
+import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
@@ -104,6 +108,32 @@ def test_any_celery_app_can_call_by_name(redis_url: str) -> None:
     stock.close()
 
     assert answer == ["b saw gs://b/1"]
+
+
+class Bomb:
+    """Whoever unpickles it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_pickled_task_is_dropped_and_never_unpickled(redis_url: str, tmp_path: Path) -> None:
+    stock = Celery("stock", broker=redis_url, backend=redis_url, set_as_current=False)
+    bomb = [{"model": "a", "uri": "gs://b/1", "params": Bomb(tmp_path / "bomb")}]
+    stock.send_task("lowtide.infer", bomb, queue="lowtide.a", serializer="pickle")
+    stock.close()
+
+    assert infer.delay({"model": "a", "uri": "gs://b/1"}).get(timeout=20) == ["a saw gs://b/1"]
+    deadline_s = time.monotonic() + 20
+    with Redis.from_url(redis_url) as client:
+        while client.llen("lowtide.a") + client.hlen("unacked"):
+            assert time.monotonic() < deadline_s, "the pickled task is still there"
+            time.sleep(0.05)
+    assert not (tmp_path / "bomb").exists()
 
 
 @pytest.mark.usefixtures("worker")

@@ -39,6 +39,12 @@ def test_it_is_the_original_and_the_reason() -> None:
     )
 
 
+def test_the_reason_names_a_signed_url_without_its_signature() -> None:
+    sent = letter(error="unknown_model: https://h/a.jpg?sig=hunter2 is not served here")
+
+    assert sent.attributes["lowtide_error"] == "unknown_model: https://h/a.jpg?… is not served here"
+
+
 def test_a_hundred_attributes_leave_room_for_the_reason() -> None:
     sent = letter(**{f"n{index:03}": "v" for index in range(100)})
 

@@ -25,6 +25,17 @@ def test_a_missing_path_is_named() -> None:
         find_sources(["nowhere/x.jpg"])
 
 
+def test_a_signed_url_is_asked_for_as_it_is_and_named_without_its_signature() -> None:
+    urls = ["https://h/a.jpg?X-Goog-Signature=hunter2", "https://h/a.jpg?X-Goog-Signature=hunter3"]
+    first, second = find_sources(urls)
+
+    assert [first.uri, second.uri] == urls
+    assert first.request_id.startswith("https://h/a.jpg?…")
+    assert "hunter" not in first.request_id
+    assert first.request_id != second.request_id
+    assert find_sources(urls)[0].request_id == first.request_id, "so that --resume knows it again"
+
+
 def test_a_list_may_have_blank_lines_and_comments() -> None:
     assert names_in(io.StringIO("# photos\ngs://b/1.jpg\n\n  2.jpg \n")) == ["gs://b/1.jpg", "2.jpg"]
 

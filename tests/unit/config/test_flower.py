@@ -28,4 +28,6 @@ def test_a_task_is_shown_without_its_content() -> None:
 
     assert stock.args == "({'model': 'digits', 'data': '…'},)"
     assert format_task(SimpleNamespace(args="digits × 64")).args == "digits × 64"
+    signed = format_task(SimpleNamespace(args="({'uri': 'https://h/a.jpg?sig=hunter2'},)"))
+    assert signed.args == "({'uri': 'https://h/a.jpg?…'},)"
     assert len(format_task(SimpleNamespace(args="x" * 999)).args) == ARGUMENTS_SHOWN + 1

@@ -65,3 +65,17 @@ def test_a_request_expires_at_its_time_and_not_before() -> None:
 def test_a_failure_that_another_try_may_cure_has_a_status_of_its_own() -> None:
     assert Outcome.failed("unavailable", "later", retry=True).status == "retry"
     assert Outcome.failed("not_found", "never").status == "failed"
+
+
+def test_no_outcome_tells_a_signature_or_a_password() -> None:
+    outcome = Outcome.failed("unavailable", "https://h/a.jpg?sig=hunter2 over https://me:hunter2@proxy", retry=True)
+
+    assert outcome.error is not None
+    assert outcome.error.message == "https://h/a.jpg?… over https://me:…@proxy"
+
+
+def test_a_request_that_is_none_is_not_quoted() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        InferenceRequest.parse({"model": "m", "uri": ["hunter2"]})
+
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"

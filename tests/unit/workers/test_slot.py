@@ -48,3 +48,12 @@ with claimed_slot(load_settings(), folder=Path({str(tmp_path)!r})):
 
     with claimed_slot(load_settings(), folder=tmp_path) as slot:
         assert slot == "0"
+
+
+def test_the_name_of_the_lock_says_nothing_of_the_password(tmp_path: Path) -> None:
+    names = set()
+    for password in ("hunter2", "hunter3"):
+        with claimed_slot(load_settings(redis_url=f"redis://:{password}@host/0"), folder=tmp_path):
+            names = {path.name for path in tmp_path.iterdir()}
+
+    assert len(names) == 1
