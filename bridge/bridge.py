@@ -137,6 +137,10 @@ class Bridge:
                     "no progress of %s for %.0f s:\n%s", ", ".join(stuck), self._settings.stuck_after_s, _stacks()
                 )
                 return 1
+            if self._parts.intake.refused_for_s(now_s) > self._settings.stuck_after_s:
+                # A fresh start says what is missing, or makes it.
+                log.error("Pub/Sub refuses to be pulled: %s", self._parts.intake.refused)
+                return 1
         return 0
 
     def _drain(self) -> None:

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1 import types
+from redis import RedisError
 
 from lowtide.bridge.pubsub import CALL_S, Pb, Pubsub, PubsubRefused, error_of
+from lowtide.bridge.records import forget_subscription
 from lowtide.config import Settings
 from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.store import connect
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +81,10 @@ def subscriptions_of(settings: Settings) -> dict[str, Pb]:
 
 
 def create_missing(settings: Settings) -> None:
-    """Make the topics and subscriptions that are missing. What exists stays as it is. Raises PubsubError."""
+    """Make the topics and subscriptions that are missing. What exists stays as it is. Raises PubsubError.
+
+    Redis need not be there: it may hold records of an earlier subscription of the same name, which are dropped.
+    """
     want = wanted(settings)
     with _admin() as admin:
         for topic in want.topics:
@@ -85,7 +92,19 @@ def create_missing(settings: Settings) -> None:
                 admin.create_topic(topic)
         for subscription, topic in {**want.subscriptions, **want.keepers}.items():
             if not admin.has_subscription(subscription):
+                # Before, so that no message can meet them.
+                _forget(settings, subscription)
                 admin.create_subscription(subscription, topic)
+
+
+def _forget(settings: Settings, subscription: str) -> None:
+    redis = connect(settings)
+    try:
+        forget_subscription(redis, Keys.of(settings), subscription)
+    except RedisError as error:
+        log.warning("can't look for records of an earlier %s: %s", subscription, error)
+    finally:
+        redis.close()
 
 
 class Admin:

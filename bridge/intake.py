@@ -6,6 +6,7 @@ pulled stays with this thread until Redis took it: what can't go on waits here, 
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -88,6 +89,11 @@ class Intake:
         self._redis = Outage("Redis is unreachable: not pulling")
         self.pubsub = Outage("can't pull")
         self.refused: PubsubRefused | None = None
+        self._refused_since_s = 0.0
+
+    def refused_for_s(self, now_s: float) -> float:
+        """So long has Pub/Sub refused to be pulled: the subscription is gone, or a permission. `now_s`: monotonic."""
+        return now_s - self._refused_since_s if self.refused else 0.0
 
     def turn(self) -> None:
         """One step: what waits first, else pull."""
@@ -125,7 +131,10 @@ class Intake:
 
     def _pull_failed(self, error: PubsubError) -> None:
         self.pubsub.failed(error)
-        self.refused = error if isinstance(error, PubsubRefused) else None
+        if not isinstance(error, PubsubRefused):
+            self.refused = None
+        elif self.refused is None:
+            self.refused, self._refused_since_s = error, time.monotonic()
         self._stopped.wait(REFUSED_AGAIN_S if self.refused else AGAIN_S)
 
     def _credit(self) -> int:

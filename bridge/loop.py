@@ -21,7 +21,8 @@ class Loop:
         self.failed = False
         self._turn = turn
         self._wait_s = wait_s
-        self._progress = Progress(stuck_after_s=stuck_after_s)
+        # The pause after a turn is no standstill.
+        self._progress = Progress(stuck_after_s=stuck_after_s + wait_s)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"bridge-{name}", daemon=True)
 

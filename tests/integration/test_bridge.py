@@ -531,6 +531,53 @@ def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) ->
         assert bridge.health().ok
 
 
+def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes_it(
+    redis_url: str,
+    local_pubsub: Any,
+    project: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    monkeypatch.setattr(intake, "REFUSED_AGAIN_S", 0.1)
+    world = make_world(redis_url, project, stuck_after_s=3.0)
+    bridge, codes = Bridge(world.settings), []
+    thread = threading.Thread(target=lambda: codes.append(bridge.run()))
+    thread.start()
+    Admin(world.pubsub).delete_subscription(world.requests)
+    wait_for(lambda: not bridge.health().ok)
+    assert "lowtide-requests" in bridge.health().reason
+    thread.join(PATIENCE_S)
+    bridge.stop()
+    world.close()
+
+    assert codes == [1]
+    assert "Pub/Sub refuses to be pulled: NOT_FOUND" in caplog.text
+
+
+def test_a_subscription_that_is_made_anew_knows_nothing_of_an_earlier_ones_messages(our_world: World) -> None:
+    world = our_world
+    old = [world.end_key("1"), world.keys.tries(f"{world.requests}:1")]
+    kept = [world.keys.end(f"{world.requests}-2:1"), world.keys.end("projects/p/subscriptions/another:1")]
+    for key in (*old, *kept):
+        world.redis.set(key, "done")
+    create_missing(world.settings)
+    assert world.redis.exists(*old) == len(old), "the subscription is there"
+    Admin(world.pubsub).delete_subscription(world.requests)
+    create_missing(world.settings)
+
+    assert world.redis.exists(*old) == 0
+    assert world.redis.exists(*kept) == len(kept)
+
+
+def test_topics_are_made_without_redis_too(local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    settings = load_settings(redis_url=f"redis://127.0.0.1:{free_port()}/0", project=project)
+    create_missing(settings)
+
+    check_exists(settings)
+
+
 def _delete_topic(world: World, name: str) -> None:
     from google.pubsub_v1 import types
 
