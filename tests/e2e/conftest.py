@@ -9,6 +9,7 @@ from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 from redis import Redis
 
+from tests.cloud_storage import CloudStorage
 from tests.fleet import Fleet
 
 
@@ -76,6 +77,13 @@ def fleet(redis_server, google_emulator, tmp_path_factory) -> Iterator[Fleet]:
     running = Fleet(env, folder)
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="module")
+def cloud_storage() -> Iterator[CloudStorage]:
+    storage = CloudStorage()
+    yield storage
+    storage.close()
 
 
 @pytest.fixture(scope="module")

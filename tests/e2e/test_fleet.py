@@ -20,11 +20,16 @@ DIGIT = (IMAGES / "0001.png").read_bytes()
 
 
 @pytest.fixture(scope="module")
-def running(fleet, topics) -> Iterator[Any]:
+def running(fleet, topics, cloud_storage) -> Iterator[Any]:
     files = fleet.folder / "files"
     files.mkdir()
     (files / "7.png").write_bytes(DIGIT)
-    fleet.env.update(LOWTIDE_REPLY_TOPICS="mine", LOWTIDE_FILE_ROOTS=str(files))
+    fleet.env.update(
+        LOWTIDE_REPLY_TOPICS="mine",
+        LOWTIDE_FILE_ROOTS=str(files),
+        LOWTIDE_GS_BUCKETS="uploads",
+        STORAGE_EMULATOR_HOST=cloud_storage.url,
+    )
     topics.listen("mine", make=True)
     fleet.start("bridge", "bridge", "--create")
     for slot in ("0", "1"):
@@ -70,12 +75,31 @@ def test_every_form_of_request_gets_its_result(running, topics) -> None:
     assert set(topics.collect(mine, ["to me"])) == {"to me"}
 
 
-def test_an_upload_announced_by_cloud_storage_is_a_request(running, topics) -> None:
+def test_an_upload_announced_by_cloud_storage_and_a_gs_uri_are_requests_for_the_object(
+    running, topics, cloud_storage
+) -> None:
     results = topics.listen("lowtide-results")
-    running_buckets = {"eventType": "OBJECT_FINALIZE", "bucketId": "no-such-bucket", "objectId": "a/7.png"}
-    topics.publish(b"{}", request_id="upload", expires_at="2020-01-01T00:00:00Z", **running_buckets)
+    cloud_storage.objects["uploads/a folder/2.png"] = DIGIT
+    upload = {
+        "notificationConfig": "projects/_/buckets/uploads/notificationConfigs/1",
+        "eventType": "OBJECT_FINALIZE",
+        "payloadFormat": "JSON_API_V1",
+        "bucketId": "uploads",
+        "objectId": "a folder/2.png",
+        "objectGeneration": "1",
+        "eventTime": "2026-01-01T00:00:00.000000Z",
+    }
+    announced = topics.publish(json.dumps({"kind": "storage#object", "name": "a folder/2.png"}).encode(), **upload)
+    gone = topics.publish(b"{}", **{**upload, "objectId": "gone.png"})
+    elsewhere = topics.publish(b"{}", **{**upload, "bucketId": "private"})
+    uri = {"model": "digits", "uri": "gs://uploads/a folder/2.png", "request_id": "by uri"}
+    topics.publish(json.dumps(uri).encode())
 
-    assert bodies(topics.collect(results, ["upload"]))["upload"]["status"] == "expired"
+    found = bodies(topics.collect(results, [announced, gone, elsewhere, "by uri"]))
+    assert found[announced]["outputs"][0]["label"] == found["by uri"]["outputs"][0]["label"] == "2"
+    assert found[announced]["timings_ms"]["fetch"] > 0
+    assert found[gone]["error"]["type"] == "not_found"
+    assert found[elsewhere]["error"]["type"] == "forbidden"
 
 
 def large_image() -> bytes:
@@ -93,7 +117,11 @@ def test_bad_input_ends_in_the_right_place_with_a_reason_and_its_neighbours_succ
     good = [f"good {index}" for index in range(20)]
     for name in good[:10]:
         topics.publish(DIGIT, request_id=name)
-    uri = {"missing file": "file:///no/such.png", "forbidden scheme": "ftp://x/y.png"}
+    uri = {
+        "missing file": (running.folder / "files" / "8.png").as_uri(),
+        "file elsewhere": "file:///etc/passwd",
+        "forbidden scheme": "ftp://x/y.png",
+    }
 
     topics.publish(b'{"model": "digits", "data', request_id="malformed")
     topics.publish(b'{"uri": "gs://b/o", "model": "gpt"}', request_id="unknown model")
@@ -120,7 +148,8 @@ def test_bad_input_ends_in_the_right_place_with_a_reason_and_its_neighbours_succ
     assert letters["malformed"].data == b'{"model": "digits", "data'
     assert "digits" in letters["unknown model"].attributes["lowtide_error"]
     types = {
-        "missing file": "forbidden",
+        "missing file": "not_found",
+        "file elsewhere": "forbidden",
         "forbidden scheme": "forbidden",
         "truncated jpeg": "truncated_image",
         "text named jpg": "not_an_image",

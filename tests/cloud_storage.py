@@ -1,0 +1,42 @@
+"""Downloads over Cloud Storage's JSON API, as far as google-cloud-storage asks for them."""
+
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote
+
+
+class CloudStorage:
+    """Objects by `bucket/name`. `url` is what STORAGE_EMULATOR_HOST takes."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        objects = self.objects
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked = re.fullmatch(r"/download/storage/v1/b/([^/]+)/o/([^/?]+)\?alt=media.*", self.path)
+                content = objects.get("/".join(map(unquote, asked.groups()))) if asked else None
+                if content is None:
+                    self.send_error(404)
+                    return
+                first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+                piece = content[first : last + 1]
+                self.send_response(206)
+                self.send_header("Content-Range", f"bytes {first}-{first + len(piece) - 1}/{len(content)}")
+                self.send_header("Content-Length", str(len(piece)))
+                self.end_headers()
+                self.wfile.write(piece)
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        return Handler
