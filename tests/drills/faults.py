@@ -12,6 +12,15 @@ from tests.fleet import eventually
 KILL_POINTS = ("", "before-record", "after-record")
 """Where a bridge is killed: anywhere, between publish and record, between record and acknowledge."""
 
+POISONS = {
+    "raise": "failed model_error",
+    "too-few": "failed model_error",
+    "hang": "failed timeout",
+    "abort": "worker_lost",
+    "exhaust": "failed out_of_memory",
+}
+"""What a request may do, and how it must end: a result's status and error, or a dead letter's reason."""
+
 LEASE_AND_CLAIM_S = (35.0, 40.0)
 PAUSE_S = 30.0
 RESTART_S = 60.0
@@ -162,10 +171,10 @@ def preemption(stage: Stage) -> None:
     server.reset()
 
 
-def poison(stage: Stage, *, deed: str, endings: tuple[str, ...]) -> None:
+def poison(stage: Stage, *, deed: str) -> None:
     stage.wait(0.5, 1.0)
     stage.mark()
-    stage.poison(deed, *endings)
+    stage.poison(deed, POISONS[deed])
     stage.wait_flow(stage.moments[-1])
 
 
@@ -175,11 +184,18 @@ def deliver_thrice(stage: Stage) -> None:
     stage.load.join()
 
 
-def nothing(stage: Stage) -> None:
-    """No fault: what the drill itself does to the figures."""
-    stage.wait(2.0, 3.0)
+def deliver_thrice_for_a_while(stage: Stage) -> None:
     stage.mark()
-    stage.wait_flow(stage.moments[-1])
+    stage.system.gate.deliveries = 3
+    stage.wait(5.0, 10.0)
+    stage.system.gate.deliveries = 1
+
+
+def soak(stage: Stage) -> None:
+    """One fault after the other, for as long as requests come."""
+    worst = [partial(poison, deed=deed) for deed in POISONS]
+    while stage.load.running:
+        stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
 
 
 def _redis_gone(stage: Stage, *, empty: bool) -> None:
@@ -220,3 +236,24 @@ def _exit(stage: Stage, name: str, ask: Callable[[], None]) -> None:
     code = process.exit_code if process.restarts > restarts else None
     stage.exits.append((code, round(time.monotonic() - moment_s, 1)))
     stage.wait_flow(moment_s)
+
+
+ANY: tuple[Callable[[Stage], None], ...] = (
+    worker_kill,
+    worker_vanish,
+    bridge_kill,
+    bridge_stop,
+    redis_kill,
+    redis_empty,
+    redis_flush,
+    redis_pause,
+    redis_full,
+    publish_refused,
+    connection_cut,
+    connection_slow,
+    connection_half_open,
+    sigterm,
+    preemption,
+    deliver_thrice_for_a_while,
+)
+"""All but the emulator's restart, which takes along what nobody else has."""

@@ -23,6 +23,8 @@ def _of(row: Row, verdict: Verdict) -> Iterator[str]:
         yield f"{verdict.duplicated} second copies, more than promise 1 allows"
     if slow := [flow_s for flow_s in verdict.flow_s if flow_s is None or flow_s > FLOW_S]:
         yield f"other requests did not flow again within {FLOW_S:.0f} s: {slow}"
+    if row.runs_once and verdict.again:
+        yield f"{verdict.again} requests ran again after their result was published"
     yield from _of_exits(verdict)
     yield from _of_caller("infer_many", verdict.many)
     yield from _of_caller("infer.delay", verdict.delay)
@@ -31,8 +33,6 @@ def _of(row: Row, verdict: Verdict) -> Iterator[str]:
 def _of_exits(verdict: Verdict) -> Iterator[str]:
     if bad := [(code, s) for code, s in verdict.exits if code != 0 or s > EXIT_S]:
         yield f"not every process ended with 0 within {EXIT_S:.0f} s: {bad}"
-    if verdict.exits and verdict.again:
-        yield f"{verdict.again} requests ran again after their result was published"
 
 
 def _of_caller(what: str, called: Called) -> Iterator[str]:

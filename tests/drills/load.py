@@ -73,6 +73,10 @@ class Load:
         self.sent[number] = Sent(number=number, deed=deed, sent_s=time.monotonic(), confirmed=confirmed)
         return number
 
+    @property
+    def running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
     def join(self) -> None:
         """Wait until it has published as much as it was asked for."""
         assert self._thread

@@ -16,7 +16,8 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `copies_per_try`: second copies
-    that promise 1 allows.
+    that promise 1 allows; `keeps_redis`: what `infer.delay` sent is promised; `runs_once`: nothing that has finished
+    may run again.
     """
 
     fault: str
@@ -28,6 +29,7 @@ class Row:
     needs: Needs = field(default_factory=Needs)
     callers: bool = False
     keeps_redis: bool = True
+    runs_once: bool = False
     copies_per_try: int = 0
     deliveries: int = 1
     broken: "Broken | None" = None
@@ -46,10 +48,6 @@ REAPER = Broken(piece="no reaper, no hand-back by the successor", patches=("no-r
 RESEND = Broken(piece="nobody notices that Redis lost its data", patches=("no-resend",))
 
 DYING = Needs(bridge_patches=("die",))
-
-
-def _poison(deed: str, *endings: str) -> Callable[[Stage], None]:
-    return partial(faults.poison, deed=deed, endings=endings)
 
 
 ROWS: Mapping[str, Row] = {
@@ -148,6 +146,7 @@ ROWS: Mapping[str, Row] = {
         at_least=10,
         per_round=5,
         callers=True,
+        runs_once=True,
         broken=Broken(piece="SIGTERM ends a process at once", patches=("no-drain",), shows="exits"),
     ),
     "preemption": Row(
@@ -157,35 +156,36 @@ ROWS: Mapping[str, Row] = {
         per_round=5,
         needs=Needs(preemptible=True),
         callers=True,
+        runs_once=True,
     ),
     "poison-raise": Row(
         fault="a request that raises",
-        act=_poison("raise", "failed model_error"),
+        act=partial(faults.poison, deed="raise"),
         at_least=1,
         requests=500,
     ),
     "poison-too-few": Row(
         fault="a request that gets too few outputs",
-        act=_poison("too-few", "failed model_error"),
+        act=partial(faults.poison, deed="too-few"),
         at_least=1,
         requests=500,
     ),
     "poison-hang": Row(
         fault="a request that hangs",
-        act=_poison("hang", "failed timeout"),
+        act=partial(faults.poison, deed="hang"),
         at_least=1,
         requests=500,
         needs=Needs(env={"LOWTIDE_BATCH_DEADLINE_S": "5"}),
     ),
     "poison-abort": Row(
         fault="a request that calls `os.abort`",
-        act=_poison("abort", "worker_lost"),
+        act=partial(faults.poison, deed="abort"),
         at_least=1,
         requests=500,
     ),
     "poison-exhaust": Row(
         fault="a request that exhausts memory",
-        act=_poison("exhaust", "failed out_of_memory"),
+        act=partial(faults.poison, deed="exhaust"),
         at_least=1,
         requests=500,
         needs=Needs(env={"DRILL_BOUNDED": "1"}),
@@ -196,5 +196,21 @@ ROWS: Mapping[str, Row] = {
         at_least=1,
         requests=2000,
         deliveries=3,
+    ),
+    "soak": Row(
+        fault="all of it at random for 20 minutes",
+        act=faults.soak,
+        at_least=1,
+        per_s=84,
+        requests=100_000,
+        needs=Needs(
+            bridges=2,
+            bridge_patches=("die",),
+            preemptible=True,
+            env={"LOWTIDE_BATCH_DEADLINE_S": "5", "DRILL_BOUNDED": "1"},
+        ),
+        callers=True,
+        keeps_redis=False,
+        copies_per_try=BULK,
     ),
 }
