@@ -157,6 +157,7 @@ def connection_half_open(stage: Stage) -> None:
 def sigterm(stage: Stage) -> None:
     """A worker or a bridge is asked to stop."""
     system = stage.system
+    system.wait_ready()  # a process that is not up yet holds nothing, and ends by the signal itself
     stage.wait(0.5, 3.0)
     name = stage.random.choice([*system.workers, *system.bridges])
     _exit(stage, name, partial(system.fleet.signal, name, signal.SIGTERM))
@@ -164,6 +165,7 @@ def sigterm(stage: Stage) -> None:
 
 def preemption(stage: Stage) -> None:
     """The metadata server tells one worker that its machine goes."""
+    stage.system.wait_ready()
     stage.wait(0.5, 3.0)
     name = stage.random.choice(stage.system.workers)
     server = stage.system.metadata[name]

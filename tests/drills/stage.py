@@ -98,7 +98,8 @@ class Stage:
 
     def wait_all(self) -> float:
         """Until every request is answered, or patience is over; seconds from the last fault to the last answer."""
-        until_s = time.monotonic() + self.patience_s
+        flows = not self.moments or self.flow_s(self.moments[-1]) is not None
+        until_s = time.monotonic() + (self.patience_s if flows else 0.0)
         while self.unanswered() and time.monotonic() < until_s:
             time.sleep(LOOK_S)
         time.sleep(AFTERGLOW_S)

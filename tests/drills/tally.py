@@ -48,7 +48,7 @@ class Book:
         return [_round(line) for line in lines if line["commit"] == commit]
 
     def add(self, round_: Round) -> None:
-        self._path.parent.mkdir(exist_ok=True)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(asdict(round_)) + "\n")
 

@@ -1,0 +1,60 @@
+from dataclasses import replace
+from pathlib import Path
+
+from tests.drills.judge import complaints
+from tests.drills.report import BEGIN, END, write
+from tests.drills.rows import ROWS
+from tests.drills.stage import Called, Verdict
+from tests.drills.tally import Book, Round
+
+FINE = Verdict(
+    tries=5, requests=700, lost=0, duplicated=3, wrong=0, flow_s=(0.5, 2.5), last_s=31.0, again=9, endings={"ok": 700}
+)
+
+
+def a_round(*, row: str = "bridge-kill", commit: str = "abc", seed: int = 0, verdict: Verdict = FINE) -> Round:
+    return Round(commit=commit, row=row, broken=False, seed=seed, machine="2 cores", verdict=verdict)
+
+
+def test_an_interrupted_run_finds_the_rounds_of_its_commit_again(tmp_path: Path) -> None:
+    book = Book(tmp_path / "new" / "rounds.jsonl")
+    first = a_round(verdict=replace(FINE, exits=((0, 1.5), (None, 60.0)), many=Called(asked=4, lost=1)))
+    for round_ in (first, a_round(commit="other"), a_round(seed=1)):
+        book.add(round_)
+
+    assert book.rounds("abc") == [first, a_round(seed=1)]
+
+
+def test_the_table_adds_up_the_rounds_of_a_row_and_leaves_the_page_around_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+
+    write([a_round(), a_round(seed=1, verdict=replace(FINE, flow_s=(7.0,)))], commit="abc", page=page)
+
+    text = page.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("| `bridge-kill`"))
+    assert line.endswith("| 10 of 30 | 1,400 | 0 | 6 | 0 | 2.5, 7.0 | 31 |")
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+
+
+def test_every_broken_promise_is_a_complaint() -> None:
+    row = ROWS["sigterm"]
+    kept = replace(FINE, duplicated=0, again=0, exits=((0, 20.0),))
+
+    assert complaints(row, [kept]) == []
+    for broken in (
+        {"lost": 1},
+        {"wrong": 1},
+        {"duplicated": 1},
+        {"again": 1},
+        {"flow_s": (None,)},
+        {"flow_s": (61.0,)},
+        {"exits": ((1, 2.0),)},
+        {"exits": ((0, 26.0),)},
+        {"many": Called(asked=5, lost=1)},
+        {"delay": Called(asked=5, wrong=1)},
+        {"many": Called(error="it ended")},
+    ):
+        assert len(complaints(row, [replace(kept, **broken)])) == 1, broken
