@@ -39,6 +39,10 @@ class Gate(grpc.GenericRpcHandler):
         self._server.stop(1).wait()
         self._channel.close()
 
+    def delivered(self, times: int) -> int:
+        """How many messages were delivered so often."""
+        return sum(count >= times for count in self._seen.values())
+
     def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler:
         method: str = handler_call_details.method
 

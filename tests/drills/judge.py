@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from tests.drills.rows import Row
-from tests.drills.stage import Called, Verdict
+from tests.drills.verdict import Called, Verdict
 
 FLOW_S = 60.0
 EXIT_S = 25.0

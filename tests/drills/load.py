@@ -91,7 +91,9 @@ class Load:
 
     def forget_before(self, moment_s: float) -> None:
         """Nobody can tell what became of these: the emulator that took them took them along."""
-        self.sent = {number: sent for number, sent in self.sent.items() if sent.sent_s >= moment_s}
+        for number, sent in list(self.sent.items()):
+            if sent.sent_s < moment_s:
+                del self.sent[number]
 
     def close(self) -> None:
         self._publisher.stop()

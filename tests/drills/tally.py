@@ -14,7 +14,7 @@ import grpc
 import redis
 
 from lowtide.local.redis import find_redis
-from tests.drills.stage import Called, Verdict
+from tests.drills.verdict import Called, Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / ".drills" / "rounds.jsonl"

@@ -4,8 +4,8 @@ from pathlib import Path
 from tests.drills.judge import complaints
 from tests.drills.report import BEGIN, END, write
 from tests.drills.rows import ROWS
-from tests.drills.stage import Called, Verdict
 from tests.drills.tally import Book, Round
+from tests.drills.verdict import Called, Verdict
 
 FINE = Verdict(
     tries=5, requests=700, lost=0, duplicated=3, wrong=0, flow_s=(0.5, 2.5), last_s=31.0, again=9, endings={"ok": 700}
