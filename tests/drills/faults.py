@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tests.drills.stage import Stage
@@ -47,11 +47,11 @@ def worker_vanish(stage: Stage) -> None:
     stage.wait_flow()
 
 
-def bridge_kill(stage: Stage) -> None:
+def bridge_kill(stage: Stage, *, points: Sequence[str] = KILL_POINTS) -> None:
     system = stage.system
     stage.wait(0.5, 3.0)
     name = stage.random.choice(system.bridges)
-    point = stage.random.choice(KILL_POINTS)
+    point = stage.random.choice(points)
     if point:
         _again(stage, name, partial(_die_at, stage, point))
     else:
@@ -153,6 +153,7 @@ def connection_half_open(stage: Stage) -> None:
     stage.mark()
     stage.system.proxies[stage.random.choice(stage.system.workers)].swallow()
     stage.wait_flow()
+    stage.wait(10.0, 15.0)  # for what times out at the ends
 
 
 def sigterm(stage: Stage) -> None:

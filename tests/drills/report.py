@@ -6,6 +6,7 @@ from statistics import median
 
 from tests.drills.rows import ROWS, Row
 from tests.drills.tally import ROOT, Round
+from tests.drills.verdict import Verdict
 
 PAGE = ROOT / "docs" / "reliability.md"
 BEGIN, END = "<!-- written by make drill: -->", "<!-- :written by make drill -->"
@@ -23,7 +24,6 @@ def tables(rounds: Sequence[Round], *, commit: str) -> str:
     """The three tables and where they come from."""
     machines = sorted({round_.machine for round_ in rounds})
     whole = _by_row(round_ for round_ in rounds if not round_.broken)
-    broken = _by_row(round_ for round_ in rounds if round_.broken)
     return "\n".join(
         [
             f"Commit `{commit}`; {'; '.join(machines) or 'nothing has run yet'}.",
@@ -36,7 +36,7 @@ def tables(rounds: Sequence[Round], *, commit: str) -> str:
             "",
             "With the protecting piece switched off:",
             "",
-            *_broken_table(broken),
+            *_broken_table(rounds),
             "",
         ]
     )
@@ -98,17 +98,20 @@ def _caller_table(by_row: Mapping[str, list[Round]]) -> list[str]:
     return _table(head, lines)
 
 
-def _broken_table(by_row: Mapping[str, list[Round]]) -> list[str]:
-    head = ("row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended", "exits other than 0")
-    lines: list[tuple[object, ...]] = []
-    for name, row in ROWS.items():
-        if not row.broken or name not in by_row:
-            continue
-        verdicts = [round_.verdict for round_ in by_row[name]]
-        sums = [f"{sum(getattr(verdict, field) for verdict in verdicts):,}" for field in ("tries", *FIELDS)]
-        bad_exits = sum(code != 0 for verdict in verdicts for code, _ in verdict.exits)
-        lines.append((f"`{name}`", row.broken.piece, *sums, bad_exits))
+def _broken_table(rounds: Sequence[Round]) -> list[str]:
+    head = ("row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended", "ran again", "exits ≠ 0")
+    lines = [
+        _broken_line(name, broken.piece, [r.verdict for r in rounds if (r.row, r.broken) == (name, broken.patch)])
+        for name, row in ROWS.items()
+        for broken in row.broken
+    ]
     return _table(head, lines)
+
+
+def _broken_line(name: str, piece: str, verdicts: Sequence[Verdict]) -> tuple[object, ...]:
+    sums = [f"{sum(getattr(verdict, field) for verdict in verdicts):,}" for field in ("tries", *FIELDS, "again")]
+    bad_exits = sum(code != 0 for verdict in verdicts for code, _ in verdict.exits)
+    return (f"`{name}`", piece, *sums, bad_exits)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

@@ -1,7 +1,7 @@
 """The fault matrix: what each row does, how often at least, on what, and how it is shown able to fail."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tests.drills import faults
@@ -32,20 +32,36 @@ class Row:
     runs_once: bool = False
     copies_per_try: int = 0
     deliveries: int = 1
-    broken: "Broken | None" = None
+    broken: "tuple[Broken, ...]" = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """The piece that is switched off, in words and as patches; `shows`: the field of the verdict that is not zero."""
+    """A protecting piece that is switched off: in words, and the patch that does it. `act`: the part of the row's fault
+    that the piece protects from, if not all of it.
+    """
 
     piece: str
-    patches: tuple[str, ...]
-    shows: str = "lost"
+    patch: str
+    act: Callable[[Stage], None] | None = None
+
+    def of(self, row: Row) -> Row:
+        """The row without this piece: second copies are no longer what promise 1 allows."""
+        needs = replace(row.needs, patches=(*row.needs.patches, self.patch))
+        return replace(row, act=self.act or row.act, needs=needs, copies_per_try=0)
 
 
-REAPER = Broken(piece="no reaper, no hand-back by the successor", patches=("no-reaper",))
-RESEND = Broken(piece="nobody notices that Redis lost its data", patches=("no-resend",))
+REAPER = Broken(piece="no reaper, no hand-back by the successor", patch="no-reaper")
+EARLY_ACK = Broken(piece="workers acknowledge before they work; no last backstop", patch="early-ack")
+RESEND = Broken(piece="nobody notices that Redis lost its data; no last backstop", patch="no-resend")
+ACK_FIRST = Broken(piece="the bridge acknowledges what it pulls", patch="ack-first")
+NO_RECORD = Broken(
+    piece="the bridge does not record what it has published",
+    patch="no-record",
+    act=partial(faults.bridge_kill, points=("after-record",)),
+)
+NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim")
+NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
 
 DYING = Needs(bridge_patches=("die",))
 
@@ -57,7 +73,7 @@ ROWS: Mapping[str, Row] = {
         at_least=30,
         per_round=5,
         callers=True,
-        broken=REAPER,
+        broken=(REAPER, EARLY_ACK),
     ),
     "worker-vanish": Row(
         fault="worker vanishes without closing its sockets",
@@ -65,7 +81,7 @@ ROWS: Mapping[str, Row] = {
         at_least=10,
         per_round=2,
         callers=True,
-        broken=REAPER,
+        broken=(REAPER,),
     ),
     "bridge-kill": Row(
         fault="bridge `kill -9`: anywhere, between publish and record, between record and acknowledge",
@@ -74,7 +90,7 @@ ROWS: Mapping[str, Row] = {
         per_round=5,
         needs=DYING,
         copies_per_try=BULK,
-        broken=Broken(piece="the bridge acknowledges when it pulls", patches=("ack-first",)),
+        broken=(ACK_FIRST, NO_RECORD),
     ),
     "bridge-stop": Row(
         fault="one of two bridges stopped for longer than its leases and claims, then continued",
@@ -83,7 +99,7 @@ ROWS: Mapping[str, Row] = {
         per_s=80,
         needs=Needs(bridges=2),
         copies_per_try=BULK,
-        broken=Broken(piece="bridges publish without a claim", patches=("no-claim",), shows="duplicated"),
+        broken=(NO_CLAIM,),
     ),
     "redis-kill": Row(
         fault="Redis `kill -9`, back with its append-only file",
@@ -91,7 +107,6 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         callers=True,
         copies_per_try=BULK,
-        broken=RESEND,
     ),
     "redis-empty": Row(
         fault="Redis `kill -9`, back empty",
@@ -100,7 +115,7 @@ ROWS: Mapping[str, Row] = {
         callers=True,
         keeps_redis=False,
         copies_per_try=BULK,
-        broken=RESEND,
+        broken=(RESEND,),
     ),
     "redis-flush": Row(
         fault="`FLUSHALL`",
@@ -109,7 +124,7 @@ ROWS: Mapping[str, Row] = {
         callers=True,
         keeps_redis=False,
         copies_per_try=BULK,
-        broken=RESEND,
+        broken=(RESEND,),
     ),
     "redis-pause": Row(
         fault="Redis paused for 30 s", act=faults.redis_pause, at_least=5, per_s=80, callers=True, copies_per_try=BULK
@@ -138,7 +153,6 @@ ROWS: Mapping[str, Row] = {
         act=faults.connection_half_open,
         at_least=5,
         callers=True,
-        broken=REAPER,
     ),
     "sigterm": Row(
         fault="SIGTERM to a worker or a bridge",
@@ -147,7 +161,7 @@ ROWS: Mapping[str, Row] = {
         per_round=5,
         callers=True,
         runs_once=True,
-        broken=Broken(piece="SIGTERM ends a process at once", patches=("no-drain",), shows="exits"),
+        broken=(NO_DRAIN,),
     ),
     "preemption": Row(
         fault="preemption notice to a worker",

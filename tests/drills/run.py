@@ -14,8 +14,6 @@ from tests.drills.stage import PATIENCE_S, Stage
 from tests.drills.system import System
 from tests.drills.verdict import Called, Verdict
 
-BROKEN_PATIENCE_S = 60.0
-"""What is lost without a protecting piece stays so; with all of them, nothing takes so long in these rows."""
 CALLERS_FROM = 10_000_000
 CALLERS_STEP = 1_000_000
 
@@ -30,7 +28,7 @@ class Drill:
         self._callers = itertools.count(CALLERS_FROM, CALLERS_STEP)
 
     def round(self, name: str, row: Row, *, seed: int, faults: int) -> Verdict:
-        """`faults` of a row's under one load."""
+        """So many of a row's faults, under one load."""
         with self._stage(name, seed) as stage:
             stage.system.gate.deliveries = row.deliveries
             callers = self._start_callers(row) if row.callers else None
@@ -72,12 +70,7 @@ class Drill:
 
 
 @contextmanager
-def drill_on(folder: Path, row: Row, *, broken: bool = False, patience_s: float | None = None) -> Iterator[Drill]:
-    """A system as the row needs it; with `broken`, with its protecting piece switched off."""
-    needs = row.needs
-    if broken:
-        patience_s = patience_s or BROKEN_PATIENCE_S
-        assert row.broken, "this row has no piece that can be switched off"
-        needs = replace(needs, patches=(*needs.patches, *row.broken.patches))
-    with System(folder, needs) as system:
-        yield Drill(system, patience_s=patience_s or PATIENCE_S)
+def drill_on(folder: Path, row: Row, *, patience_s: float = PATIENCE_S) -> Iterator[Drill]:
+    """A system as the row needs it."""
+    with System(folder, row.needs) as system:
+        yield Drill(system, patience_s=patience_s)

@@ -24,11 +24,11 @@ MEASURED = (".", ":(exclude)docs", ":(exclude)*.md")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """One line of the book."""
+    """One line of the book. `broken`: the patch that switched a piece off, "" as a rule."""
 
     commit: str
     row: str
-    broken: bool
+    broken: str
     seed: int
     machine: str
     verdict: Verdict

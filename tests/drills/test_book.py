@@ -13,7 +13,7 @@ FINE = Verdict(
 
 
 def a_round(*, row: str = "bridge-kill", commit: str = "abc", seed: int = 0, verdict: Verdict = FINE) -> Round:
-    return Round(commit=commit, row=row, broken=False, seed=seed, machine="2 cores", verdict=verdict)
+    return Round(commit=commit, row=row, broken="", seed=seed, machine="2 cores", verdict=verdict)
 
 
 def test_an_interrupted_run_finds_the_rounds_of_its_commit_again(tmp_path: Path) -> None:

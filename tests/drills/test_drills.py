@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.drills.judge import complaints
-from tests.drills.rows import ROWS
+from tests.drills.rows import REAPER, ROWS
 from tests.drills.run import drill_on
 from tests.drills.stage import Stage
 from tests.drills.system import Needs
@@ -33,10 +33,11 @@ def test_nothing_is_lost_and_nothing_wrongly_ended_in_one_fault_after_the_other(
 
 @pytest.mark.timeout(240)
 def test_the_drill_reports_what_is_lost_without_the_protecting_piece(emulator_here, tmp_path) -> None:
-    # More than one worker can do, so that some of it is in Redis when that is emptied.
-    row = replace(ROWS["redis-flush"], needs=Needs(workers=1, env={"LOWTIDE_GRACE_S": "1"}), per_s=400, callers=False)
+    # More than one worker can do: it holds something whenever it is killed.
+    needs = Needs(workers=1, env={"LOWTIDE_GRACE_S": "1"})
+    row = REAPER.of(replace(ROWS["worker-kill"], needs=needs, per_s=400, callers=False))
 
-    with drill_on(tmp_path / "system", row, broken=True, patience_s=10) as drill:
+    with drill_on(tmp_path / "system", row, patience_s=10) as drill:
         verdict = drill.round("short", row, seed=0, faults=1)
 
     assert verdict.lost > 0
