@@ -3,6 +3,7 @@ URLs: everything works, and no secret is to be seen anywhere.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -61,18 +62,15 @@ class TlsProxy:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _relay(self, theirs: asyncio.StreamReader, to_them: asyncio.StreamWriter) -> None:
-        ours, to_us = await asyncio.open_connection("127.0.0.1", self._to_port)
-        await asyncio.gather(self._copy(theirs, to_us), self._copy(ours, to_them))
+        with contextlib.suppress(asyncio.CancelledError):
+            ours, to_us = await asyncio.open_connection("127.0.0.1", self._to_port)
+            await asyncio.gather(self._copy(theirs, to_us), self._copy(ours, to_them))
 
     async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        with contextlib.closing(writer), contextlib.suppress(OSError):
             while piece := await reader.read(65536):
                 writer.write(piece)
                 await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.transport.abort() if reader.exception() else writer.close()
 
 
 @pytest.fixture(scope="module")

@@ -65,3 +65,14 @@ def test_names_become_paths_of_the_project() -> None:
 def test_a_missing_project_says_what_to_set() -> None:
     with pytest.raises(SettingsError, match="LOWTIDE_PROJECT"):
         load_settings().topic_path("t")
+
+
+def test_nothing_listens_beyond_loopback_and_nothing_is_allowed_unless_it_is_set() -> None:
+    settings = load_settings()
+    addresses = {name: getattr(settings, name) for name in Settings.model_fields if name.endswith("_address")}
+
+    assert addresses == {"health_address": "127.0.0.1", "flower_address": "127.0.0.1"}
+    assert settings.health_port == 0
+    assert settings.flower_read_only
+    lists = (settings.https_hosts, settings.https_private_networks, settings.file_roots, settings.reply_topics)
+    assert lists == ((), (), (), ())
