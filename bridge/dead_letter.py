@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from lowtide.bridge.messages import Letter, Received
+from lowtide.bridge.translate import is_read
 from lowtide.config.redact import redacted
 
 OWN = "lowtide_"
@@ -45,6 +46,11 @@ def cut(text: str, max_bytes: int) -> str:
 
 
 def _originals(attributes: Mapping[str, str], count: int) -> dict[str, str]:
-    """Pub/Sub keeps `goog` for itself; ours are said anew. Sorted, so that the same ones are kept each time."""
-    names = sorted(name for name in attributes if name and not name.startswith(("goog", OWN)))
+    """Pub/Sub keeps `goog` for itself; ours are said anew. What a request is made of comes first: `lowtide replay`
+    makes it again. Sorted, so that the same ones are kept each time.
+    """
+    names = sorted(
+        (name for name in attributes if name and not name.startswith(("goog", OWN))),
+        key=lambda name: (not is_read(name), name),
+    )
     return {name: attributes[name] for name in names[:count]}

@@ -4,7 +4,7 @@ Nothing is tried again here: the loops that call decide when, because what they 
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +25,9 @@ CALL_S = 10.0
 PUBLISH_S = 15.0
 """A claim that is at most 10 s old when the publish begins outlives it: 10 + 15 < 30."""
 PULL_S = 20.0
+
+PUBLISH_AT_ONCE = 64
+PUBLISH_AT_ONCE_BYTES = 8_000_000
 
 IDS_AT_ONCE = 2000
 """Ack ids in one request: it may have 512 KiB, and Google's ids have about 200 bytes."""
@@ -203,6 +206,21 @@ class Pubsub:
 def message_of(data: bytes, attributes: Mapping[str, str]) -> Pb:
     """A message to publish."""
     return PubsubMessage(data=data, attributes=attributes)
+
+
+def grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
+    """As many messages as one publish may hold."""
+    group: list[Pb] = []
+    size = 0
+    for message in messages:
+        weight = message.ByteSize()
+        if group and (len(group) >= PUBLISH_AT_ONCE or size + weight > PUBLISH_AT_ONCE_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += weight
+    if group:
+        yield group
 
 
 def _route(field: str, name: str) -> tuple[tuple[str, str]]:

@@ -19,6 +19,17 @@ from lowtide.tasks.wire import InferenceRequest
 ATTRIBUTES = ("request_id", "model", "params", "reply_topic", "expires_at", "priority", "traceparent")
 """Fields of a request that an attribute may give. A CloudEvent's extension may too: `ce-replytopic`, without `_`."""
 
+REASONS = {
+    "malformed_json": "the data begins like JSON and is no JSON object",
+    "invalid_request": "a field is missing, unknown or wrong",
+    "no_content": "the message is empty",
+    "no_model": "no model is named, and there is no default model",
+    "unknown_model": "the fleet does not serve the model",
+    "unsupported_event": "an event of Cloud Storage that is no upload",
+    "reply_topic_not_allowed": "`reply_topic` is not in `LOWTIDE_REPLY_TOPICS`",
+}
+"""Why a message is no request."""
+
 UPLOADED = "OBJECT_FINALIZE"
 CLOUD_STORAGE_EVENTS = "google.cloud.storage.object.v1."
 BOM = b"\xef\xbb\xbf"
@@ -69,6 +80,11 @@ def claimed_id(received: Received) -> str:
     except _Rejected:
         given = None
     return given if isinstance(given, str) and given else received.attributes.get("request_id") or received.message_id
+
+
+def is_read(attribute: str) -> bool:
+    """True for an attribute that may make a difference to the request."""
+    return attribute in (*ATTRIBUTES, "eventType", "bucketId", "objectId") or attribute.startswith("ce-")
 
 
 def _translate(received: Received, rules: Rules) -> Translated:

@@ -11,7 +11,7 @@ from typing import Any
 
 from lowtide.bridge.create import Admin
 from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubUnavailable, message_of
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubUnavailable, grouped, message_of
 from lowtide.bridge.pulls import Pulls
 from lowtide.cli.sources import NoSource, Source
 from lowtide.config import Settings
@@ -21,8 +21,6 @@ log = logging.getLogger(__name__)
 RUN = "x-lowtide-run"
 """Attribute that tells our results from those of others: callers' `x-` attributes come back."""
 
-PUBLISH_AT_ONCE = 64
-PUBLISH_BYTES = 8_000_000
 PULL_AT_ONCE = 1000
 WAIT_S = 0.25
 EXPIRES_S = 24 * 3600
@@ -87,7 +85,7 @@ class Collection:
     def _publish_all(self, sources: Iterable[Source], unreadable: Callable[[Result], None]) -> None:
         try:
             topic = self._settings.topic_path(self._settings.topic)
-            for messages in _grouped(self._messages(sources, unreadable)):
+            for messages in grouped(self._messages(sources, unreadable)):
                 self._until_done(self._pubsub.publish, topic, messages)
         except Exception as error:  # noqa: BLE001 (the thread's outermost loop: `results` raises it)
             self._failure = error
@@ -185,18 +183,3 @@ _FAILED: Result = {
 
 def _why(error: NoSource) -> dict[str, str]:
     return {"type": "no_source", "message": str(error)}
-
-
-def _grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
-    """As many messages as one publish may hold."""
-    group: list[Pb] = []
-    size = 0
-    for message in messages:
-        weight = message.ByteSize()
-        if group and (len(group) >= PUBLISH_AT_ONCE or size + weight > PUBLISH_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(message)
-        size += weight
-    if group:
-        yield group

@@ -17,6 +17,7 @@ COMMANDS = {
     "flower": "Run Flower, to watch.",
     "publish": "Publish files or URIs as requests.",
     "results": "Read results from the results topic.",
+    "replay": "Put dead letters back as the requests that they were.",
     "doctor": "Check configuration, Redis, Pub/Sub, devices and weights, and say what to do.",
 }
 

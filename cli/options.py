@@ -1,10 +1,29 @@
 """What several commands take."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import click
+
+UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+class Duration(click.ParamType[float]):
+    """`90s`, `15m`, `2h`, `3d`, `1w`: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds. Raises click's BadParameter."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
+        if match is None:
+            self.fail(f"{value}: expected a number and one of {', '.join(UNITS_S)}, such as 2h", param, ctx)
+        return float(match[1]) * UNITS_S[match[2]]
+
+
+DURATION = Duration()
 
 
 def examples(*lines: str) -> str:

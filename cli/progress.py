@@ -13,7 +13,8 @@ LINE_EVERY_S = 5.0
 class Progress:
     """Counts results as they come. Use as a context manager."""
 
-    def __init__(self, label: str, total: int) -> None:
+    def __init__(self, label: str, total: int | None) -> None:
+        """`total`: None when nobody knows."""
         self._label = label
         self._total = total
         self._started_s = time.monotonic()
@@ -26,7 +27,12 @@ class Progress:
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
             self._bar = click.progressbar(
-                length=self._total, label=self._label, show_pos=True, file=sys.stderr, item_show_func=self._shown
+                iterable=None if self._total is not None else iter(int, 1),  # of unknown length
+                length=self._total,
+                label=self._label,
+                show_pos=True,
+                file=sys.stderr,
+                item_show_func=self._shown,
             ).__enter__()
         return self
 
@@ -62,4 +68,5 @@ class Progress:
         return f"{self.per_second:.0f}/s" + (f", {self.failed} failed" if self.failed else "")
 
     def _line(self) -> None:
-        click.echo(f"{self._label}: {self.done} of {self._total}, {self._shown(None)}", err=True)
+        total = "" if self._total is None else f" of {self._total}"
+        click.echo(f"{self._label}: {self.done}{total}, {self._shown(None)}", err=True)

@@ -3,6 +3,9 @@
 import base64
 import io
 import json
+import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -100,6 +103,21 @@ def test_an_upload_announced_by_cloud_storage_and_a_gs_uri_are_requests_for_the_
     assert found[announced]["timings_ms"]["fetch"] > 0
     assert found[gone]["error"]["type"] == "not_found"
     assert found[elsewhere]["error"]["type"] == "forbidden"
+
+
+def test_a_dead_letter_that_is_put_back_is_a_request_again(running, topics) -> None:
+    dead = topics.listen("lowtide-dead-letters")
+    topics.publish(b"{}", eventType="OBJECT_DELETE", bucketId="uploads", objectId="2.png", request_id="again")
+    (first,) = topics.collect(dead, ["again"]).values()
+
+    command = [sys.executable, "-m", "lowtide.cli", "replay", "--reason", "unsupported_event", "--max", "1", "--json"]
+    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["became"] == "replayed"
+    (second,) = topics.collect(dead, ["again"]).values()
+    assert second.attributes == first.attributes
+    assert second.message_id != first.message_id
 
 
 def large_image() -> bytes:

@@ -11,8 +11,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lowtide.bridge.translate import REASONS
 from lowtide.cli.main import COMMANDS
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
+from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Timings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +97,10 @@ def test_every_command_that_the_readme_names_exists() -> None:
     named = set(re.findall(r"`?lowtide (\w+)", (ROOT / "README.md").read_text())) - {"runs"}
 
     assert named <= set(COMMANDS)
+
+
+def test_the_contract_lists_every_reason_of_a_dead_letter() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "contract.md").read_text(), re.M)
+
+    assert dict(rows).items() >= REASONS.items()
+    assert {"reply_refused", WORKER_LOST} <= dict(rows).keys()

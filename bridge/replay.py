@@ -1,0 +1,198 @@
+"""Puts dead letters back as requests: publish, wait for the confirmation, then acknowledge the letter.
+
+Comes in: the dead-letter topic's subscription. Goes out: requests, on a topic that a bridge reads. A crash between two
+steps leaves a letter where it was, or a second copy of its request. What is left alone is held until the end and then
+handed back: otherwise it would be delivered again and again meanwhile.
+"""
+
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import islice
+from types import TracebackType
+from typing import TypeVar
+
+from lowtide.bridge.dead_letter import OWN
+from lowtide.bridge.leaser import TICK_S, Leaser
+from lowtide.bridge.leases import Leases
+from lowtide.bridge.loop import Loop
+from lowtide.bridge.messages import Received
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped, message_of
+from lowtide.bridge.pulls import Pulls
+
+log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+PULL_AT_ONCE = 100
+"""Letters may have 10 MB each."""
+WAIT_S = 0.25
+IDLE_S = 5.0
+"""So long without a letter, and there are no more. Pub/Sub answers a pull with nothing now and then."""
+LAST_S = 0.5
+TRIES = 5
+AGAIN_S = 1.0
+STUCK_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which letters to put back. Times are Unix times at which the letter, not the request, was published."""
+
+    reasons: frozenset[str] = frozenset()
+    """Empty: any."""
+    before_s: float
+    after_s: float = 0.0
+
+    def takes(self, letter: Received) -> bool:
+        """True for a letter that is to be put back."""
+        chosen = not self.reasons or reason_of(letter) in self.reasons
+        return chosen and self.after_s <= letter.published_s < self.before_s
+
+
+class Became(Enum):
+    """What became of a letter that was chosen."""
+
+    REPLAYED = "replayed"
+    LISTED = "listed"  # a dry run: it would have been replayed
+    TRUNCATED = "truncated"  # left alone: its data is lost
+    EMPTY = "empty"  # left alone: nothing of it can be published
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handled:
+    """A letter that was chosen. `message_id`: of the request that it became, if it did."""
+
+    letter: Received
+    became: Became
+    message_id: str | None = None
+
+
+def reason_of(letter: Received) -> str:
+    """Why it is a dead letter; empty for a message that no bridge has written."""
+    return letter.attributes.get(f"{OWN}reason", "")
+
+
+def request_of(letter: Received) -> Pb:
+    """The request as it was published first. What it did not say about itself it does not say now: without an id of
+    its own it gets a new one, the new message's.
+    """
+    originals = {name: value for name, value in letter.attributes.items() if not name.startswith(OWN)}
+    return message_of(letter.data, originals)
+
+
+def why_not(letter: Received) -> Became | None:
+    """Why a letter can't become a request again; None when it can."""
+    if f"{OWN}truncated" in letter.attributes:
+        return Became.TRUNCATED
+    request = request_of(letter)
+    return None if request.data or request.attributes else Became.EMPTY
+
+
+class Replay:
+    """One run over a subscription. A context manager: in its block leases are kept, at its end letters go back.
+
+    `left`: reason → letters that were not chosen.
+    """
+
+    def __init__(
+        self,
+        pubsub: Pubsub,
+        *,
+        subscription: str,
+        topic: str,
+        choice: Choice,
+        limit: int | None = None,
+        dry_run: bool = False,
+    ) -> None:
+        """Full names. `limit`: chosen letters at most."""
+        self._pubsub = pubsub
+        self._subscription = subscription
+        self._topic = topic
+        self._choice = choice
+        self._limit = limit
+        self._dry_run = dry_run
+        self._pulls = Pulls(pubsub, [subscription])
+        self._leases = Leases()
+        self._leaser = Leaser(pubsub, self._leases)
+        self._renewing = Loop("replay-leaser", self._leaser.turn, stuck_after_s=STUCK_AFTER_S, wait_s=TICK_S)
+        self._chosen = 0
+        self.left: Counter[str] = Counter()
+
+    def __enter__(self) -> "Replay":
+        self._renewing.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._renewing.stop(TICK_S)
+        self._hand_back()
+        self._leases.add(self._pulls.cancel())
+        self._hand_back()
+
+    def run(self) -> Iterator[Handled]:
+        """Each chosen letter, when it is done with, until there are no more. Raises PubsubError."""
+        came_s = time.monotonic()
+        while self._room() and time.monotonic() - came_s < IDLE_S:
+            if letters := self._persist(self._pull):
+                yield from self._handle(self._leases.add(letters))
+                came_s = time.monotonic()
+
+    def _pull(self) -> list[Received] | None:
+        self._pulls.ask(PULL_AT_ONCE)
+        return self._pulls.take(WAIT_S)
+
+    def _hand_back(self) -> None:
+        """Everything. A pull that is under way may bring it anew: Google's emulator lets one that was cancelled lease
+        messages to nobody.
+        """
+        while held := self._leases.keys():
+            self._leaser.hand_back(held)
+            with contextlib.suppress(PubsubError):
+                self._leases.add(self._pulls.take(LAST_S) or [])
+
+    def _room(self) -> bool:
+        return self._limit is None or self._chosen < self._limit
+
+    def _handle(self, letters: Sequence[Received]) -> Iterator[Handled]:
+        ready: list[Received] = []
+        for letter in letters:
+            if not self._choice.takes(letter):
+                self.left[reason_of(letter)] += 1
+            elif (obstacle := why_not(letter)) is not None:
+                yield Handled(letter=letter, became=obstacle)
+            elif self._room():
+                self._chosen += 1
+                ready.append(letter)
+        if self._dry_run:
+            yield from (Handled(letter=letter, became=Became.LISTED) for letter in ready)
+        else:
+            yield from self._put_back(ready)
+
+    def _put_back(self, letters: Sequence[Received]) -> Iterator[Handled]:
+        rest = iter(letters)
+        for requests in grouped(map(request_of, letters)):
+            part = list(islice(rest, len(requests)))
+            ids = self._persist(self._pubsub.publish, self._topic, requests)
+            self._acknowledge([letter.key for letter in part])
+            for letter, message_id in zip(part, ids, strict=True):
+                yield Handled(letter=letter, became=Became.REPLAYED, message_id=message_id)
+
+    def _acknowledge(self, keys: Sequence[str]) -> None:
+        for subscription, ack_ids in self._leases.by_subscription(keys).items():
+            self._persist(self._pubsub.acknowledge, subscription, ack_ids)
+        self._leases.release(keys)
+
+    def _persist(self, call: Callable[..., Answer], *args: object) -> Answer:
+        for attempt in range(1, TRIES):
+            try:
+                return call(*args)
+            except PubsubUnavailable as error:
+                log.warning("Pub/Sub: %s; trying again", error)
+                time.sleep(attempt * AGAIN_S)
+        return call(*args)

@@ -1,0 +1,127 @@
+"""`lowtide replay`."""
+
+import contextlib
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import click
+
+from lowtide.bridge.messages import Received
+from lowtide.bridge.pubsub import Pubsub
+from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
+from lowtide.cli.options import DURATION, examples
+from lowtide.cli.progress import Progress
+from lowtide.config import load_settings
+from lowtide.config.logs import configure_logging
+
+ERROR_WIDTH = 80
+HEADER = f"{'published':<20} {'reason':<24} {'request':<20} error"
+
+
+@click.command(
+    epilog=examples(
+        "lowtide replay --dry-run",
+        "lowtide replay --reason unknown_model --newer-than 2h",
+        "lowtide replay --reason worker_lost --older-than 15m --max 100",
+    )
+)
+@click.option("--reason", "reasons", multiple=True, help="Only letters with this lowtide_reason. May be repeated.")
+@click.option("--older-than", type=DURATION, metavar="AGE", help="Only letters older than this: 90s, 15m, 2h, 3d, 1w.")
+@click.option("--newer-than", type=DURATION, metavar="AGE", help="Only letters younger than this.")
+@click.option("--max", "limit", type=click.IntRange(min=1), help="At most so many letters.")
+@click.option("--topic", help="Topic for the requests. Default: LOWTIDE_TOPIC.")
+@click.option("--subscription", help="Subscription to read. Default: the one that `lowtide bridge --create` makes.")
+@click.option("--dry-run", is_flag=True, help="List the letters that would be put back, and leave all of them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a letter.")
+def command(
+    *,
+    reasons: Sequence[str],
+    older_than: float | None,
+    newer_than: float | None,
+    limit: int | None,
+    topic: str | None,
+    subscription: str | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put dead letters back as the requests that they were.
+
+    A letter is acknowledged after Pub/Sub confirmed its request: stopped at any moment, nothing is lost. Letters that
+    come while it runs stay, so that what fails again is not put back again.
+    """
+    settings = load_settings()
+    configure_logging(settings, default="WARNING")
+    now_s = time.time()
+    choice = Choice(
+        reasons=frozenset(reasons),
+        before_s=now_s - (older_than or 0.0),
+        after_s=now_s - newer_than if newer_than is not None else 0.0,
+    )
+    became: Counter[Became] = Counter()
+    with contextlib.closing(Pubsub()) as pubsub:
+        replay = Replay(
+            pubsub,
+            subscription=settings.subscription_path(subscription or settings.dead_letter_topic.rpartition("/")[2]),
+            topic=settings.topic_path(topic or settings.topic),
+            choice=choice,
+            limit=limit,
+            dry_run=dry_run,
+        )
+        with Progress("replay", limit) as progress, replay:
+            for one in replay.run():
+                became[one.became] += 1
+                progress.advance(failed=one.became in (Became.TRUNCATED, Became.EMPTY))
+                _say(one, as_json=as_json, first=became.total() == 1)
+    _summarize(became, replay.left)
+
+
+def _say(one: Handled, *, as_json: bool, first: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(described(one)))
+    elif one.became is Became.LISTED:
+        click.echo(f"{HEADER}\n{row(one.letter)}" if first else row(one.letter))
+
+
+def described(one: Handled) -> dict[str, object]:
+    """A letter and what became of it, JSON-ready."""
+    given = one.letter.attributes
+    return {
+        "became": one.became.value,
+        "reason": reason_of(one.letter),
+        "error": given.get("lowtide_error", ""),
+        "attempts": int(given.get("lowtide_attempts", "0")),
+        "request_id": given.get("lowtide_request_id", ""),
+        "published_at": _at(one.letter),
+        "letter_id": one.letter.message_id,
+        "message_id": one.message_id,
+        "bytes": len(one.letter.data),
+    }
+
+
+def row(letter: Received) -> str:
+    """A letter as a person wants to see it."""
+    given = letter.attributes
+    error = " ".join(given.get("lowtide_error", "").split())
+    request = given.get("lowtide_request_id", "")
+    return f"{_at(letter):<20} {reason_of(letter):<24} {request:<20} {error[:ERROR_WIDTH]}".rstrip()
+
+
+def _at(letter: Received) -> str:
+    return datetime.fromtimestamp(letter.published_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _summarize(became: Counter[Became], left: Counter[str]) -> None:
+    """On standard error: standard output is for letters."""
+    done = became[Became.REPLAYED]
+    listed = became[Became.LISTED]
+    click.echo(f"{listed} would be put back" if listed else f"{done} put back", err=True)
+    if lost := became[Became.TRUNCATED]:
+        click.echo(f"{lost} left: their data was too large for a letter and is lost; publish them anew", err=True)
+    if empty := became[Became.EMPTY]:
+        click.echo(f"{empty} left: they hold nothing that could be published", err=True)
+    if left:
+        counts = ", ".join(f"{count} {reason or 'without a reason'}" for reason, count in left.most_common())
+        click.echo(f"{left.total()} not chosen: {counts}", err=True)

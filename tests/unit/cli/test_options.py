@@ -1,0 +1,17 @@
+import click
+import pytest
+
+from lowtide.cli.options import DURATION
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("90s", 90), ("15m", 900), ("2h", 7200), ("1.5h", 5400), ("3d", 259_200), ("1w", 604_800)]
+)
+def test_an_age_is_a_number_and_a_unit(said: str, seconds: float) -> None:
+    assert DURATION.convert(said, None, None) == seconds
+
+
+@pytest.mark.parametrize("said", ["", "2", "h", "-2h", "2 h", "2y", "2h30m", "1e3s", "infs", "nans"])
+def test_what_is_no_age_is_refused(said: str) -> None:
+    with pytest.raises(click.BadParameter, match="such as 2h"):
+        DURATION.convert(said, None, None)
