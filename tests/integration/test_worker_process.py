@@ -26,7 +26,7 @@ from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.receive import HOLD_BACK_S
 from lowtide.tasks.wire import WIRE_VERSION
 
-WAIT_S = 20
+WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
 
 MODEL = '''
 import time
