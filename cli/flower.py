@@ -1,12 +1,16 @@
 """`lowtide flower`."""
 
+import errno
+
 import click
 
 from lowtide.cli.options import examples
-from lowtide.config import load_settings
+from lowtide.config import SettingsError, load_settings
 from lowtide.config.flower import ask_for_login_at_metrics, flower_arguments
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.app import configure
+
+CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
 
 @click.command(
@@ -25,4 +29,10 @@ def command() -> None:
     configure_logging(settings)
     arguments = flower_arguments(settings)
     ask_for_login_at_metrics()
-    configure(settings).start(argv=arguments)
+    try:
+        configure(settings).start(argv=arguments)
+    except OSError as error:
+        if error.errno not in CANNOT_LISTEN:
+            raise
+        where = f"{settings.flower_address}:{settings.flower_port}"
+        raise SettingsError(f"LOWTIDE_FLOWER_PORT: can't listen on {where}: {error.strerror}") from error

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from lowtide.config.settings import SettingsError
+
 PATH = "/healthz"
 
 
@@ -58,8 +60,11 @@ class HealthServer:
     """Serves `/healthz` from a daemon thread; `start` → `stop`. Port 0 picks a free one: see `port`."""
 
     def __init__(self, check: Callable[[], Health], *, address: str, port: int) -> None:
-        """Bind. Raises OSError when the port is taken."""
-        self._server = ThreadingHTTPServer((address, port), _answering(check))
+        """Bind. Raises SettingsError when that can't be."""
+        try:
+            self._server = ThreadingHTTPServer((address, port), _answering(check))
+        except OSError as error:
+            raise SettingsError(f"LOWTIDE_HEALTH_PORT: can't listen on {address}:{port}: {error.strerror}") from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 

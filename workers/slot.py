@@ -25,10 +25,14 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
     folder = folder or Path(tempfile.gettempdir())
     wanted: Iterable[str] = [settings.worker_slot] if settings.worker_slot else map(str, itertools.count())
     for slot in wanted:
-        file = _lock(folder / f"lowtide-{os.getuid()}-{fleet}-{slot}.lock")
+        path = folder / f"lowtide-{os.getuid()}-{fleet}-{slot}.lock"
+        file = _lock(path)
         if file is not None:
             with file:
-                yield slot
+                try:
+                    yield slot
+                finally:
+                    path.unlink(missing_ok=True)  # while it is locked: see `_lock`
             return
     raise SettingsError(
         f"LOWTIDE_WORKER_SLOT: a worker of this fleet has slot {settings.worker_slot} on this machine already: "
@@ -38,11 +42,21 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
 
 def _lock(path: Path) -> TextIO | None:
     """The file, locked for as long as it is open; None when somebody else has it."""
-    # Not through a link that another user of a shared folder may have put there.
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+    while True:
+        # Not through a link that another user of a shared folder may have put there.
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
+        if _is_at(path, file):
+            return file
+        file.close()  # its owner removed it between our open and our lock: whoever comes next locks another
+
+
+def _is_at(path: Path, file: TextIO) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False

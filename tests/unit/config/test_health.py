@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lowtide.config import SettingsError
 from lowtide.config.health import Health, HealthServer, Progress
 
 ANSWER = {"health": Health(ok=True)}
@@ -41,6 +42,11 @@ def test_a_stuck_process_answers_503_with_the_reason(server: HealthServer) -> No
 
 def test_another_path_is_not_found(server: HealthServer) -> None:
     assert ask(server, "/")[0] == 404
+
+
+def test_a_port_that_is_taken_is_named(server: HealthServer) -> None:
+    with pytest.raises(SettingsError, match=f"LOWTIDE_HEALTH_PORT: can't listen on 127.0.0.1:{server.port}: .*in use"):
+        HealthServer(lambda: ANSWER["health"], address="127.0.0.1", port=server.port)
 
 
 def test_a_server_that_never_started_stops() -> None:

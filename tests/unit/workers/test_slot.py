@@ -1,3 +1,4 @@
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,30 @@ def test_a_slot_that_is_taken_is_refused_with_advice(tmp_path: Path) -> None:
         claimed_slot(settings, folder=tmp_path),
     ):
         pass
+
+
+def test_a_worker_that_ends_leaves_no_file_and_one_that_waited_for_it_locks_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load_settings(worker_slot="0")
+    flock, first = fcntl.flock, claimed_slot(settings, folder=tmp_path)
+    first.__enter__()
+
+    def ends_meanwhile(*arguments: object) -> None:
+        if list(tmp_path.iterdir()):
+            monkeypatch.setattr(fcntl, "flock", flock)
+            first.__exit__(None, None, None)
+            assert list(tmp_path.iterdir()) == []
+        flock(*arguments)
+
+    monkeypatch.setattr(fcntl, "flock", ends_meanwhile)
+    with (
+        claimed_slot(settings, folder=tmp_path),
+        pytest.raises(SettingsError, match="already"),
+        claimed_slot(settings, folder=tmp_path),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_killed_worker_leaves_its_slot_free(tmp_path: Path) -> None:
