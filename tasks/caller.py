@@ -56,6 +56,8 @@ class Caller:
                 self._results.unwatch(chunk.task_id)
                 raise
             self._unsent[chunk.task_id] = chunk
+        else:
+            self._reached = True
         return future
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """`python -m tests.drills.caller FIRST PATIENCE_S [delay]`: a Python program that calls by `infer_many`, and with
 `delay` by plain `infer.delay` as well.
 
-Sends until its standard input ends, waits for what is unanswered, and prints a JSON object of counts.
+Says "ready" when it has its first answer, sends until its standard input ends, waits for what is unanswered, and
+prints a JSON object of counts.
 """
 
 import itertools
@@ -90,6 +91,8 @@ class Delayed:
 def main() -> None:
     first, patience_s = int(sys.argv[1]), float(sys.argv[2])
     stopped = threading.Event()
+    next(infer_many([request_of(first - 1)]))
+    print("ready", flush=True)  # noqa: T201
     many, delayed = Many(first, stopped), Delayed(first + DELAYED, stopped)
     many.thread.start()
     if "delay" in sys.argv:

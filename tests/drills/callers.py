@@ -8,6 +8,8 @@ from typing import Any
 from tests.drills.system import System
 from tests.drills.verdict import Called
 
+READY = b"ready\n"
+
 
 class Callers:
     """A Python program that calls while the faults happen."""
@@ -20,6 +22,11 @@ class Callers:
             self._process = subprocess.Popen(
                 command, env=system.caller_env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
+
+    def wait_ready(self) -> None:
+        """Until its first answer: a program that has never reached Redis is told so by an error."""
+        assert self._process.stdout
+        assert self._process.stdout.readline() == READY
 
     def end(self) -> tuple[Called, Called]:
         """No more; what became of all, by `infer_many` and by `infer.delay`."""

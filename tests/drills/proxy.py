@@ -28,6 +28,7 @@ class TcpProxy:
         self.delay_s = 0.0
         self._target_port = target_port
         self._links: set[Link] = set()
+        self._accepted: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
 
@@ -60,6 +61,8 @@ class TcpProxy:
     async def _close(self) -> None:
         self._server.close()
         await self._cut()
+        if self._accepted:
+            await asyncio.wait(self._accepted, timeout=5)
 
     async def _cut(self) -> None:
         for link in list(self._links):
@@ -70,7 +73,12 @@ class TcpProxy:
         for link in self._links:
             link.swallowed = True
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._accepted.add(task)
+        task.add_done_callback(self._accepted.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             target, server = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:

@@ -38,22 +38,27 @@ class Row:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
     """A protecting piece that is switched off: in words, and the patch that does it. `act`: the part of the row's fault
-    that the piece protects from, if not all of it.
+    that the piece protects from, if not all of it. `per_s`: a load under which it is needed, if the row's is too thin.
     """
 
     piece: str
     patch: str
     act: Callable[[Stage], None] | None = None
+    per_s: float | None = None
 
     def of(self, row: Row) -> Row:
         """The row without this piece: second copies are no longer what promise 1 allows."""
         needs = replace(row.needs, patches=(*row.needs.patches, self.patch))
-        return replace(row, act=self.act or row.act, needs=needs, copies_per_try=0)
+        return replace(row, act=self.act or row.act, per_s=self.per_s or row.per_s, needs=needs, copies_per_try=0)
 
 
 REAPER = Broken(piece="no reaper, no hand-back by the successor", patch="no-reaper")
 EARLY_ACK = Broken(piece="workers acknowledge before they work; no last backstop", patch="early-ack")
-RESEND = Broken(piece="nobody notices that Redis lost its data; no last backstop", patch="no-resend")
+RESEND = Broken(
+    piece="nobody notices that Redis lost its data; no last backstop",
+    patch="no-resend",
+    per_s=600,  # more than two workers can do: some of it is in Redis
+)
 ACK_FIRST = Broken(piece="the bridge acknowledges what it pulls", patch="ack-first")
 NO_RECORD = Broken(
     piece="the bridge does not record what it has published",

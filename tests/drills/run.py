@@ -50,7 +50,13 @@ class Drill:
 
     def _start_callers(self, row: Row) -> Callers:
         # Plain results that Redis forgets stay unknown for ever, as the docs say: nothing to count.
-        return Callers(self._system, next(self._callers), self._patience_s, delay=row.keeps_redis)
+        callers = Callers(self._system, next(self._callers), self._patience_s, delay=row.keeps_redis)
+        try:
+            callers.wait_ready()
+        except BaseException:
+            callers.kill()
+            raise
+        return callers
 
     @contextmanager
     def _stage(self, name: str, seed: int) -> Iterator[Stage]:
