@@ -8,10 +8,10 @@ from redis import RedisError
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Settled
-from lowtide.bridge.outage import Outage
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable
 from lowtide.bridge.records import Records
 from lowtide.bridge.waiting import Waiting
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 

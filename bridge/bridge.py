@@ -16,8 +16,10 @@ from lowtide.bridge.loop import Loop
 from lowtide.bridge.lost import LOOK_S
 from lowtide.bridge.wiring import wire
 from lowtide.config import Settings
+from lowtide.config.ending import leave_after
 from lowtide.config.health import Health, HealthServer
 from lowtide.tasks.chunks import new_owner
+from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.presence import Presence
 from lowtide.tasks.transport.reaper import Reaper
 
@@ -28,6 +30,8 @@ TAKE_S = 0.25
 JOIN_S = 5.0
 GONE_S = 2.0
 """Results of a worker that has just gone may still come for so long: the collector looks for all every second."""
+LAST_S = 4.0
+"""After the grace: to hand back. A Redis or a Pub/Sub that doesn't answer must not take longer."""
 
 
 class Bridge:
@@ -49,20 +53,24 @@ class Bridge:
         self._presence = Presence(parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word)
         self._reaper = Reaper(parts.redis, parts.keys)
         self._workers_seen_s = 0.0
+        self._preemption = Preemption(settings)
 
     def run(self) -> int:
         """Work until SIGTERM, SIGINT or `stop`; then drain. Returns the exit code: 0, or 1 when a thread failed or is
         stuck and the process should be started afresh.
         """
         self._listen_to_signals()
+        wait_while_announced(self._settings, stopped=self._stopping.is_set)
         health = self._serve_health()
         self._start()
         code = self._watch()
+        last = leave_after(LAST_S + (0 if code else self._settings.grace_s), code=code)
         if health:
             health.stop()
         if code == 0:
             self._drain()
         self._close()
+        last.cancel()
         return code
 
     def stop(self) -> None:
@@ -122,6 +130,7 @@ class Bridge:
             loop.start()
         self._reaper.start()
         self._presence.start()
+        self._preemption.start()
         self._intake.start()
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
 
@@ -185,6 +194,7 @@ class Bridge:
     def _close(self) -> None:
         for loop in self._loops():
             loop.stop(JOIN_S if not loop.failed else 0.0)
+        self._preemption.stop()
         self._reaper.stop()
         self._presence.stop()
         self._parts.results.close()

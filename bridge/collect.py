@@ -16,12 +16,12 @@ from lowtide.bridge.endings import Endings
 from lowtide.bridge.flight import Flight, InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.messages import Translated
-from lowtide.bridge.outage import Outage
 from lowtide.bridge.records import Records
 from lowtide.bridge.retry import backoff_s
 from lowtide.bridge.settle import Settler
 from lowtide.bridge.waiting import Waiting
 from lowtide.tasks.chunks import ChunkResult, ChunkResults, ChunkSender
+from lowtide.tasks.outage import Outage
 from lowtide.tasks.wire import Outcome, Status
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class Collector:
         self._retries: Waiting[Failed] = Waiting()
         self._send_again = False
         self._told_unreadable = False
-        self._redis = Outage("Redis is unreachable: no results")
+        self._redis = Outage("Redis can't be used: no results")
         self.ready = False
         """Redis' epoch is known, so that a change will be noticed: only then may chunks be sent."""
 

@@ -23,7 +23,6 @@ from lowtide.bridge.gauge import Gauge
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Ending, Received, Rejection, Settled, Translated
-from lowtide.bridge.outage import Outage
 from lowtide.bridge.pubsub import PubsubError, PubsubRefused
 from lowtide.bridge.pulls import Pulls
 from lowtide.bridge.records import Claim, Record, Records
@@ -31,13 +30,16 @@ from lowtide.bridge.settle import ANOTHERS_S, Settler
 from lowtide.bridge.sizes import Sizes
 from lowtide.bridge.translate import Rules, translate
 from lowtide.tasks.chunks import Chunk, ChunkResults, ChunkSender, new_task_id
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 
 HOLD_MAX_BYTES = 256 * 1024 * 1024
 """Data in memory. A message's base64 twin, while its chunk is sent, comes on top."""
 SETTLING_MAX = 2048
-"""Endings that wait to be published. More only come when Pub/Sub is slow, and then more pulling doesn't help."""
+"""Endings that wait to be published, or messages to be acknowledged. More only come when Pub/Sub is slow, and then more
+pulling doesn't help.
+"""
 AGAIN_S = 1.0
 REFUSED_AGAIN_S = 5.0
 CREDIT_LOOK_S = 0.02
@@ -86,7 +88,7 @@ class Intake:
         self._unsent: list[Chunk] = []
         self._uncertain = False
         self._sizes = Sizes(rules.models)
-        self._redis = Outage("Redis is unreachable: not pulling")
+        self._redis = Outage("Redis can't be used: not pulling")
         self.pubsub = Outage("can't pull")
         self.refused: PubsubRefused | None = None
         self._refused_since_s = 0.0
@@ -144,7 +146,9 @@ class Intake:
             self._redis.failed(error)
             return 0
         self._redis.over()
-        if not self._collector.ready or self._settler.dead_letters.on or len(self._settler) > SETTLING_MAX:
+        if not self._collector.ready or self._settler.dead_letters.on:
+            return 0
+        if max(len(self._settler), len(self._acker)) > SETTLING_MAX:
             return 0
         return credit_messages(
             credit_chunks(fleet, held=len(self._in_flight)),

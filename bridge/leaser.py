@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterable
 
 from lowtide.bridge.leases import LEASE_S, Leases
-from lowtide.bridge.outage import Outage
 from lowtide.bridge.pubsub import Pubsub, PubsubError
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 

@@ -104,7 +104,8 @@ class Records:
         if not messages:
             return []
         answers: list[int] = self._script(
-            keys=[self._keys.end(message) for message in messages], args=[what, self._ours, expiry_s]
+            keys=[self._keys.unacked_index, *(self._keys.end(message) for message in messages)],
+            args=[what, self._ours, expiry_s],
         )
         return answers
 

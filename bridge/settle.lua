@@ -1,10 +1,14 @@
 -- B5 and B7 for many messages at once.
--- KEYS  lt:end:<m>, one per message        ARGV  1 "claim", "done" or "keep"   2 our claim   3 expiry, seconds
+-- KEYS  unacked_index, then lt:end:<m>, one per message
+-- ARGV  1 "claim", "done" or "keep"   2 our claim   3 expiry, seconds
 -- Claim: gives for each message 0 when it is ours now (new, or renewed), 1 another's, 2 done.
 -- Done: marks each, whatever was there: its letter has been published.
 -- Keep: what is done stays so for that long.
+-- The first write needs no memory, so that a full Redis lets the script go on: what is settled makes it emptier.
+redis.call('ZREM', KEYS[1], '')
 local answers = {}
-for index, key in ipairs(KEYS) do
+for index = 1, #KEYS - 1 do
+    local key = KEYS[index + 1]
     if ARGV[1] == 'done' then
         redis.call('SET', key, 'done', 'EX', ARGV[3])
     elseif ARGV[1] == 'keep' then

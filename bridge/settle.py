@@ -17,10 +17,10 @@ from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Ending, Settled
-from lowtide.bridge.outage import Outage
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.records import Claim, Records
 from lowtide.bridge.waiting import Waiting
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Settler:
         self._in_flight = in_flight
         self._clock = clock
         self._waiting: Waiting[Ending] = Waiting()
-        self._redis = Outage("results wait: Redis is unreachable")
+        self._redis = Outage("results wait: Redis can't be used")
         self._publishing = Outage("results wait: can't publish")
         self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
 

@@ -15,6 +15,7 @@ from lowtide.config import Settings, SettingsError
 from lowtide.config.settings import ENV_PREFIX
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.preemption import Metadata, metadata_url
 from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect
 
@@ -155,6 +156,24 @@ def fleet(settings: Settings) -> Iterator[Finding]:
             yield ok("Fleet", f"{len(names)} {kind}{'s' if len(names) > 1 else ''}: {', '.join(names)}")
         else:
             yield warning("Fleet", f"no {kind} is alive", f"start one: lowtide {kind}")
+
+
+def preemption(settings: Settings) -> Iterator[Finding]:
+    """Whether notices that this machine is about to vanish would be heard."""
+    what = "Preemption"
+    url = metadata_url(settings)
+    if url is None:
+        yield ok(what, "no notices are read: not a Compute Engine VM, or LOWTIDE_METADATA_URL=none")
+        return
+    try:
+        notice = Metadata(url).announced()
+    except OSError as error:
+        yield warning(what, f"{url} does not answer: {error}", "correct LOWTIDE_METADATA_URL")
+        return
+    if notice:
+        yield warning(what, f"{notice}: nothing is served here any more", "wait for another machine")
+    else:
+        yield ok(what, f"notices are read from {url}; none stands")
 
 
 def models(settings: Settings) -> Iterator[Finding]:

@@ -33,6 +33,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from checks.redis(settings)
     yield from checks.pubsub(settings)
     yield from checks.fleet(settings)
+    yield from checks.preemption(settings)
     yield from checks.models(settings)
 
 

@@ -14,6 +14,7 @@ from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.config.redact import redacted
 from lowtide.local.stack import Ports, Stack
+from lowtide.tasks.preemption import Preemption
 
 WATCH_S = 0.2
 PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
@@ -43,6 +44,7 @@ def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: stop.set())
+    Preemption(settings).start()
     with tempfile.TemporaryDirectory(prefix="lowtide-") as temporary:
         folder = data_dir or Path(temporary)
         stack = Stack(

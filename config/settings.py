@@ -18,6 +18,9 @@ from pydantic_settings import (
 
 ENV_PREFIX = "LOWTIDE_"
 
+NO_METADATA = "none"
+"""The value of `metadata_url` that reads no notices."""
+
 Names = Annotated[tuple[str, ...], NoDecode]
 """A comma-separated list in the environment, an array in the file."""
 
@@ -116,6 +119,12 @@ class Settings(BaseSettings):
 
     # Stopping, stalling, watching
     grace_s: float = Field(default=20.0, gt=0, description="Time to finish what runs after SIGTERM, seconds.")
+    metadata_url: str = Field(
+        default="",
+        pattern=r"^(https?://\S+|none|)$",
+        description="Metadata server whose notices of preemption and of maintenance are a drain. Empty: Google's, on a "
+        "Compute Engine VM. `none`: no notices are read.",
+    )
     stuck_after_s: float = Field(
         default=120.0, gt=0, description="Unhealthy after so long without progress while there is work, seconds."
     )

@@ -136,6 +136,7 @@ class EmbeddedRedis:
         """Whether our child answers: another Redis may own the port."""
         try:
             with redis.Redis(port=self.port, socket_timeout=ANSWER_TIMEOUT_S, retry=Retry(NoBackoff(), 0)) as client:
+                client.ping()  # what it answers to INFO it answers while it still loads its file
                 return bool(client.info("server")["process_id"] == self.pid)
         except (redis.ConnectionError, redis.TimeoutError):  # not up yet, or still loading its file
             return False

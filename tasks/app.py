@@ -6,7 +6,7 @@ from celery import Celery
 
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.queues import route
-from lowtide.tasks.store import tls_options
+from lowtide.tasks.store import ANSWER_S, tls_options
 
 RESULT_EXPIRES_S = 24 * 3600
 
@@ -18,6 +18,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         # A message's age says nothing of its worker's health: tasks.transport.reaper restores by liveness instead.
         "visibility_timeout": 7 * 24 * 3600,
         "socket_keepalive": True,
+        "socket_timeout": ANSWER_S,
         "health_check_interval": 10,
     }
     tls = tls_options(settings)
@@ -26,10 +27,14 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_use_ssl": tls,
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # What Redis refuses while a worker connects, it may allow in a second.
+        "broker_channel_error_retry": True,
         "result_backend": settings.redis_url,
         "redis_backend_use_ssl": tls,
         "result_backend_transport_options": {"global_keyprefix": settings.prefix},
         "result_expires": RESULT_EXPIRES_S,
+        "redis_socket_timeout": ANSWER_S,
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",

@@ -18,10 +18,12 @@ class Epoch:
     def changed(self) -> bool:
         """True once after Redis restarted or was emptied: what it held may be gone. Raises RedisError."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.epoch, uuid.uuid4().hex, nx=True)
             pipe.get(self._keys.epoch)
             pipe.info("server")
-            _, epoch, server = pipe.execute()
+            epoch, server = pipe.execute()
+        if epoch is None:  # only then: a full Redis refuses a SET, also one that would change nothing
+            self._redis.set(self._keys.epoch, uuid.uuid4().hex, nx=True)
+            epoch = self._redis.get(self._keys.epoch)
         now = (str(epoch), str(server["run_id"]))
         before, self._seen = self._seen, now
         return before is not None and before != now

@@ -11,10 +11,13 @@ from redis import Redis
 
 from lowtide.config import Settings
 
+ANSWER_S = 5.0
+"""How long a Redis that accepts and says nothing may hold up a thread."""
+
 
 def connect(settings: Settings) -> Redis:
     """A client of the fleet's Redis, which answers in bytes. Connects on first use."""
-    return Redis.from_url(settings.redis_url, health_check_interval=10, socket_keepalive=True, socket_timeout=10)
+    return Redis.from_url(settings.redis_url, health_check_interval=10, socket_keepalive=True, socket_timeout=ANSWER_S)
 
 
 def tls_options(settings: Settings) -> dict[str, Any] | None:

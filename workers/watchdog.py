@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import Protocol
 
+from lowtide.config.ending import leave
 from lowtide.workers.job import Running
 
 log = logging.getLogger(__name__)
@@ -85,14 +86,6 @@ def end_process(reason: str) -> None:
     log.critical("the worker ends: %s", reason)
     faulthandler.dump_traceback(file=_stderr(), all_threads=True)
     leave(EXIT_STUCK)
-
-
-def leave(code: int) -> None:
-    """End the process without Python's own clean-up, which crashes beside a thread that is still inside PyTorch."""
-    logging.shutdown()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
 
 
 def _stderr() -> int:

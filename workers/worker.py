@@ -14,11 +14,13 @@ from typing import Any, Protocol
 from celery import Celery, signals
 
 from lowtide.config import Settings
+from lowtide.config.ending import leave, leave_after
 from lowtide.config.health import Health, HealthServer
-from lowtide.tasks import port, transport
+from lowtide.tasks import port, results, transport
 from lowtide.tasks.app import configure
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.presence import Presence
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.store import connect
@@ -29,9 +31,12 @@ from lowtide.workers.fetch import Fetcher, sources
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
 from lowtide.workers.slot import claimed_slot
-from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process, leave
+from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process
 
 log = logging.getLogger(__name__)
+
+LAST_S = 4.0
+"""After the grace: to hand back. A Redis that doesn't answer must not take longer."""
 
 
 class Part(Protocol):
@@ -52,6 +57,7 @@ def run_worker(settings: Settings) -> int:
     """
     # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too.
     signal.signal(signal.SIGTERM, _stop_before_start)
+    wait_while_announced(settings)
     with claimed_slot(settings) as slot:
         return _serve(settings, slot=slot)
 
@@ -64,17 +70,26 @@ def _serve(settings: Settings, *, slot: str) -> int:
     transport.install(
         settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
     )
-    drain = Drain(lambda: engine.close(settings.grace_s))
+    app = configure(settings)
+    patience = results.install(app)
+    drain = Drain(lambda: _close(engine, patience, settings.grace_s))
     drain.start()
     watchdog = Watchdog(engine, stuck_after_s=settings.stuck_after_s)
     with running([watchdog, *parts_beside(settings, engine, name=name)]):
-        code = _run_celery(configure(settings), settings, slot=slot)
+        code = _run_celery(app, settings, slot=slot)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
     if not engine.close(0.0):
         log.warning("a thread is still busy with a request that was handed back: leaving it behind")
         leave(code)
     return code
+
+
+def _close(engine: Engine, patience: results.Patience, grace_s: float) -> None:
+    """Finish what fits into the grace; what is finished may use all of it to be stored."""
+    leave_after(grace_s + LAST_S, code=0)
+    patience.end(after_s=grace_s)
+    engine.close(grace_s)
 
 
 def create_engine(settings: Settings) -> Engine:
@@ -94,6 +109,7 @@ def parts_beside(settings: Settings, engine: Engine, *, name: str) -> list[Part]
     parts: list[Part] = [
         transport.Reaper(redis, keys),
         Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
+        Preemption(settings),
         RateTeller(redis, keys, lambda: engine.rates),
     ]
     if settings.health_port:

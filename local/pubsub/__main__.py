@@ -2,14 +2,15 @@
 
 import signal
 import sys
+import time
 
 import click
 
 from lowtide.local.pubsub.server import PubsubServer, ServerFailed
 
 STOP_SIGNALS = {signal.SIGTERM, signal.SIGINT}
-LOOK_S = 1.0
-"""How soon the end of a broken server ends the process."""
+LOOK_S = 0.1
+"""How soon a signal, or the end of a broken server, ends the process."""
 
 
 @click.command()
@@ -19,18 +20,19 @@ LOOK_S = 1.0
 )
 def main(host: str, port: int) -> None:
     """Serve Pub/Sub on this machine. Messages live in memory and end with the process."""
-    # Blocked and waited for, not handled: a handler that sets an Event hangs when it interrupts that Event's own wait
-    # while that holds the lock. Before the first thread starts, since threads inherit the mask.
+    # Blocked and looked for, not handled: a handler that sets an Event hangs when it interrupts that Event's own wait
+    # while that holds the lock. Before the first thread starts, since threads inherit the mask. Python's `sigtimedwait`
+    # makes up a signal when the process is stopped and continued.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         with PubsubServer(host=host, port=port) as server:
             click.echo(f"Pub/Sub is ready: export PUBSUB_EMULATOR_HOST={server.address}")
             sys.stdout.flush()
-            while (stop := signal.sigtimedwait(STOP_SIGNALS, LOOK_S)) is None and server.is_running:
-                pass
+            while not (stop := signal.sigpending() & STOP_SIGNALS) and server.is_running:
+                time.sleep(LOOK_S)
     except ServerFailed as error:
         raise click.ClickException(str(error)) from error
-    if stop is None:
+    if not stop:
         sys.exit("Pub/Sub ended by itself: its traceback is above")
 
 

@@ -6,16 +6,20 @@ What didn't come by the intake (kombu's `basic_get`, a channel without an event 
 # mypy: disallow-untyped-calls=False
 # Kombu has no types.
 
+import logging
 from typing import Any, ClassVar
 
 from celery.worker import state as worker_state
 from kombu.transport import redis as stock
 from kombu.transport import virtual
+from redis import ResponseError
 
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.transport.intake import Intake
 from lowtide.tasks.transport.poller import Poller
 from lowtide.tasks.transport.station import Station
+
+log = logging.getLogger(__name__)
 
 
 class Misplaced(LowtideError):
@@ -99,6 +103,29 @@ class Channel(stock.Channel):
         if no_ack:
             self.no_ack_queues.add(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Kombu's own. A full Redis may refuse it: only publishers read it, who write it themselves, and a worker that
+        didn't start could never empty a full Redis.
+        """
+        try:
+            super()._queue_bind(exchange, routing_key, pattern, queue)
+        except ResponseError as error:
+            log.debug("the binding of %s is refused: %s", queue, error)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Kombu's own, whose poller would warn of a full Redis again and again."""
+        try:
+            super().maybe_refresh_binding_expiry()
+        except ResponseError as error:
+            log.debug("the bindings are not refreshed: %s", error)
+
+    def _size(self, queue: str) -> int:
+        """Kombu's own, without the transaction: a full Redis queues none, and Celery asks when it connects."""
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            for step in self.priority_steps:
+                pipe.llen(self._q_for_pri(queue, step))
+            return sum(size for size in pipe.execute() if isinstance(size, int))
 
     def running(self) -> frozenset[str]:
         """Ids of tasks that this process goes on running after the channel's end: those that Celery had started

@@ -41,7 +41,7 @@ class Intake:
         """
         for _ in range(TAKES_PER_TURN):
             queues = self.queues()
-            if all(name in self._peeks and self._peeks[name].armed for name in queues):
+            if not queues or all(name in self._peeks and self._peeks[name].armed for name in queues):
                 return
             if not self._channel.qos.can_consume():
                 return

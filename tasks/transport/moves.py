@@ -13,6 +13,7 @@ from redis.retry import Retry
 
 from lowtide.config import Settings
 from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.envelope import Revived, Unreadable, revive
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
@@ -23,10 +24,8 @@ RUN_S = 30
 HELD_S = 24 * 3600
 """A machine that never comes back leaves its list of tags behind for this long."""
 
-SOCKET_TIMEOUT_S = 10
 
-
-def connect_once(settings: Settings, *, timeout_s: float = SOCKET_TIMEOUT_S) -> Redis:
+def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
     """A client that never repeats a command: a take whose answer was lost has taken."""
     return Redis.from_url(
         settings.redis_url,

@@ -10,6 +10,8 @@ import logging
 from time import monotonic
 from typing import Any
 
+from redis import ResponseError
+
 log = logging.getLogger(__name__)
 
 PEEK_S = 1.0
@@ -29,9 +31,12 @@ class Peek:
         self._channel = channel
         self._key = channel.station.keys.queue(queue)
         self._armed_at = 0.0
+        self._not_before = 0.0
 
     def arm(self) -> None:
-        """Ask to be told of a message. Raises what kombu calls a connection error."""
+        """Ask to be told of a message, unless Redis refused just now. Raises what kombu calls a connection error."""
+        if monotonic() < self._not_before:
+            return
         if self.connection is None or self.connection._sock is None:
             self._connect()
         self.connection.send_command("BLMOVE", self._key, self._key, "RIGHT", "RIGHT", PEEK_S)
@@ -40,7 +45,13 @@ class Peek:
     def read(self) -> None:
         """Take the answer off the wire, whatever it is: the next take looks for itself."""
         self.armed = False
-        self.connection.read_response(disable_decoding=True)
+        try:
+            self.connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            # A full or a read-only Redis refuses `BLMOVE`, which might write. Whether tasks can be taken is another
+            # question: the take finds out, and the loop turns every second or two without us.
+            log.debug("%s is refused: %s", self.type, error)
+            self._not_before = monotonic() + PEEK_S
 
     def drop_if_overdue(self, *, grace_s: float) -> None:
         """Give up a connection that is open at this end only."""

@@ -15,12 +15,11 @@ class Poller(MultiChannelPoller):
     in_loop = False
 
     def on_poll_init(self, poller: Any) -> None:
-        """A worker has connected: what Redis thinks that it holds and it doesn't goes back first."""
+        """A worker has connected."""
         self.poller = poller
         self.in_loop = True
         for channel in self._channels:
-            channel.station.reclaim()
-            break  # one station for all channels
+            channel.station.connected()
 
     def on_poll_start(self) -> None:
         """One turn of the loop, before it waits."""
@@ -28,9 +27,7 @@ class Poller(MultiChannelPoller):
             super().on_poll_start()
             return
         for channel in list(self._channels):
-            channel.station.settle()
-            if channel.intake.queues():
-                channel.intake.serve()
+            channel.station.turn(channel.intake.serve)
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)
 

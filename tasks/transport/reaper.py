@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from redis import Redis, RedisError
 
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.transport.moves import SOCKET_TIMEOUT_S, Moves
+from lowtide.tasks.store import ANSWER_S
+from lowtide.tasks.transport.moves import Moves
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Reaper:
         """Stop sweeping. Idempotent."""
         self._stopped.set()
         if self._thread.is_alive():
-            self._thread.join(SOCKET_TIMEOUT_S)
+            self._thread.join(ANSWER_S)
 
     def sweep(self) -> int:
         """Look once, and give back what has been quiet; returns how many. A failure starts the watch over."""

@@ -3,12 +3,14 @@
 import logging
 import re
 from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
-from redis import RedisError
+from redis import RedisError, ResponseError
 
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.outage import Outage
 from lowtide.tasks.transport.ledger import Ledger
 from lowtide.tasks.transport.moves import Moves, Taken, connect_once
 from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
@@ -18,6 +20,7 @@ log = logging.getLogger(__name__)
 # Celery writes the status first. A result may be megabytes: its beginning is enough.
 FINISHED = re.compile(rb'"status":\s*"(SUCCESS|FAILURE|REVOKED)"')
 FINISHED_BYTES = 64
+AGAIN_S = 1.0
 
 
 class Station:
@@ -40,6 +43,29 @@ class Station:
         self._seconds_per_request = seconds_per_request
         self._closed = closed
         self._fresh = True
+        self._reclaim_due = False
+        self._outage = Outage("Redis refuses: taking no tasks")
+        self._not_before = 0.0
+
+    def connected(self) -> None:
+        """A connection was made: at the next turn, what Redis thinks that we hold and we don't goes back first."""
+        self._reclaim_due = True
+
+    def turn(self, serve: Callable[[], None]) -> None:
+        """Settle, then `serve`. A Redis that refuses (full, read-only, no right) is asked again in a second: kombu
+        would take that for an error of ours and end the worker. Raises RedisError when there is no connection.
+        """
+        if monotonic() < self._not_before:
+            return
+        try:
+            if self._reclaim_due:
+                self.reclaim()
+                self._reclaim_due = False
+            self.settle()
+            serve()
+        except ResponseError as error:
+            self._outage.failed(error)
+            self._not_before = monotonic() + AGAIN_S
 
     def budget(self, prefetch: int) -> Budget:
         """What may be taken now, with Celery's prefetch count (0: unlimited)."""
@@ -54,6 +80,7 @@ class Station:
         seconds = [self._cost_s(queue) for queue in order]
         budget = self.budget(prefetch)
         taken = self.moves.take(self.worker, queues=order, seconds=seconds, budget=budget, turns=self._turns)
+        self._outage.over()
         cost_s = dict(zip(order, seconds, strict=True))
         self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in taken])
         return taken

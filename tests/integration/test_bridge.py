@@ -394,6 +394,33 @@ def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
     assert len(our_world.take(our_world.settings.subscription[-1], 3)) == 3
 
 
+def test_a_thread_that_hangs_ends_the_process_with_an_error_and_what_each_thread_does(our_world: World) -> None:
+    program = """
+import sys, time
+from lowtide.bridge.acker import Acker
+from lowtide.bridge.bridge import Bridge
+from lowtide.config import load_settings
+
+def hang_for_ever(*_):
+    time.sleep(3600)
+
+Acker.turn = hang_for_ever
+sys.exit(Bridge(load_settings()).run())
+"""
+    environment = {**our_world.settings.environment(), "PUBSUB_EMULATOR_HOST": _host(), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment, "LOWTIDE_STUCK_AFTER_S": "1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    assert "no progress of acker for 1 s" in done.stderr
+    assert "in hang_for_ever" in done.stderr
+    assert "bridge-intake:" in done.stderr
+
+
 def _host() -> str:
     import os
 
@@ -652,7 +679,7 @@ def test_redis_may_go_away_and_come_back(
         world.close()
 
     assert health["status"] == "ok"
-    assert processes["bridge"].tail().count("Redis is unreachable: not pulling: trying on") == 1
+    assert processes["bridge"].tail().count("Redis can't be used: not pulling: trying on") == 1
     assert sorted(result["message_id"] for result in results) == sorted(published)
 
 

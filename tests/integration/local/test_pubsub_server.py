@@ -122,6 +122,21 @@ def test_the_command_prints_its_address_once_and_ends_well_on_a_signal(number):
     assert (process.returncode, out, err) == (0, "", "")
 
 
+def test_a_command_that_was_stopped_and_continued_goes_on():
+    command = [sys.executable, "-m", "lowtide.local.pubsub", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            host, port = process.stdout.readline().strip().rpartition("=")[2].split(":")
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(1.5)
+            process.send_signal(signal.SIGCONT)
+            time.sleep(1.0)
+            socket.create_connection((host, int(port))).close()
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
 def test_a_backoff_keeps_a_nacked_message_back(server, project):
     """Ours alone: Google's emulator takes a retry policy and redelivers at once."""
     with pubsub_v1.PublisherClient() as publisher, pubsub_v1.SubscriberClient() as subscriber:

@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 
+from kombu.exceptions import BatchPublishError
+
 log = logging.getLogger(__name__)
 
 
@@ -25,7 +27,9 @@ class Outage:
         with self._lock:
             if self._since_s is None:
                 self._since_s = time.monotonic()
-                log.warning("%s: trying on: %s", self._service, error)
+                # Kombu's own words only say that a batch failed.
+                why = error.__cause__ if isinstance(error, BatchPublishError) else error
+                log.warning("%s: trying on: %s", self._service, why)
 
     def over(self) -> None:
         """A call succeeded."""

@@ -1,0 +1,94 @@
+"""`MetadataServer`: the two keys of Google's metadata server that announce a VM's end, and a way to announce it."""
+
+import threading
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from lowtide.tasks.preemption import MAINTENANCE, PREEMPTED
+
+PATH = "/computeMetadata/v1/instance/"
+FLAVOR = ("Metadata-Flavor", "Google")
+
+
+class MetadataServer:
+    """Listens on 127.0.0.1 from `start` to `stop`. `port=0` picks a free one; LOWTIDE_METADATA_URL takes `url`."""
+
+    def __init__(self, *, port: int = 0) -> None:
+        self._changed = threading.Condition()
+        self._words = {PREEMPTED: "FALSE", MAINTENANCE: "NONE"}
+        self._etags = dict.fromkeys(self._words, 1)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _answering(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._serve, name="metadata", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Answer no more. Idempotent."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def announce(self, key: str, word: str) -> None:
+        """Let `instance/<key>` be this word; who waits for a change is told."""
+        with self._changed:
+            self._words[key] = word
+            self._etags[key] += 1
+            self._changed.notify_all()
+
+    def __enter__(self) -> "MetadataServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def read(self, key: str, *, etag: str | None, wait_s: float) -> tuple[str, str] | None:
+        """The word and its etag, when the etag is not this one, or time is over; None: there is no such key."""
+        with self._changed:
+            if key not in self._words:
+                return None
+            self._changed.wait_for(lambda: str(self._etags[key]) != etag, timeout=wait_s)
+            return self._words[key], str(self._etags[key])
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=0.05)
+
+
+def _answering(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            url = urlsplit(self.path)
+            query = {name: values[-1] for name, values in parse_qs(url.query).items()}
+            if self.headers[FLAVOR[0]] != FLAVOR[1]:
+                self._say(403, "Missing Metadata-Flavor:Google header.")
+                return
+            wait_s = float(query.get("timeout_sec", 60)) if query.get("wait_for_change") == "true" else 0.0
+            found = server.read(url.path.removeprefix(PATH), etag=query.get("last_etag"), wait_s=wait_s)
+            if found is None:
+                self._say(404, "no such key")
+            else:
+                self._say(200, *found)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+        def _say(self, status: int, word: str, etag: str = "") -> None:
+            with suppress(ConnectionError):  # who asked has ended meanwhile
+                self.send_response(status)
+                self.send_header(*FLAVOR)
+                self.send_header("ETag", etag)
+                self.send_header("Content-Length", str(len(word)))
+                self.end_headers()
+                self.wfile.write(word.encode())
+
+    return Answer

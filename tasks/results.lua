@@ -1,0 +1,11 @@
+-- Store a result and tell who waits for it.
+-- KEYS  Celery's result key    ARGV  1 the result   2 its expiry, seconds; 0: never
+-- The first write needs no memory, so that a full Redis lets the script go on: the acknowledgement that follows makes
+-- it emptier by the whole task.
+redis.call('DEL', KEYS[1])
+if tonumber(ARGV[2]) > 0 then
+    redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+else
+    redis.call('SET', KEYS[1], ARGV[1])
+end
+redis.call('PUBLISH', KEYS[1], ARGV[1])
