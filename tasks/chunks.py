@@ -15,6 +15,7 @@ from typing import Any
 from celery import Celery
 from pydantic import TypeAdapter, ValidationError
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
@@ -117,6 +118,8 @@ class ChunkResults:
         self._watched: set[str] = set()
         self._next_sweep_s = 0.0
         self._forgot = False
+        self._found: list[ChunkResult] = []
+        """Read and not yet returned: what raises in between must not lose them, for nobody watches them any more."""
         self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._pattern = keys.result(f"{owner}.*")
 
@@ -133,16 +136,15 @@ class ChunkResults:
         if not self._subscription.subscribed:
             self._subscription.psubscribe(self._pattern)
         deadline_s = time.monotonic() + timeout_s
-        found: list[ChunkResult] = []
-        while not found:
+        while not self._found:
             now_s = time.monotonic()
             if now_s >= self._next_sweep_s:
                 self._next_sweep_s = now_s + SWEEP_S
-                found += self._sweep()
-            wait_s = 0.0 if found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s)
-            found += self._published(wait_s)
+                self._sweep()
+            self._read_published(0.0 if self._found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s))
             if time.monotonic() >= deadline_s:
                 break
+        found, self._found = self._found, []
         return found
 
     def forgot(self) -> bool:
@@ -159,33 +161,29 @@ class ChunkResults:
         """Give the subscription's connection back."""
         self._subscription.close()
 
-    def _published(self, wait_s: float) -> list[ChunkResult]:
-        found = []
-        message = self._subscription.get_message(timeout=wait_s)
-        while message is not None:
-            task_id = message["channel"].decode().removeprefix(self._keys.result(""))
-            found += self._read(task_id, message["data"])
-            message = self._subscription.get_message(timeout=0.0)
-        return found
+    def _read_published(self, wait_s: float) -> None:
+        try:
+            while (message := self._subscription.get_message(timeout=wait_s)) is not None:
+                self._read(message["channel"].decode().removeprefix(self._keys.result("")), message["data"])
+                wait_s = 0.0
+        except RedisTimeout:
+            # Half a message had come when the wait was over: redis-py connects afresh. A look finds what that missed,
+            # and meets the same if it is Redis that does not answer.
+            self._next_sweep_s = 0.0
 
-    def _sweep(self) -> list[ChunkResult]:
+    def _sweep(self) -> None:
         self._forgot |= self._epoch.changed()
         watched = list(self._watched)
-        found = []
         for start in range(0, len(watched), SWEEP_AT_ONCE):
             tasks = watched[start : start + SWEEP_AT_ONCE]
             for task_id, value in zip(tasks, self._redis.mget(map(self._keys.result, tasks)), strict=True):
-                found += self._read(task_id, value) if value is not None else []
-        return found
+                if value is not None:
+                    self._read(task_id, value)
 
-    def _read(self, task_id: str, value: bytes | str) -> list[ChunkResult]:
-        if task_id not in self._watched:
-            return []
-        result = read_result(task_id, value)
-        if result is None:
-            return []
-        self._watched.discard(task_id)
-        return [result]
+    def _read(self, task_id: str, value: bytes | str) -> None:
+        if task_id in self._watched and (result := read_result(task_id, value)):
+            self._watched.discard(task_id)
+            self._found.append(result)
 
 
 def read_result(task_id: str, value: bytes | str) -> ChunkResult | None:

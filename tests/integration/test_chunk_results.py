@@ -1,0 +1,107 @@
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from redis import ConnectionError as RedisGone
+from redis import Redis
+
+from lowtide.config import Settings
+from lowtide.tasks.chunks import ChunkResults
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.store import connect
+
+KEYS = Keys("")
+LONG = 10_000
+
+
+class Hesitant:
+    """Passes bytes on, to a Redis and back; stops for a while in the middle of what is longer than `LONG`."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                ours, _ = self._listener.accept()
+                theirs = socket.create_connection(("127.0.0.1", self._target))
+                for source, sink in ((ours, theirs), (theirs, ours)):
+                    threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError), source, sink:
+            while data := source.recv(1 << 20):
+                sink.sendall(data[:LONG])
+                if len(data) > LONG:
+                    time.sleep(0.7)
+                    sink.sendall(data[LONG:])
+
+
+@pytest.fixture
+def hesitant(redis_server, redis_url: str) -> Iterator[Redis]:
+    relay = Hesitant(redis_server.port)
+    client = connect(Settings(redis_url=relay.url))
+    yield client
+    client.close()
+    relay.close()
+
+
+def store(redis_url: str, *results: tuple[str, str]) -> None:
+    """As Celery does: the value and word of it, in one transaction."""
+    with Redis.from_url(redis_url) as redis, redis.pipeline(transaction=True) as pipe:
+        for task_id, output in results:
+            meta = json.dumps({"status": "SUCCESS", "result": [{"status": "ok", "outputs": [output]}]})
+            pipe.set(KEYS.result(task_id), meta)
+            pipe.publish(KEYS.result(task_id), meta)
+        pipe.execute()
+
+
+def test_half_a_message_is_no_outage_and_costs_no_result(hesitant: Redis, redis_url: str) -> None:
+    results = ChunkResults(hesitant, KEYS, "o")
+    for number in range(3):
+        results.watch(f"o.{number}")
+    assert results.take(0.1) == []
+    store(redis_url, ("o.0", "short"), ("o.1", "x" * 2 * LONG), ("o.2", "short"))
+    found: list[str] = []
+    until_s = time.monotonic() + 20
+    while len(found) < 3 and time.monotonic() < until_s:
+        found += [result.task_id for result in results.take(1.0)]
+    results.close()
+
+    assert sorted(found) == ["o.0", "o.1", "o.2"]
+
+
+def test_a_result_that_was_read_when_the_connection_broke_comes_with_the_next_look(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(Settings(redis_url=redis_url)) as redis:
+        results = ChunkResults(redis, KEYS, "o")
+        results.watch("o.0")
+        assert results.take(0.1) == []
+        store(redis_url, ("o.0", "short"))
+        get_message = results._subscription.get_message
+
+        def breaks_after_the_first(*, timeout: float) -> object:
+            if results._watched:
+                return get_message(timeout=timeout)
+            raise RedisGone("gone")
+
+        monkeypatch.setattr(results._subscription, "get_message", breaks_after_the_first)
+        with pytest.raises(RedisGone):
+            results.take(1.0)
+        monkeypatch.undo()
+        found = results.take(1.0)
+        results.close()
+
+    assert [result.task_id for result in found] == ["o.0"]
