@@ -209,6 +209,50 @@ def test_killing_a_worker_and_the_bridge_loses_nothing(running, topics) -> None:
     assert set(first) | set(rest) == set(names)
 
 
+WITHOUT_LOWTIDE = """
+import base64, json, sys
+sys.modules["lowtide"] = None  # as where it is not installed
+from celery import Celery
+
+url, digit = sys.argv[1:]
+app = Celery("theirs", broker=url, backend=url)
+request = {"model": "digits", "data": base64.b64encode(open(digit, "rb").read()).decode()}
+print(json.dumps(app.send_task("lowtide.infer", [request], queue="lowtide.digits").get(timeout=30)))
+"""
+
+WITH_LOWTIDE = """
+import base64, json, sys
+from lowtide.tasks import infer, infer_many
+
+request = {"model": "digits", "data": base64.b64encode(open(sys.argv[2], "rb").read()).decode()}
+one = infer.delay(request).get(timeout=30)
+answers = infer_many([request] * 1000, timeout_s=60)
+left = [(answers.left, answer.outputs == one) for answer in answers]
+print(json.dumps([one, left, sorted({"torch", "google.cloud"} & set(sys.modules))]))
+"""
+
+
+def python(program: str, running: Any) -> Any:
+    """What a program of its own prints, given the Redis and a digit."""
+    digit = str(running.folder / "files" / "7.png")
+    command = [sys.executable, "-c", program, running.env["LOWTIDE_REDIS_URL"], digit]
+    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_process_that_cannot_import_lowtide_calls_by_name(running) -> None:
+    assert python(WITHOUT_LOWTIDE, running)[0]["label"] == "2"
+
+
+def test_a_process_with_lowtide_calls_once_and_a_thousand_times_and_loads_neither_torch_nor_google(running) -> None:
+    one, left, heavy = python(WITH_LOWTIDE, running)
+
+    assert one[0]["label"] == "2"
+    assert left == [[999 - index, True] for index in range(1000)]
+    assert heavy == []
+
+
 def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_look(running, topics) -> None:
     port = free_port()
     running.start("flower", "flower", LOWTIDE_FLOWER_PORT=str(port), FLOWER_UNAUTHENTICATED_API="true")
@@ -232,12 +276,18 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
     def tasks() -> list[dict[str, Any]]:
         return list(json.loads(get(f"{flower}/api/tasks")).values())
 
-    running.eventually(
-        lambda: {"lowtide.infer", "lowtide.infer_chunk"} <= {t["name"] for t in tasks()}, within_s=15, what="both"
-    )
+    both = {("lowtide.infer", "SUCCESS"), ("lowtide.infer_chunk", "SUCCESS")}
+    running.eventually(lambda: {(t["name"], t["state"]) for t in tasks()} == both, within_s=30, what="both in Flower")
     chunks = [task for task in tasks() if task["name"] == "lowtide.infer_chunk"]
-    assert all(task["args"].startswith("digits × ") for task in chunks)
-    assert any("failed" in task["result"] for task in chunks if task["result"])
+    assert all(task["args"].startswith("digits × ") and task["runtime"] > 0 for task in chunks)
+    assert any("1 failed" in task["result"] for task in chunks)
+    assert {task["args"] for task in tasks() if task["name"] == "lowtide.infer"} == {"digits × 1"}
+
+    def prefetch() -> list[int]:
+        workers = json.loads(get(f"{flower}/api/workers?refresh=1") or "{}").values()
+        return [worker["stats"]["prefetch_count"] for worker in workers]
+
+    running.eventually(lambda: prefetch() == [64, 64], within_s=30, what="the prefetch of both workers")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(f"{flower}/api/worker/shutdown/any", method="POST")
 
