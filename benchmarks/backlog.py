@@ -93,7 +93,7 @@ def watch(bridge: ChildProcess, results: Results, *, began_s: float, for_s: floa
     """Look every second, for so long, or until there are so many results."""
     end_s = time.monotonic() + for_s
     while time.monotonic() < end_s and results.count < until:
-        if bridge.pid is None:
+        if bridge.pid is None or bridge.restarts:
             raise click.ClickException(f"the bridge ended:\n{bridge.tail()}")
         yield Sample(at_s=time.monotonic() - began_s, rss_mb=rss_mb(bridge.pid), results=results.count)
         time.sleep(LOOK_S)

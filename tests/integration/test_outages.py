@@ -139,6 +139,7 @@ every_outage = pytest.mark.parametrize(("break_it", "mend_it", "for_s"), [KILLED
 def test_without_redis_the_bridge_pulls_nothing_says_so_once_and_goes_on_when_it_is_back(
     fleet: OutageFleet, break_it: Fault, mend_it: Fault, for_s: float
 ) -> None:
+    read = len(fleet.log("worker"))
     with each_process_says_it_once(fleet) as said, everything_gets_one_result(fleet):
         until(lambda: fleet.copies)
         break_it(fleet)
@@ -151,6 +152,7 @@ def test_without_redis_the_bridge_pulls_nothing_says_so_once_and_goes_on_when_it
         until(lambda: len(fleet.copies) > answered)
     assert NOT_PULLING in said["bridge"]
     if break_it is fill:  # what is under way goes its way, which makes room
+        assert "Connection to broker lost" not in fleet.log("worker")[read:]
         assert said == {"bridge": {NOT_PULLING}, "worker": set()}
 
 
