@@ -4,6 +4,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 
+# Most tests wait for other processes: three at once keep two cores busy.
+TEST_PROCESSES ?= 3
+
 # uv from the PATH, else one of our own.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
@@ -21,7 +24,7 @@ up: $(READY) ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/lowtide up
 
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(READY) ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

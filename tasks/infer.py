@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from celery import Task, states
@@ -97,7 +98,7 @@ def _stored(task: Task) -> list[Any] | None:
 
 
 def _run(task: Task, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    run = Run(task.request.id or "", requests, Losses.of(task))
+    run = Run(task.request.id or "", requests, partial(Losses.of, task))
     try:
         return run.outcomes(redelivered=_redelivered(task))
     except HandBack as error:

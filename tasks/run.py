@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from redis import RedisError
@@ -22,9 +23,10 @@ PAUSE_S = 1.0
 class Run:
     """Used once, from one thread."""
 
-    def __init__(self, task: str, requests: Sequence[Mapping[str, Any]], losses: Losses) -> None:
+    def __init__(self, task: str, requests: Sequence[Mapping[str, Any]], losses: Callable[[], Losses]) -> None:
+        """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them."""
         self._task = task
-        self._losses = losses
+        self._losses_of = losses
         self._count = len(requests)
         self._outcomes: dict[int, Outcome] = {}
         self._requests: dict[int, InferenceRequest] = {}
@@ -50,6 +52,10 @@ class Run:
             time.sleep(PAUSE_S)
             raise HandBack(f"Redis can't be asked what befell the task: {error}") from error
         return [self._outcomes[index] for index in range(self._count)]
+
+    @cached_property
+    def _losses(self) -> Losses:
+        return self._losses_of()
 
     def _left(self) -> dict[int, InferenceRequest]:
         return {index: request for index, request in self._requests.items() if index not in self._outcomes}

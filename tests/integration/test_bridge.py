@@ -156,7 +156,10 @@ class World:
         queues = ",".join(worker_queues(self.settings.model_names))
         app = configure(self.settings)
         try:
-            with start_worker(app, pool="threads", concurrency=4, perform_ping_check=False, queues=queues):
+            # Celery's own default would leave the root logger at ERROR, for every test that follows.
+            with start_worker(
+                app, pool="threads", concurrency=4, perform_ping_check=False, queues=queues, loglevel="warning"
+            ):
                 yield
         finally:
             presence.stop()
@@ -488,7 +491,6 @@ def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_
 ) -> None:
     world = our_world
     monkeypatch.setattr(collect, "UNREADABLE_AGAIN_S", 1)
-    caplog.set_level("WARNING")  # Celery's test workers make it ERROR
     published = world.publish(*uris(4))
     with world.bridge() as bridge:
         wait_for(lambda: bridge._parts.in_flight.requests == 4)

@@ -91,7 +91,7 @@ def losses(redis: Redis) -> Losses:
 def run(losses: Losses, engine: Recording) -> Callable[..., list]:
     def run(*uris: str, redelivered: bool = True) -> list:
         requests = [{"model": "m", "uri": uri} if uri else {"uri": uri} for uri in uris]
-        outcomes = Run(TASK, requests, losses).outcomes(redelivered=redelivered)
+        outcomes = Run(TASK, requests, lambda: losses).outcomes(redelivered=redelivered)
         return [outcome.outputs[0] if outcome.outputs else outcome.error.type for outcome in outcomes]
 
     return run
@@ -163,7 +163,7 @@ def test_histories_are_forgotten_after_a_day(run, redis, losses) -> None:
 def test_a_task_whose_history_cannot_be_read_goes_back(engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lowtide.tasks.run.PAUSE_S", 0.0)
     with Redis(port=1, retry=None) as nobody:
-        run = Run(TASK, [{"model": "m", "uri": "a"}], Losses(nobody, KEYS))
+        run = Run(TASK, [{"model": "m", "uri": "a"}], lambda: Losses(nobody, KEYS))
         with pytest.raises(HandBack) as caught:
             run.outcomes(redelivered=True)
     assert isinstance(caught.value.__cause__, Unreachable)
