@@ -22,7 +22,7 @@ import click
 import grpc
 
 from lowtide.bridge.create import create_missing
-from lowtide.bridge.pubsub import Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
@@ -69,12 +69,19 @@ class Results:
     def _run(self) -> None:
         pubsub = Pubsub()
         while not self._stopped.is_set():
-            request = PullRequest(subscription=self._subscription, max_messages=AT_ONCE, return_immediately=True)
-            received = pubsub._pull(request, timeout=30).received_messages
-            pubsub.acknowledge(self._subscription, [one.ack_id for one in received])
-            self.count += len(received)
-            self._stopped.wait(0 if received else 0.2)
+            try:
+                taken = self._take(pubsub)
+            except (grpc.RpcError, PubsubError):  # a machine that is busy may answer late: what was taken comes again
+                taken = 0
+            self.count += taken
+            self._stopped.wait(0 if taken else 0.2)
         pubsub.close()
+
+    def _take(self, pubsub: Pubsub) -> int:
+        request = PullRequest(subscription=self._subscription, max_messages=AT_ONCE, return_immediately=True)
+        received = pubsub._pull(request, timeout=30).received_messages
+        pubsub.acknowledge(self._subscription, [one.ack_id for one in received])
+        return len(received)
 
 
 def publish(settings: Settings, count: int, size_bytes: int) -> None:
@@ -91,9 +98,9 @@ def publish(settings: Settings, count: int, size_bytes: int) -> None:
 
 def watch(bridge: ChildProcess, results: Results, *, began_s: float, for_s: float, until: int) -> Iterator[Sample]:
     """Look every second, for so long, or until there are so many results."""
-    end_s = time.monotonic() + for_s
+    end_s, restarts = time.monotonic() + for_s, bridge.restarts
     while time.monotonic() < end_s and results.count < until:
-        if bridge.pid is None or bridge.restarts:
+        if bridge.pid is None or bridge.restarts > restarts:
             raise click.ClickException(f"the bridge ended:\n{bridge.tail()}")
         yield Sample(at_s=time.monotonic() - began_s, rss_mb=rss_mb(bridge.pid), results=results.count)
         time.sleep(LOOK_S)
