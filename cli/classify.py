@@ -15,7 +15,7 @@ import click
 from lowtide.cli.collect import Collection
 from lowtide.cli.options import examples, parse_params
 from lowtide.cli.output import open_output
-from lowtide.cli.progress import Progress
+from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources, names_in
 from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
@@ -144,4 +144,4 @@ def _summarize(progress: Progress, *, skipped: int, output: Path, as_json: bool)
         return
     already = f", {skipped} were there already" if skipped else ""
     click.echo(f"{progress.done} results, {progress.failed} failed{already}: {output}")
-    click.echo(f"{progress.per_second:.0f} images a second")
+    click.echo(f"{rounded(progress.per_second)} images a second")

@@ -10,6 +10,11 @@ import click
 LINE_EVERY_S = 5.0
 
 
+def rounded(rate: float) -> str:
+    """A rate as a person reads it: a slow one is not nothing."""
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+
+
 class Progress:
     """Counts results as they come. Use as a context manager."""
 
@@ -65,7 +70,7 @@ class Progress:
         return self.done / max(1e-9, self._last_s - self._started_s)
 
     def _shown(self, _: object) -> str:
-        return f"{self.per_second:.0f}/s" + (f", {self.failed} failed" if self.failed else "")
+        return f"{rounded(self.per_second)}/s" + (f", {self.failed} failed" if self.failed else "")
 
     def _line(self) -> None:
         total = "" if self._total is None else f" of {self._total}"
