@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from lowtide.tasks.preemption import PREEMPTED
 from tests.drills.stage import Stage
 from tests.fleet import eventually
 
@@ -171,8 +172,8 @@ def preemption(stage: Stage) -> None:
     stage.wait(0.5, 3.0)
     name = stage.random.choice(stage.system.workers)
     server = stage.system.metadata[name]
-    _exit(stage, name, server.preempt)
-    server.reset()
+    _exit(stage, name, partial(server.announce, PREEMPTED, "TRUE"))
+    server.announce(PREEMPTED, "FALSE")
 
 
 def poison(stage: Stage, *, deed: str) -> None:

@@ -17,11 +17,11 @@ from google.cloud import pubsub_v1
 from redis import Redis, RedisError
 
 from lowtide.bridge.pubsub import EMULATOR, PublishRequest, PublishResponse, message_of
+from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from tests.drills.gate import Gate
-from tests.drills.metadata import MetadataServer
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
 from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
