@@ -27,7 +27,7 @@ class Packing:
     def room_for(self, model: str) -> int:
         """Most requests of `model` in a chunk, bytes aside; at least one."""
         rate_s = self.rates_s.get(model, GUESSED_RATE_S)
-        return max(1, min(self.max_requests, int(self.max_work_s / rate_s) if rate_s > 0 else self.max_requests))
+        return max(1, int(min(self.max_requests, self.max_work_s / rate_s))) if rate_s > 0 else self.max_requests
 
 
 def weight_bytes(request: InferenceRequest) -> int:

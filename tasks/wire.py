@@ -4,7 +4,6 @@ Other programs rely on these; `docs/schemas/` holds their JSON Schemas. Times ar
 """
 
 import base64
-import binascii
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -66,9 +65,10 @@ class InferenceRequest(Wire):
     @field_validator("expires_at", mode="before")
     @classmethod
     def _rfc_3339(cls, value: object) -> object:
-        if isinstance(value, str) and "T" not in value.upper():
-            raise ValueError("expected an RFC 3339 time such as 2026-01-31T12:00:00Z")
-        return value
+        # A number is no time: somebody who means "in 60 seconds" would get 1970.
+        if value is None or isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+            return value
+        raise ValueError("expected an RFC 3339 time such as 2026-01-31T12:00:00Z")
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:
@@ -98,7 +98,7 @@ class InferenceRequest(Wire):
         """The inline content. Raises InvalidRequest when `data` is not base64."""
         try:
             return base64.b64decode(self.data or "", validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; text beyond ASCII is another
             raise InvalidRequest(f"not base64: {error}", field="data") from error
 
     def expired(self, now: datetime | None = None) -> bool:

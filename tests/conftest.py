@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 from cryptography import x509
@@ -23,6 +24,11 @@ from cryptography.x509.oid import NameOID
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
 from tests import services
 from tests.services import EmulatorMissing, PubsubEndpoint
+
+# The same examples each time: a red test is red for everybody. `pytest --hypothesis-profile=deep` looks further.
+hypothesis.settings.register_profile("default", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=20_000, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("default")
 
 PUBSUB_SERVERS = ("emulator", "ours")
 CERTIFIED = ("localhost", "good.org", "*.wide.org")
