@@ -61,8 +61,9 @@ def _encode(result: InferenceResult) -> bytes:
     try:
         return result.model_dump_json().encode()
     except (PydanticSerializationError, UnicodeError):
-        # Half a surrogate pair: JSON can say it escaped, UTF-8 can't.
-        return json.dumps(result.model_dump(mode="python")).encode()
+        # Half a surrogate pair: JSON can say it escaped, UTF-8 can't. What is no number is null, as pydantic says it.
+        escaped = json.dumps(result.model_dump(mode="python"))
+        return json.dumps(json.loads(escaped, parse_constant=lambda _: None)).encode()
 
 
 def _attributes(translated: Translated, result: InferenceResult) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import base64
 import json
+import math
 from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -219,6 +220,7 @@ def test_a_dead_letter_is_never_too_large_and_says_so_when_it_lost_its_data(
     attributes=many("x-"),
     request_id=st.none() | TEXT | repeated("aé", 512).filter(bool),
 )
+@example(outputs=[math.inf], status=Status.OK, version="\ud800", error=None, attributes={}, request_id=None)
 def test_a_result_is_valid_json_of_the_contract_and_never_too_large(
     outputs: list[Any],
     status: Status,
