@@ -1,10 +1,9 @@
 """`ChildProcess`: one process of the local stack, started again when it ends by itself, gone when we are gone."""
 
-import ctypes
 import logging
 import os
-import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,14 +15,24 @@ STOP_GRACE_S = 25.0
 """Longer than a worker's own grace period, so that it hands its work back by itself."""
 
 RESTART_PAUSE_S = 1.0
+
+TIE = """
+import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
+parent = int(sys.argv[1])
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() == parent:  # else it ended before we asked
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
-_libc = ctypes.CDLL(None, use_errno=True)
 
+def tied(command: Sequence[str]) -> list[str]:
+    """The command, to be started by this process: Linux sends it a SIGTERM when we end, however we end.
 
-def die_with_parent() -> None:
-    """In a child, before exec: ask Linux for a SIGTERM when the parent ends, however it ends."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    It asks for that itself, in an interpreter that then becomes the command. Asked for between fork and exec
+    (`preexec_fn`), the child runs Python among the locks of threads that it does not have: beside gRPC's it can abort.
+    """
+    return [sys.executable, "-I", "-S", "-c", TIE, str(os.getpid()), *command]
 
 
 class ChildProcess:
@@ -86,13 +95,12 @@ class ChildProcess:
         while not self._stopping.is_set():
             with self.log_path.open("ab") as output:
                 self._process = subprocess.Popen(
-                    self._command,
+                    tied(self._command),
                     env=self._env,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,  # a Ctrl-C in the terminal is ours to pass on, in order
-                    preexec_fn=die_with_parent,  # one system call: safe between fork and exec
                 )
             if self._stopping.is_set():  # stopped between the look and the start
                 self._process.terminate()

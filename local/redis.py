@@ -12,7 +12,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lowtide.local.process import die_with_parent
+from lowtide.local.process import tied
 from lowtide.tasks.errors import LowtideError
 
 READY_TIMEOUT_S = 10.0
@@ -114,14 +114,12 @@ class EmbeddedRedis:
         }
         command = [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
         # A session of its own: a Ctrl-C in the terminal must not end Redis before those who still write to it.
-        # The hook is one system call, which is safe between fork and exec.
         return subprocess.Popen(
-            command,
+            tied(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=die_with_parent,
         )
 
     def _became_ready(self) -> bool:

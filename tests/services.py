@@ -13,7 +13,7 @@ from pathlib import Path
 
 import grpc
 
-from lowtide.local.process import die_with_parent
+from lowtide.local.process import tied
 
 READY_TIMEOUT_S = 30.0
 EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
@@ -78,12 +78,11 @@ def free_port() -> int:
 def _served(kind: str, command: list[str], *, port: int, log_path: Path) -> Iterator[PubsubEndpoint]:
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            command,
+            tied(command),  # a killed pytest leaves nothing behind
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=die_with_parent,  # a killed pytest leaves nothing behind
         )
     try:
         _wait_until_ready(process, port=port, log_path=log_path)

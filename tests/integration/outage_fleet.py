@@ -21,7 +21,7 @@ from redis import Redis, RedisError
 
 from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.config import load_settings
-from lowtide.local.process import ChildProcess, die_with_parent
+from lowtide.local.process import ChildProcess, tied
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks.keys import Keys
@@ -83,10 +83,9 @@ class LocalPubsub:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lowtide.local.pubsub", f"--port={self.port}"],
+                tied([sys.executable, "-m", "lowtide.local.pubsub", f"--port={self.port}"]),
                 stdout=log,
                 stderr=log,
-                preexec_fn=die_with_parent,
             )
         with grpc.insecure_channel(self.host) as channel:
             grpc.channel_ready_future(channel).result(timeout=20)

@@ -14,7 +14,7 @@ from celery import Celery
 from redis import Redis
 
 from lowtide.config import load_settings
-from lowtide.local.process import die_with_parent
+from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks import NotAnswered, RequestFailed, infer, infer_async, infer_many
 from lowtide.tasks import caller as caller_module
@@ -64,7 +64,7 @@ def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
 
 @contextmanager
 def running_worker() -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-c", WORKER], preexec_fn=die_with_parent)
+    process = subprocess.Popen(tied([sys.executable, "-c", WORKER]))
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from celery import Celery
 from redis import Redis
 from redis.exceptions import ConnectionError as Unreachable
 
-from lowtide.local.process import die_with_parent
+from lowtide.local.process import tied
 from lowtide.tasks import Outcome, port
 from lowtide.tasks.errors import EngineStopped, HandBack
 from lowtide.tasks.gate import GATE
@@ -181,9 +181,9 @@ def test_of_a_chunk_that_takes_down_one_worker_after_the_other_all_but_the_culpr
     chunk = app.send_task("lowtide.infer_chunk", [requests], queue="lowtide.m")
     try:
         for _ in range(1 + STRIKES_MAX):
-            crashing = subprocess.run(command, capture_output=True, timeout=30, preexec_fn=die_with_parent)
+            crashing = subprocess.run(tied(command), capture_output=True, timeout=30)
             assert crashing.returncode == -signal.SIGABRT
-        surviving = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        surviving = subprocess.Popen(tied(command), stderr=subprocess.DEVNULL)
         outcomes = chunk.get(30)
         surviving.terminate()
         assert surviving.wait(30) == 0

@@ -17,7 +17,7 @@ import redis
 from celery import Celery
 
 from lowtide.config import Settings
-from lowtide.local.process import die_with_parent
+from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from lowtide.tasks.keys import Keys
@@ -101,12 +101,11 @@ def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterato
         log = tmp_path / f"worker-{len(started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM],
+                tied([sys.executable, "-c", PROGRAM]),
                 env={**os.environ, **environment},
                 cwd=tmp_path,
                 stdout=output,
                 stderr=output,
-                preexec_fn=die_with_parent,
             )
         worker = WorkerProcess(process=process, log=log, settings=Settings(**values))
         started.append(worker)
