@@ -21,6 +21,8 @@ import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 parent = int(sys.argv[1])
 ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+for signum in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is ignored stays so
+    signal.signal(signum, signal.SIG_DFL)
 if os.getppid() == parent:  # else it ended before we asked
     os.execvp(sys.argv[2], sys.argv[2:])
 """
