@@ -47,7 +47,7 @@ reference: $(READY) ## Write what docs/ says of the code: settings and JSON Sche
 	@$(BIN)/python docs/reference.py
 
 lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
-	@for extra in bridge flower worker; do \
+	@for extra in autoscaling bridge flower worker; do \
 	    $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	        --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
 	@$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \

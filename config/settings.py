@@ -48,6 +48,7 @@ class Settings(BaseSettings):
         default="",
         description="Redis key prefix of this fleet. Empty, so that a stock Celery app finds the queues.",
     )
+    fleet: str = Field(default="default", min_length=1, description="Name of this fleet in metrics.")
     project: str | None = Field(default=None, description="Google Cloud project of the topics and subscriptions.")
     topic: str = Field(default="lowtide-requests", description="Topic that requests are published to.")
     subscription: Names = Field(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-FOLDERS = ("bridge", "cli", "config", "local", "tasks", "workers")
+FOLDERS = ("autoscaling", "bridge", "cli", "config", "local", "tasks", "workers")
 
 
 def imported(file: Path) -> Iterator[str]:
