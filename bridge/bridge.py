@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import asdict
 from typing import Any
 
 from redis import RedisError
@@ -14,6 +15,7 @@ from lowtide.bridge.leaser import TICK_S
 from lowtide.bridge.lookout import LOOK_S as LOOK_AGAIN_S
 from lowtide.bridge.loop import Loop
 from lowtide.bridge.lost import LOOK_S
+from lowtide.bridge.outlook import outlook
 from lowtide.bridge.wiring import wire
 from lowtide.config import Settings
 from lowtide.config.ending import leave_after
@@ -107,9 +109,13 @@ class Bridge:
         )
 
     def _word(self) -> dict[str, Any]:
-        """What others see of this bridge. `held`: its requests in Redis."""
+        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more."""
         parts = self._parts
-        return {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
+        seen = outlook(
+            parts.in_flight.older_than(0.0), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time()
+        )
+        held = {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
+        return {**held, **asdict(seen)}
 
     def _listen_to_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

@@ -24,9 +24,13 @@ class Packing:
     max_work_s: float = 0.1
     rates_s: Mapping[str, float] = field(default_factory=dict)
 
+    def request_s(self, model: str) -> float:
+        """Device seconds per request of `model`, a guess before it was measured."""
+        return self.rates_s.get(model, GUESSED_RATE_S)
+
     def room_for(self, model: str) -> int:
         """Most requests of `model` in a chunk, bytes aside; at least one."""
-        rate_s = self.rates_s.get(model, GUESSED_RATE_S)
+        rate_s = self.request_s(model)
         return max(1, int(min(self.max_requests, self.max_work_s / rate_s))) if rate_s > 0 else self.max_requests
 
 

@@ -1,0 +1,53 @@
+from datetime import UTC, datetime
+
+from lowtide.bridge.flight import Flight
+from lowtide.bridge.messages import Received, Translated
+from lowtide.bridge.outlook import Outlook, outlook
+from lowtide.tasks.packing import Packing
+from lowtide.tasks.wire import InferenceRequest
+
+NOW_S = 1_800_000_000.0
+PACKING = Packing(rates_s={"slow": 1.0, "fast": 0.1})
+
+
+def flight(
+    *, sent_s: float, model: str = "slow", published_s: float = NOW_S, expires: tuple[float | None, ...]
+) -> Flight:
+    received = Received(subscription="s", ack_id="a", message_id="m", data=b"", attributes={}, published_s=published_s)
+    requests = [
+        InferenceRequest(
+            model=model, uri="file:///x", expires_at=None if in_s is None else datetime.fromtimestamp(NOW_S + in_s, UTC)
+        )
+        for in_s in expires
+    ]
+    items = tuple(Translated(received=received, request=request, reply_topic="t") for request in requests)
+    return Flight(task_id=str(sent_s), items=items, sent_s=sent_s)
+
+
+def test_without_requests_nothing_waits_and_nothing_is_late() -> None:
+    assert outlook([], packing=PACKING, workers=0, now_s=NOW_S) == Outlook(models={}, oldest_at=None, at_risk=0)
+
+
+def test_requests_are_counted_by_model_and_the_oldest_is_told() -> None:
+    flights = [
+        flight(sent_s=2, published_s=NOW_S - 50, expires=(None,)),
+        flight(sent_s=1, model="fast", published_s=NOW_S - 90, expires=(None, None)),
+    ]
+
+    seen = outlook(flights, packing=PACKING, workers=1, now_s=NOW_S)
+
+    assert seen == Outlook(models={"slow": 1, "fast": 2}, oldest_at=NOW_S - 90, at_risk=0)
+
+
+def test_a_deadline_is_at_risk_when_what_was_sent_before_takes_longer() -> None:
+    flights = [flight(sent_s=2, expires=(3.5,)), flight(sent_s=1, expires=(None, None, None))]
+
+    assert outlook(flights, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 1
+    assert outlook(flights, packing=PACKING, workers=0, now_s=NOW_S).at_risk == 1
+    assert outlook(flights, packing=PACKING, workers=2, now_s=NOW_S).at_risk == 0
+
+
+def test_what_is_behind_a_request_puts_it_at_no_risk() -> None:
+    flights = [flight(sent_s=1, expires=(1.5,)), flight(sent_s=2, expires=(None, None, None))]
+
+    assert outlook(flights, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 0
