@@ -44,6 +44,9 @@ BOTH = replace(POLICY, signals=(WORK, BACKLOG))
 CONTROLLED = replace(
     POLICY, stabilization_period_s=0, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_percent=10)
 )
+SHORT = replace(
+    POLICY, stabilization_period_s=60, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_percent=100)
+)
 FIXED = replace(CONTROLLED, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_fixed=3))
 
 
@@ -62,6 +65,7 @@ FIXED = replace(CONTROLLED, scale_in_control=ScaleInControl(time_window_s=600, m
         ("the same, one of two, inference: scale-out", decided(BOTH, size=7, work=None, backlog=300), 30),
         ("decisions: peak load over 10 minutes", decided(size=20, past=[(599, 20)], work=25), 20),
         ("decisions: peak load over 10 minutes", decided(size=20, past=[(600, 20)], work=25), 5),
+        ("the same, beside a longer window", decided(SHORT, size=20, past=[(60, 20)], work=25), 5),
         ("decisions: scale-out waits for nothing (rule)", decided(size=1, past=[(15, 1)], work=100), 20),
         ("compute_v1 ScaleInControl, per cent (rule)", decided(CONTROLLED, size=100, past=[(300, 100)], work=0), 90),
         ("compute_v1 ScaleInControl, fixed (rule)", decided(FIXED, size=20, past=[(300, 20)], work=0), 17),
