@@ -1,0 +1,13 @@
+"""What the server refuses, and under which gRPC status code."""
+
+
+class MonitoringError(Exception):
+    """Base class. The message is for a person; `code` names the gRPC status."""
+
+    code = "INTERNAL"
+
+
+class InvalidArgument(MonitoringError):
+    """Raised when a request breaks a rule of the service."""
+
+    code = "INVALID_ARGUMENT"
