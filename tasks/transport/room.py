@@ -85,6 +85,6 @@ class Turns:
         for queue, work_s in taken:
             if is_high(queue):
                 continue
-            if queue != self._queue or self._spent_s >= self.turn_s:
+            if queue != self._queue:
                 self._queue, self._spent_s = queue, 0.0
             self._spent_s += max(work_s, self.least_s)

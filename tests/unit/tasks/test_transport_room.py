@@ -57,6 +57,12 @@ def test_a_queue_of_no_known_cost_does_not_keep_its_turn() -> None:
     assert turns.order(["x", "y"]) == ["y", "x"]
 
 
+def test_work_done_while_nobody_else_waited_gives_no_second_turn() -> None:
+    turns = Turns(0.1)
+    turns.served([("x", 0.1), ("x", 0.04)])
+    assert turns.order(["x", "y"]) == ["y", "x"]
+
+
 def test_a_queue_that_is_gone_does_not_confuse_the_order() -> None:
     turns = Turns(0.1)
     turns.served([("gone", 0.05)])
