@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from lowtide.tasks.preemption import PREEMPTED
 from tests.drills.stage import Stage
@@ -54,7 +55,7 @@ def bridge_kill(stage: Stage, *, points: Sequence[str] = KILL_POINTS) -> None:
     name = stage.random.choice(system.bridges)
     point = stage.random.choice(points)
     if point:
-        _again(stage, name, partial(_die_at, stage, point))
+        _again(stage, name, partial(_die_at, system.die_at(name), point))
     else:
         _again(stage, name, partial(system.fleet.signal, name, signal.SIGKILL))
     stage.wait_flow()
@@ -217,8 +218,7 @@ def _redis_gone(stage: Stage, *, empty: bool) -> None:
     stage.wait_flow()
 
 
-def _die_at(stage: Stage, point: str) -> None:
-    die_at = stage.system.die_at
+def _die_at(die_at: Path, point: str) -> None:
     aside = die_at.with_suffix(".new")
     aside.write_text(point)
     aside.replace(die_at)

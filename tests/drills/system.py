@@ -53,7 +53,6 @@ class System:
         self.needs = needs
         self.project = f"drill-{uuid.uuid4().hex[:12]}"
         self.runs = folder / "runs"
-        self.die_at = folder / "die-at"
         self.redis_port = free_port()
         self.redis = EmbeddedRedis(folder / "redis", port=self.redis_port)
         self.client = Redis(port=self.redis_port, socket_timeout=5)
@@ -126,9 +125,13 @@ class System:
         """As an operator does, by the documented command."""
         subprocess.run([*LOWTIDE, "bridge", "--create-only"], env=self.caller_env, check=True, capture_output=True)
 
+    def die_at(self, bridge: str) -> Path:
+        """The file that tells this bridge, and no other, at which moment to die."""
+        return self.folder / f"{bridge}.die-at"
+
     def start_bridge(self, name: str) -> None:
         command = self._command((*self.needs.patches, *self.needs.bridge_patches))
-        self.fleet.start(name, "bridge", command=command, restart=True)
+        self.fleet.start(name, "bridge", command=command, restart=True, **{DIE_AT: str(self.die_at(name))})
 
     def start_worker(self, name: str) -> None:
         """A machine of its own, which nobody took part in before: another slot."""
@@ -180,7 +183,6 @@ class System:
             EMULATOR: self.gate.host,
             "PYTHONPATH": str(ROOT),
             "DRILL_RUNS": str(self.runs),
-            DIE_AT: str(self.die_at),
             **self.needs.env,
         }
 
