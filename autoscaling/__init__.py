@@ -1,5 +1,5 @@
-"""How large a fleet should be: signals, their export to Cloud Monitoring, and the policy that turns them into a size.
+"""How large a fleet should be: the work that is outstanding, and the policy that turns it into a size.
 
-Comes in: what Redis, Pub/Sub's metrics and Flower say. Goes out: time series, of which an instance group's autoscaler
-reads one. Next: the instance group; here, `local`'s stand-in for it. Decides nothing about single requests.
+Comes in: what Redis and Pub/Sub's metric say. Goes out: a signal, and the size that an instance group's autoscaler
+would make of it. Next: the instance group, or a person before `lowtide status`. Decides nothing about single requests.
 """

@@ -18,6 +18,7 @@ COMMANDS = {
     "publish": "Publish files or URIs as requests.",
     "results": "Read results from the results topic.",
     "replay": "Put dead letters back as the requests that they were.",
+    "status": "Show what waits, who works, and how large the fleet should be.",
     "doctor": "Check configuration, Redis, Pub/Sub, devices and weights, and say what to do.",
 }
 
@@ -52,7 +53,15 @@ class Commands(click.Group):
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    extras = {"torch": "worker", "torchvision": "worker", "google": "bridge", "flower": "flower", "grpc": "bridge"}
+    extras = {
+        "torch": "worker",
+        "torchvision": "worker",
+        "google": "bridge",
+        "flower": "flower",
+        "grpc": "bridge",
+        "rich": "autoscaling",
+        "cronsim": "autoscaling",
+    }
     extra = extras.get((error.name or "").partition(".")[0], "local")
     return f'{error.name} is not installed: pip install "lowtide[{extra}]"'
 

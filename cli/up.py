@@ -90,6 +90,8 @@ Call from Python, with the same variables set:
 
   from lowtide.tasks import infer
   print(infer.delay({{"model": "{model}", "uri": "{Path.cwd().as_uri()}/examples/digits/images/0001.png"}}).get())
+
+See what waits and who works: lowtide status --watch
 """
 
 

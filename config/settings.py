@@ -48,7 +48,20 @@ class Settings(BaseSettings):
         default="",
         description="Redis key prefix of this fleet. Empty, so that a stock Celery app finds the queues.",
     )
-    fleet: str = Field(default="default", min_length=1, description="Name of this fleet in metrics.")
+    fleet: str = Field(
+        default="default", pattern=r'^[^"\\]+$', description="Name of this fleet in metrics: no quotes, no backslashes."
+    )
+    fleet_min: int = Field(default=0, ge=0, description="Fewest workers of the fleet. 0: none while nothing waits.")
+    fleet_max: int = Field(default=10, ge=0, description="Most workers of the fleet.")
+    fleet_work_s: float = Field(
+        default=60.0, gt=0, description="Work wanted per worker, seconds of device time: so many more make one more."
+    )
+    fleet_stabilization_s: int = Field(
+        default=600,
+        ge=0,
+        le=3600,
+        description="A fleet shrinks to no less than what was needed within so many seconds.",
+    )
     project: str | None = Field(default=None, description="Google Cloud project of the topics and subscriptions.")
     topic: str = Field(default="lowtide-requests", description="Topic that requests are published to.")
     subscription: Names = Field(
@@ -207,6 +220,12 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"{error}: expected a network such as 10.0.0.0/8") from error
         return value
+
+    @model_validator(mode="after")
+    def _limits_agree(self) -> "Settings":
+        if self.fleet_min > self.fleet_max:
+            raise ValueError(f"LOWTIDE_FLEET_MIN ({self.fleet_min}) is more than LOWTIDE_FLEET_MAX ({self.fleet_max})")
+        return self
 
     @model_validator(mode="after")
     def _models_agree(self) -> "Settings":

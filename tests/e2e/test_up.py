@@ -31,7 +31,7 @@ def up() -> Iterator[subprocess.Popen[str]]:
 def welcome(up: subprocess.Popen[str]) -> str:
     assert up.stdout is not None
     lines = []
-    while not lines or ".get())" not in lines[-1]:
+    while not lines or "lowtide status" not in lines[-1]:
         line = up.stdout.readline()
         assert line, up.stderr and up.stderr.read()
         lines.append(line)
@@ -71,6 +71,15 @@ def test_the_doctor_finds_a_healthy_system(environment: dict[str, str]) -> None:
 
     assert {finding["verdict"] for finding in findings} <= {"ok", "warning"}
     assert {finding["what"].split()[0] for finding in findings} >= {"Redis", "Pub/Sub", "Fleet", "Devices", "Models"}
+
+
+def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, str]) -> None:
+    (command,) = re.findall(r"lowtide (status .*)$", welcome, re.MULTILINE)
+    said = json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment))
+
+    assert (len(said["workers"]), len(said["bridges"])) == (1, 1)
+    assert said["requests_outstanding"] == said["recommendation"]["size"] == 0
+    assert said["seconds_per_request"].keys() == {"digits"}
 
 
 def test_ctrl_c_stops_everything_and_leaves_no_process(up: subprocess.Popen[str], welcome: str) -> None:

@@ -1,0 +1,77 @@
+-- How many messages wait and are held, and how many requests are in a sample of them. Writes nothing.
+-- KEYS  unacked, unacked_index, then the lists
+-- ARGV  1 a list or group of so many is read whole   2 of a longer one, so many from each end
+--       3 bytes to read at most, of a sample of each; a first message is always read
+--       4 seconds after which what nobody touched has no holder
+-- Gives one entry per list: {length, messages read, requests in them}; then one per group of unacked, held and left
+-- behind: {messages, messages read, and for each message read: its queue, requests in it}.
+local WHOLE, EDGE, BYTES, QUIET_S = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- By plain search: see take.lua, where a key found twice is looked at more closely. Here it only blurs an estimate.
+local function requests(raw)
+    local _, last = string.find(raw, '"lowtide-n":', 1, true)
+    local n = last and tonumber(string.match(raw, '^%s*(%d+)', last + 1) or nil)
+    return math.min(math.max(n or 1, 1), 1e6)
+end
+
+-- Places to read, from 0: all, or both ends by turns, so that what the bytes cut off is missing at both.
+local function places(length)
+    local at = {}
+    if length <= WHOLE then
+        for place = 0, length - 1 do
+            at[#at + 1] = place
+        end
+        return at
+    end
+    for place = 0, EDGE - 1 do
+        at[#at + 1], at[#at + 2] = place, length - 1 - place
+    end
+    return at
+end
+
+local function list(key)
+    local length, read, sum, bytes = redis.call('LLEN', key), 0, 0, 0
+    for _, place in ipairs(places(length)) do
+        if read > 0 and bytes > BYTES then
+            break
+        end
+        local raw = redis.call('LINDEX', key, place)
+        read, sum, bytes = read + 1, sum + requests(raw), bytes + #raw
+    end
+    return { length, read, sum }
+end
+
+-- The queue is the last word of what kombu writes: message, exchange, routing key.
+local function group(tags)
+    local entry, read, bytes = { #tags, 0 }, 0, 0
+    for _, place in ipairs(places(#tags)) do
+        if read > 0 and bytes > BYTES then
+            break
+        end
+        local raw = redis.call('HGET', KEYS[1], tags[place + 1])
+        if raw then
+            read, bytes = read + 1, bytes + #raw
+            entry[#entry + 1] = string.match(raw, '"([^"\\]*)"%s*%]$') or ''
+            entry[#entry + 1] = requests(raw)
+        end
+    end
+    entry[2] = read
+    return entry
+end
+
+-- The index is written with every touch; a tag in it may have no message any more, and a message no score.
+local time = redis.call('TIME')
+local quiet_since = tonumber(time[1]) + tonumber(time[2]) / 1e6 - QUIET_S
+local held, left = {}, {}
+for _, tag in ipairs(redis.call('HKEYS', KEYS[1])) do
+    local score = tonumber(redis.call('ZSCORE', KEYS[2], tag) or nil)
+    local of = score and score > quiet_since and held or left
+    of[#of + 1] = tag
+end
+
+local answer = {}
+for at = 3, #KEYS do
+    answer[#answer + 1] = list(KEYS[at])
+end
+answer[#answer + 1], answer[#answer + 2] = group(held), group(left)
+return answer

@@ -1,0 +1,96 @@
+"""The work in Redis: what waits in the queues, what workers hold, and what the dead have left behind.
+
+The lists alone read zero after a preemption, and nothing would ever scale up: `unacked` is work as well.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+from kombu.transport.redis import PRIORITY_STEPS, Channel
+from redis import Redis
+
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.transport.reaper import QUIET_S
+from lowtide.tasks.transport.room import model_of
+
+WHOLE = 64
+"""A list of so many messages is read whole; of a longer one, half as many from each end."""
+BYTES = 1024 * 1024
+"""Of one list. Redis serves nobody else while it copies: 4 to 5 ms per MiB, measured on two shared cores."""
+
+
+class State(StrEnum):
+    """Where a request in Redis is."""
+
+    QUEUED = "queued"
+    """In a queue."""
+    HELD = "held"
+    """A live worker has it: it waits in the process or runs."""
+    LEFT_BEHIND = "left_behind"
+    """Whoever had it has not been heard of for 20 s: it goes back to its queue as soon as anybody lives to do it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """Requests by model and state, and `chunks`: tasks that workers hold. Of long queues both are exact in messages
+    and estimated in requests.
+    """
+
+    requests: Mapping[tuple[str, State], int] = field(default_factory=dict)
+    chunks: int = 0
+
+    @property
+    def total(self) -> int:
+        """Requests in Redis."""
+        return sum(self.requests.values())
+
+    @property
+    def by_model(self) -> dict[str, int]:
+        """Requests of each model."""
+        models: Counter[str] = Counter()
+        for (model, _), count in self.requests.items():
+            models[model] += count
+        return dict(models)
+
+
+class BacklogReader:
+    """Reads one fleet's Redis, in one step: what moves meanwhile is neither missed nor counted twice."""
+
+    def __init__(self, redis: Redis, keys: Keys, models: Sequence[str]) -> None:
+        self._queues = worker_queues(models)
+        self._models = tuple(models)
+        lists = [f"{queue}{Channel.sep}{step}" if step else queue for queue in self._queues for step in PRIORITY_STEPS]
+        self._keys = [keys.unacked, keys.unacked_index, *map(keys.queue, lists)]
+        self._script = redis.register_script(files(__package__).joinpath("backlog.lua").read_text(encoding="utf-8"))
+
+    def read(self) -> Backlog:
+        """The backlog now. Raises RedisError."""
+        *lists, held, left = self._script(keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, QUIET_S])
+        requests: Counter[tuple[str, State]] = Counter({(model, state): 0 for model in self._models for state in State})
+        for at, (length, read, found) in enumerate(lists):
+            model = model_of(self._queues[at // len(PRIORITY_STEPS)])
+            assert model is not None
+            requests[model, State.QUEUED] += _scaled(found, messages=length, read=read)
+        for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left)):
+            for model, count in self._of_group(group).items():
+                requests[model, state] += count
+        return Backlog(requests=dict(requests), chunks=held[0] + left[0])
+
+    def _of_group(self, group: Sequence[Any]) -> dict[str, int]:
+        messages, read, *sample = group
+        found: Counter[str] = Counter()
+        for queue, count in zip(sample[::2], sample[1::2], strict=True):
+            model = model_of(queue.decode() if isinstance(queue, bytes) else queue)
+            if model in self._models:
+                found[str(model)] += count
+        return {model: _scaled(count, messages=messages, read=read) for model, count in found.items()}
+
+
+def _scaled(found: int, *, messages: int, read: int) -> int:
+    """Requests of all messages, as those in the `read` ones are."""
+    return round(found * messages / read) if read else 0

@@ -1,0 +1,53 @@
+"""A fleet at one moment, as Redis knows it: its work, its workers, its bridges."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from lowtide.autoscaling.backlog import Backlog, BacklogReader
+from lowtide.autoscaling.signal import Bridges
+from lowtide.config import Settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """`at`: Unix time by Redis' clock. `workers` and `bridge_words`: name → what it says of itself. `rates_s`: measured
+    device seconds per request, by model; kept by Redis when no worker lives, by the bridges when Redis forgets.
+    """
+
+    at: float
+    backlog: Backlog
+    workers: Mapping[str, Mapping[str, Any]]
+    bridge_words: Mapping[str, Mapping[str, Any]]
+    rates_s: Mapping[str, float]
+
+    @property
+    def bridges(self) -> Bridges:
+        """What the bridges say, together."""
+        return Bridges.of(self.bridge_words.values())
+
+
+class Camera:
+    """Takes snapshots of one fleet."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = Keys.of(settings)
+        self._backlog = BacklogReader(redis, self._keys, settings.model_names)
+
+    def take(self) -> Snapshot:
+        """The fleet now. Raises RedisError."""
+        seconds, microseconds = self._redis.time()
+        rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
+        return Snapshot(
+            at=seconds + microseconds / 1e6,
+            # The words before the work: what a bridge sends in between is counted for Redis, and so not missed.
+            bridge_words=live(self._redis, self._keys, "bridge"),
+            workers=live(self._redis, self._keys, "worker"),
+            rates_s={model.decode(): float(rate) for model, rate in rates.items()},
+            backlog=self._backlog.read(),
+        )

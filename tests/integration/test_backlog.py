@@ -1,0 +1,133 @@
+"""What Redis says of the work that waits, against a real one."""
+
+import json
+import time
+import uuid
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from lowtide.autoscaling.backlog import BacklogReader, State
+from lowtide.config import load_settings
+from lowtide.tasks.app import configure
+from lowtide.tasks.infer import infer
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, topic_queue
+from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.reaper import QUIET_S
+from lowtide.tasks.transport.room import Budget, Turns
+
+KEYS = Keys("fleet:")
+MODELS = ("digits", "resnet101")
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Redis:
+    return Redis.from_url(redis_url)
+
+
+@pytest.fixture
+def reader(redis: Redis) -> BacklogReader:
+    return BacklogReader(redis, KEYS, MODELS)
+
+
+def chunk(requests: int | None, *, body: str = "x") -> str:
+    headers: dict[str, Any] = {"id": str(uuid.uuid4())}
+    headers |= {CHUNK_COUNT_HEADER: requests} if requests is not None else {}
+    return json.dumps({"body": body, "headers": headers, "properties": {"delivery_tag": str(uuid.uuid4())}})
+
+
+def push(redis: Redis, queue: str, *chunks: str) -> None:
+    redis.lpush(KEYS.queue(queue), *chunks)
+
+
+def take(redis: Redis, queue: str, messages: int) -> None:
+    """As a worker does."""
+    taken = Moves(redis, KEYS).take(
+        "w:0", queues=[queue], seconds=[0.0], budget=Budget(messages=messages, work_s=1.0), turns=Turns(0.1)
+    )
+    assert len(taken) == messages
+
+
+def age(redis: Redis, by_s: float) -> None:
+    """As if nobody had touched what is held for so long."""
+    for tag, score in redis.zrange(KEYS.unacked_index, 0, -1, withscores=True):
+        redis.zadd(KEYS.unacked_index, {tag: score - by_s})
+
+
+def test_an_empty_redis_has_zero_of_everything(reader: BacklogReader) -> None:
+    assert reader.read().requests == {(model, state): 0 for model in MODELS for state in State}
+
+
+def test_requests_are_counted_in_all_queues_of_the_fleet_and_in_no_others(redis: Redis, reader: BacklogReader) -> None:
+    push(redis, "lowtide.digits", chunk(None), chunk(3))
+    push(redis, "lowtide.digits.high", chunk(4))
+    push(redis, "lowtide.digits\x06\x166", chunk(5))
+    push(redis, "lowtide.resnet101.topic", chunk(256))
+    push(redis, "lowtide.another", chunk(9))
+    redis.lpush("lowtide.digits", chunk(9))  # without the prefix: another fleet's
+
+    assert reader.read().by_model == {"digits": 13, "resnet101": 256}
+
+
+def test_what_a_python_caller_sent_is_counted(redis_url: str, redis: Redis, reader: BacklogReader) -> None:
+    configure(load_settings(redis_url=redis_url, prefix=KEYS.prefix, models=MODELS))
+    for _ in range(3):
+        infer.delay({"model": "digits", "data": ""})
+
+    assert reader.read().requests["digits", State.QUEUED] == 3
+
+
+def test_what_a_worker_took_is_held_and_what_a_dead_one_took_is_left_behind(
+    redis: Redis, reader: BacklogReader
+) -> None:
+    queue = topic_queue("digits")
+    push(redis, queue, *(chunk(7) for _ in range(5)))
+    take(redis, queue, 2)
+    age(redis, QUIET_S + 1)
+    take(redis, queue, 3)
+
+    backlog = reader.read()
+    assert redis.llen(KEYS.queue(queue)) == 0
+    assert backlog.requests["digits", State.HELD] == 21
+    assert backlog.requests["digits", State.LEFT_BEHIND] == 14
+    assert (backlog.chunks, backlog.total) == (5, 35)
+
+
+def test_with_everything_in_unacked_of_a_dead_worker_nothing_is_missed(redis: Redis, reader: BacklogReader) -> None:
+    queue = topic_queue("resnet101")
+    push(redis, queue, *(chunk(256) for _ in range(8)))
+    take(redis, queue, 8)
+    redis.delete(KEYS.unacked_index, KEYS.held("w:0"))  # and of some there is not even a score
+
+    assert reader.read().requests["resnet101", State.LEFT_BEHIND] == 8 * 256
+
+
+def test_a_score_of_no_message_is_no_work(redis: Redis, reader: BacklogReader) -> None:
+    redis.zadd(KEYS.unacked_index, {"gone": time.time()})
+
+    assert reader.read().total == 0
+
+
+def test_a_long_queue_is_estimated_from_both_ends(redis: Redis, reader: BacklogReader) -> None:
+    push(redis, "lowtide.digits", *(chunk(1 + number % 20) for number in range(10_000)))
+
+    assert reader.read().total == pytest.approx(105_000, rel=0.1)
+
+
+def test_large_messages_are_not_all_read(redis: Redis, reader: BacklogReader) -> None:
+    push(redis, "lowtide.digits", *(chunk(2, body="x" * 400_000) for _ in range(40)))
+    before = (
+        redis.info("commandstats")["cmdstat_lindex"]["calls"] if "cmdstat_lindex" in redis.info("commandstats") else 0
+    )
+
+    assert reader.read().total == 80
+    assert redis.info("commandstats")["cmdstat_lindex"]["calls"] - before == 3
+
+
+def test_messages_that_are_none_of_kombus_count_as_one(redis: Redis, reader: BacklogReader) -> None:
+    push(redis, "lowtide.digits", "garbage", '{"headers": {"lowtide-n": "many"}}')
+    redis.hset(KEYS.unacked, "tag", "garbage")
+
+    assert reader.read().by_model == {"digits": 2, "resnet101": 0}
