@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import google.auth.exceptions
 import requests
 from google.api_core import exceptions as api
-from google.cloud import storage  # type: ignore[import-untyped]
+from google.cloud import storage
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable
 from lowtide.workers.source import too_large

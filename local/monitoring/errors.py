@@ -11,3 +11,15 @@ class InvalidArgument(MonitoringError):
     """Raised when a request breaks a rule of the service."""
 
     code = "INVALID_ARGUMENT"
+
+
+class NotFound(MonitoringError):
+    """Raised when a descriptor does not exist."""
+
+    code = "NOT_FOUND"
+
+
+class Unsupported(MonitoringError):
+    """Raised for a feature that this server would otherwise have to ignore in silence."""
+
+    code = "UNIMPLEMENTED"

@@ -1,0 +1,130 @@
+"""`MonitoringState`: descriptors and series of all projects. Told the time; not safe for several threads at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from lowtide.config.metrics import PUBSUB_UNDELIVERED
+from lowtide.local.monitoring import rules
+from lowtide.local.monitoring.errors import InvalidArgument, NotFound
+from lowtide.local.monitoring.filters import Filter
+from lowtide.local.monitoring.series import Descriptor, Identity, Point, TimeSeries, Write
+
+UNDELIVERED = Descriptor(
+    type=PUBSUB_UNDELIVERED,
+    kind="GAUGE",
+    value_type="INT64",
+    unit="1",
+    description="Number of unacknowledged messages in a subscription.",
+)
+
+Undelivered = Callable[[], Mapping[str, int]]
+"""Full name of a subscription → messages that nobody has acknowledged."""
+
+
+class MonitoringState:
+    """`undelivered` is asked whenever Pub/Sub's metric is read: its newest point is of that moment."""
+
+    def __init__(self, undelivered: Undelivered = dict) -> None:
+        self._undelivered = undelivered
+        self._descriptors: dict[str, dict[str, Descriptor]] = {}
+        self._series: dict[str, dict[Identity, TimeSeries]] = {}
+
+    def create_descriptor(self, project: str, descriptor: Descriptor) -> Descriptor:
+        """Create it, or update what may change: the text, and more labels. Raises InvalidArgument."""
+        rules.check_descriptor(descriptor)
+        known = self._descriptors.setdefault(project, {})
+        old = known.get(descriptor.type)
+        if old and (old.kind, old.value_type) != (descriptor.kind, descriptor.value_type):
+            raise InvalidArgument(f"The kind and value type of {descriptor.type} cannot be changed: delete it first")
+        known[descriptor.type] = replace(descriptor, labels={**(old.labels if old else {}), **descriptor.labels})
+        return known[descriptor.type]
+
+    def descriptor(self, project: str, metric_type: str) -> Descriptor:
+        """Raises NotFound."""
+        found = {UNDELIVERED.type: UNDELIVERED, **self._descriptors.get(project, {})}.get(metric_type)
+        if found is None:
+            raise NotFound(f"Could not find descriptor for metric '{metric_type}'.")
+        return found
+
+    def descriptors(self, project: str) -> list[Descriptor]:
+        """By type."""
+        known = {UNDELIVERED.type: UNDELIVERED, **self._descriptors.get(project, {})}
+        return [known[metric_type] for metric_type in sorted(known)]
+
+    def delete_descriptor(self, project: str, metric_type: str) -> None:
+        """With its series. Raises NotFound."""
+        if self._descriptors.get(project, {}).pop(metric_type, None) is None:
+            raise NotFound(f"Could not find descriptor for metric '{metric_type}'.")
+        kept = self._series.get(project, {})
+        self._series[project] = {one: kept[one] for one in kept if one.metric_type != metric_type}
+
+    def write(self, project: str, writes: Sequence[Write], *, now_s: float) -> list[tuple[int, str]]:
+        """Store the points. Those that break a rule are left out and told of: place in the request, and why.
+
+        Raises InvalidArgument when the request as a whole breaks one; then nothing is stored.
+        """
+        if not writes:
+            raise InvalidArgument("Request was missing field timeSeries.")
+        if len(writes) > rules.SERIES_PER_REQUEST:
+            raise InvalidArgument(f"A request has at most {rules.SERIES_PER_REQUEST} time series, not {len(writes)}")
+        if len({write.identity for write in writes}) < len(writes):
+            raise InvalidArgument("Duplicate TimeSeries encountered. Only one point can be written per TimeSeries.")
+        refused = []
+        for place, write in enumerate(writes):
+            try:
+                self._write(project, write, now_s=now_s)
+            except InvalidArgument as error:
+                refused.append((place, str(error)))
+        return refused
+
+    def read(
+        self, project: str, wanted: Filter, *, start_s: float | None, end_s: float, now_s: float
+    ) -> list[TimeSeries]:
+        """What the filter selects, with the points in (start, end], newest first; without a start, the one at the end.
+
+        Series without such a point are left out.
+        """
+        found = []
+        for series in [*self._series.get(project, {}).values(), *self._builtin(project, at_s=min(end_s, now_s))]:
+            if not series.identity.matches(wanted):
+                continue
+            points = [point for point in reversed(series.points) if _within(point.end_s, start_s, end_s)]
+            if points:
+                found.append(TimeSeries(identity=series.identity, kind=series.kind, value_type=series.value_type))
+                found[-1].points.extend(points)
+        return found
+
+    def _write(self, project: str, write: Write, *, now_s: float) -> None:
+        descriptors = self._descriptors.setdefault(project, {})
+        metric_type = write.identity.metric_type
+        rules.check_write(write, descriptor=descriptors.get(metric_type), now_s=now_s)
+        series = self._series.setdefault(project, {}).get(write.identity) or TimeSeries(
+            identity=write.identity, kind=write.kind, value_type=write.value_type
+        )
+        rules.check_order(write, series)
+        if metric_type not in descriptors:  # the service makes one of what the first point says
+            labels = dict.fromkeys((key for key, _ in write.identity.metric_labels), "")
+            descriptors[metric_type] = Descriptor(
+                type=metric_type, kind=write.kind, value_type=write.value_type, labels=labels
+            )
+        series.points.append(write.point)
+        self._series[project][write.identity] = series
+
+    def _builtin(self, project: str, *, at_s: float) -> list[TimeSeries]:
+        found = []
+        for subscription, count in self._undelivered().items():
+            _, owner, _, name = subscription.split("/")
+            if owner != project:
+                continue
+            identity = Identity(
+                metric_type=UNDELIVERED.type,
+                resource_type="pubsub_subscription",
+                resource_labels=(("project_id", project), ("subscription_id", name)),
+            )
+            found.append(TimeSeries(identity=identity, kind=UNDELIVERED.kind, value_type=UNDELIVERED.value_type))
+            found[-1].points.append(Point(start_s=at_s, end_s=at_s, value=count))
+        return found
+
+
+def _within(at_s: float, start_s: float | None, end_s: float) -> bool:
+    return at_s == end_s if start_s is None or start_s == end_s else start_s < at_s <= end_s
