@@ -15,6 +15,7 @@ COMMANDS = {
     "bridge": "Run a bridge: Pub/Sub to Celery and back.",
     "worker": "Run a worker: the models of the fleet on this machine's devices.",
     "flower": "Run Flower, to watch.",
+    "autoscale": "Write the fleet's figures to Cloud Monitoring, to be sized by.",
     "publish": "Publish files or URIs as requests.",
     "results": "Read results from the results topic.",
     "replay": "Put dead letters back as the requests that they were.",
@@ -61,6 +62,7 @@ def _missing(error: ModuleNotFoundError) -> str:
         "grpc": "bridge",
         "rich": "autoscaling",
         "cronsim": "autoscaling",
+        "prometheus_client": "autoscaling",
     }
     extra = extras.get((error.name or "").partition(".")[0], "local")
     return f'{error.name} is not installed: pip install "lowtide[{extra}]"'

@@ -145,6 +145,13 @@ class Settings(BaseSettings):
     health_port: int = Field(
         default=0, ge=0, le=65535, description="Port of the liveness endpoint `/healthz`. 0: no endpoint."
     )
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="Port at which `lowtide autoscale` answers Prometheus. 0: none."
+    )
+    metrics_address: str = Field(default="127.0.0.1", description="Address that the Prometheus endpoint binds.")
+    monitoring_host: str = Field(
+        default="", description="host:port of a local Cloud Monitoring, unencrypted. Empty: Google's."
+    )
     health_address: str = Field(default="127.0.0.1", description="Address that the liveness endpoint binds.")
     worker_slot: str = Field(
         default="",

@@ -74,6 +74,11 @@ class Keys:
         return f"{self.prefix}lt:rates"
 
     @property
+    def exporter(self) -> str:
+        """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
+        return f"{self.prefix}lt:exporter"
+
+    @property
     def epoch(self) -> str:
         """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
         return f"{self.prefix}lt:epoch"

@@ -1,0 +1,179 @@
+"""`Exporter`: every 15 s the fleet's figures go to Cloud Monitoring, from one of those who could write them.
+
+Any number of exporters may run; the one that holds a lock in Redis writes. Without Redis the last leader keeps writing
+what it holds: a signal that stops would freeze the fleet, and one that says zero would end it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from redis import Redis, RedisError
+from redis.exceptions import LockError
+from redis.lock import Lock
+
+from lowtide.autoscaling.held import Held, SourceUnreadable
+from lowtide.autoscaling.monitoring import Monitoring, WriteRefused
+from lowtide.autoscaling.samples import Done, Sample, own_samples, samples_of
+from lowtide.autoscaling.signal import outstanding
+from lowtide.autoscaling.snapshot import Camera, Snapshot
+from lowtide.config import Settings
+from lowtide.config.health import Health
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.outage import Outage
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 15.0
+"""An instance group wants a point at least every 60 s ("Scale based on Monitoring metrics"): two may fail."""
+LEAD_S = 3 * EVERY_S
+APART_S = 10.0
+"""Between two points of a series, whatever the clock says: Cloud Monitoring refuses what comes within about 5 s."""
+ALARM_AFTER_S = 60.0
+"""Without a point for so long an instance group may hold its size."""
+
+
+class Leadership:
+    """Who writes. A lock of redis-py's, which lapses 45 s after its holder was last heard of."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.held = False
+        self._lock = Lock(redis, keys.exporter, timeout=LEAD_S, blocking=False, thread_local=False)
+
+    def renew(self) -> bool:
+        """Take it or keep it. While Redis is away, whoever had it has it."""
+        try:
+            self.held = self._keep() or bool(self._lock.acquire())
+        except RedisError as error:
+            log.debug("leadership is as it was: %s", error)
+        return self.held
+
+    def give_up(self) -> None:
+        """So that another need not wait."""
+        try:
+            if self.held:
+                self._lock.release()
+        except RedisError as error:
+            log.debug("leadership lapses by itself: %s", error)
+
+    def _keep(self) -> bool:
+        try:
+            return self.held and bool(self._lock.reacquire())
+        except LockError:
+            return False  # lapsed, or Redis came back empty
+
+
+@dataclass(slots=True)
+class Exported:
+    """What was last seen, for the Prometheus endpoint, and what became of it."""
+
+    samples: list[Sample] = field(default_factory=list)
+    writes_failed: int = 0
+    written_s: float | None = None
+
+
+class Exporter:
+    """`turn` every 15 s. From one thread; `latest` and `health` from any."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        redis: Redis,
+        monitoring: Monitoring,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._monitoring = monitoring
+        self._clock = clock
+        self._monotonic = monotonic
+        self._began_s = monotonic()
+        camera = Camera(redis, settings)
+        self._fleet = Held[Snapshot]("redis", lambda: _taken(camera), clock=monotonic)
+        self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
+        self._leadership = Leadership(redis, Keys.of(settings))
+        self._outage = Outage("Cloud Monitoring refuses what is written")
+        self._rates_s: dict[str, float] = {}
+        self._described = False
+        self._written_at: float | None = None
+        self.latest = Exported()
+
+    def turn(self) -> None:
+        """Read, and write if it is ours to write."""
+        before = self._fleet.value
+        snapshot = self._fleet.refresh()
+        self._undelivered.refresh()
+        self.latest.samples = self._samples(before, snapshot)
+        was_leader = self._leadership.held
+        if not self._leadership.renew():
+            return
+        if not was_leader:
+            log.info("writes the figures of the fleet from now on")
+            self._written_at = None
+        self._write(self.latest.samples)
+
+    def close(self) -> None:
+        """Let another write."""
+        self._leadership.give_up()
+
+    def health(self) -> Health:
+        """Ill when it is the one to write and has not written for a while, or can't read Redis."""
+        since_s = self._monotonic() - (self.latest.written_s or self._began_s)
+        ages = {held.name: round(held.age_s, 1) for held in (self._fleet, self._undelivered)}
+        details = {"writes": self._leadership.held, "source_age_s": ages, "writes_failed": self.latest.writes_failed}
+        if self._leadership.held and since_s > ALARM_AFTER_S:
+            return Health(ok=False, reason=f"nothing was written for {since_s:.0f} s", details=details)
+        if self._fleet.age_s > ALARM_AFTER_S:
+            return Health(ok=False, reason=f"Redis was not read for {self._fleet.age_s:.0f} s", details=details)
+        return Health(ok=True, details=details)
+
+    def _samples(self, before: Snapshot | None, snapshot: Snapshot | None) -> list[Sample]:
+        own = own_samples(
+            {held.name: held.age_s for held in (self._fleet, self._undelivered)},
+            writes_failed=self.latest.writes_failed,
+        )
+        if snapshot is None:
+            return list(own)  # never read: nothing is known, and zero would be a lie
+        self._rates_s |= snapshot.rates_s  # an emptied Redis must not make every model look unmeasured
+        work = outstanding(
+            undelivered=self._undelivered.value,
+            backlog=snapshot.backlog,
+            bridges=snapshot.bridges,
+            rates_s=self._rates_s,
+        )
+        done = Done.between(before, snapshot)
+        figures = samples_of(snapshot, work=work, done=done, rates_s=self._rates_s, undelivered=self._undelivered.value)
+        return [*figures, *own]
+
+    def _write(self, samples: list[Sample]) -> None:
+        try:
+            if not self._described:
+                self._monitoring.describe()
+                self._described = True
+            at_s = self._next_at()
+            self._monitoring.write(samples, at_s=at_s)
+        except WriteRefused as error:
+            self.latest.writes_failed += error.count
+            self._outage.failed(error)
+        except SourceUnreadable as error:
+            self._outage.failed(error)
+        else:
+            self._written_at = at_s
+            self.latest.written_s = self._monotonic()
+            self._outage.over()
+
+    def _next_at(self) -> float:
+        """The time of the next points: now, but after those that are there, whoever wrote them by whatever clock."""
+        if self._written_at is None:
+            self._written_at = self._monitoring.newest_at(GPU_SECONDS_OUTSTANDING)
+        now = self._clock()
+        return now if self._written_at is None else max(now, self._written_at + APART_S)
+
+
+def _taken(camera: Camera) -> Snapshot:
+    try:
+        return camera.take()
+    except RedisError as error:
+        raise SourceUnreadable(str(error)) from error

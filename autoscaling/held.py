@@ -1,0 +1,43 @@
+"""`Held`: the last value that a source gave, and how old it is. Missing data is never zero."""
+
+import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from lowtide.tasks.outage import Outage
+
+Value = TypeVar("Value")
+
+
+class SourceUnreadable(Exception):
+    """Raised when a source can't be read now. The message says why."""
+
+
+class Held(Generic[Value]):
+    """Reads a source. While it can't be read, `value` stays what it was: None before the first time. Says once that the
+    source is away, and once that it is back.
+    """
+
+    def __init__(self, name: str, read: Callable[[], Value], *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self.value: Value | None = None
+        self._read = read
+        self._clock = clock
+        self._at_s = clock()
+        self._outage = Outage(f"{name} can't be read: its last value is held")
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since it was last read; before the first time, since we began to try."""
+        return self._clock() - self._at_s
+
+    def refresh(self) -> Value | None:
+        """Read it anew, or hold what there is."""
+        try:
+            self.value = self._read()
+        except SourceUnreadable as error:
+            self._outage.failed(error)
+        else:
+            self._at_s = self._clock()
+            self._outage.over()
+        return self.value

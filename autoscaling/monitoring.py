@@ -1,0 +1,144 @@
+"""Cloud Monitoring by its client: our metrics go out, Pub/Sub's own comes in."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import grpc
+from google.api import metric_pb2
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.cloud.monitoring_v3 import MetricServiceClient, types
+from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
+
+from lowtide.autoscaling.held import SourceUnreadable
+from lowtide.autoscaling.samples import Sample
+from lowtide.config import Settings
+from lowtide.config.metrics import FLEET, METRICS, PUBSUB_UNDELIVERED, Metric
+
+SERIES_PER_REQUEST = 200
+"""CreateTimeSeriesRequest.time_series."""
+TIMEOUT_S = 10.0
+LOOK_BACK_S = 300
+"""Pub/Sub's metric is sampled each minute and readable up to two minutes later, and it may have gaps."""
+OWN_LOOK_BACK_S = 3600
+
+
+class WriteRefused(Exception):
+    """Raised when points were not written: `count` of them. The others of the same call were."""
+
+    def __init__(self, count: int, why: str) -> None:
+        super().__init__(why)
+        self.count = count
+
+
+class Monitoring:
+    """Of one project and one fleet. From one thread."""
+
+    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
+        """Raises SettingsError without a project, and google.auth's DefaultCredentialsError."""
+        self._name = f"projects/{settings.require_project()}"
+        self._fleet = settings.fleet
+        self._subscriptions = [settings.subscription_path(name).split("/") for name in settings.subscription]
+        self._clock = clock
+        transport = None
+        if settings.monitoring_host:
+            transport = MetricServiceGrpcTransport(channel=grpc.insecure_channel(settings.monitoring_host))
+        self._client: Any = MetricServiceClient(transport=transport)
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._client.transport.close()
+
+    def describe(self) -> None:
+        """Create or update the descriptors of all our metrics. Raises WriteRefused."""
+        for metric in METRICS:
+            descriptor = metric_pb2.MetricDescriptor(
+                type=metric.type,
+                metric_kind="GAUGE",
+                value_type="DOUBLE",
+                unit=metric.unit,
+                description=metric.description,
+                display_name=f"Lowtide {metric.name.replace('_', ' ')}",
+                labels=[{"key": key} for key in (FLEET, *metric.labels)],
+            )
+            try:
+                self._client.create_metric_descriptor(name=self._name, metric_descriptor=descriptor, timeout=TIMEOUT_S)
+            except (GoogleAPICallError, RetryError) as error:
+                raise WriteRefused(0, f"the descriptor of {metric.type}: {error}") from error
+
+    def write(self, samples: Iterable[Sample], *, at_s: float) -> None:
+        """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not."""
+        series = [self._series(sample, at_s) for sample in samples]
+        refused, why = 0, ""
+        for first in range(0, len(series), SERIES_PER_REQUEST):
+            part = series[first : first + SERIES_PER_REQUEST]
+            try:
+                self._client.create_time_series(name=self._name, time_series=part, timeout=TIMEOUT_S)
+            except (GoogleAPICallError, RetryError) as error:
+                refused += _refused(error, of=len(part))
+                why = str(error)
+        if why:
+            raise WriteRefused(refused, why)
+
+    def newest_at(self, metric: Metric) -> float | None:
+        """Time of the newest point of this fleet's series, seconds since 1970; None without any of the last hour.
+
+        Raises SourceUnreadable.
+        """
+        found = self._list(
+            f'metric.type = "{metric.type}" AND resource.type = "global" AND metric.labels.{FLEET} = "{self._fleet}"',
+            back_s=OWN_LOOK_BACK_S,
+            ahead_s=300,
+        )
+        return max((_at(series.points[0]) for series in found), default=None)
+
+    def undelivered(self) -> int:
+        """Messages of the fleet's subscriptions that nobody has acknowledged. Raises SourceUnreadable, also when the
+        metric has no recent point of one of them.
+        """
+        return sum(self._undelivered(project, name) for _, project, _, name in self._subscriptions)
+
+    def _undelivered(self, project: str, name: str) -> int:
+        found = self._list(
+            f'metric.type = "{PUBSUB_UNDELIVERED}" AND resource.type = "pubsub_subscription" '
+            f'AND resource.labels.project_id = "{project}" AND resource.labels.subscription_id = "{name}"',
+            back_s=LOOK_BACK_S,
+            of=f"projects/{project}",
+        )
+        if not found:
+            raise SourceUnreadable(f"{PUBSUB_UNDELIVERED} has no point of the last {LOOK_BACK_S} s for {name}")
+        return sum(series.points[0].value.int64_value for series in found)
+
+    def _list(self, query: str, *, back_s: int, ahead_s: int = 0, of: str | None = None) -> Sequence[Any]:
+        now_s = int(self._clock())
+        interval = {"start_time": {"seconds": now_s - back_s}, "end_time": {"seconds": now_s + ahead_s}}
+        request = {"name": of or self._name, "filter": query, "interval": interval}
+        try:
+            return list(self._client.list_time_series(request=request, timeout=TIMEOUT_S, retry=None))
+        except (GoogleAPICallError, RetryError) as error:
+            raise SourceUnreadable(str(error)) from error
+
+    def _series(self, sample: Sample, at_s: float) -> Any:
+        project = self._name.removeprefix("projects/")
+        series = types.TimeSeries.pb()()
+        series.metric.type = sample.metric.type
+        series.metric.labels.update({FLEET: self._fleet, **sample.labels})
+        series.resource.type = "global"
+        series.resource.labels["project_id"] = project
+        point = series.points.add()
+        point.interval.end_time.FromMilliseconds(round(at_s * 1000))
+        point.value.double_value = sample.value
+        return types.TimeSeries.wrap(series)
+
+
+def _refused(error: GoogleAPICallError | RetryError, *, of: int) -> int:
+    """How many points: as the error's summary says, or else all."""
+    for detail in getattr(error, "details", ()):
+        if isinstance(detail, types.CreateTimeSeriesSummary.pb()):
+            return int(detail.total_point_count - detail.success_point_count)
+    return of
+
+
+def _at(point: Any) -> float:
+    at: float = point.interval.end_time.timestamp()
+    return at

@@ -1,0 +1,80 @@
+"""What is exported: the figures of a fleet at one moment, under the names of `lowtide.config.metrics`. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lowtide.autoscaling.signal import Work
+from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.config import metrics
+from lowtide.config.metrics import MODEL, SOURCE, STATE, Metric
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One value. `labels`: those of its metric, the fleet's apart."""
+
+    metric: Metric
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """Requests that ended, each second, and those of them that failed."""
+
+    per_s: float = 0.0
+    failed_per_s: float = 0.0
+
+    @classmethod
+    def between(cls, before: Snapshot | None, after: Snapshot) -> "Done":
+        """By what each worker says that it has done since it began. One that vanished takes its last ones along."""
+        if before is None or after.at <= before.at:
+            return cls()
+        ended: Counter[str] = Counter()
+        for name, word in after.workers.items():
+            ended += Counter(word.get("done", {})) - Counter(before.workers.get(name, {}).get("done", {}))
+        passed_s = after.at - before.at
+        return cls(per_s=ended.total() / passed_s, failed_per_s=ended["failed"] / passed_s)
+
+
+def samples_of(
+    snapshot: Snapshot, *, work: Work, done: Done, rates_s: Mapping[str, float], undelivered: int | None
+) -> Iterator[Sample]:
+    """All figures but those of the exporter itself. Zeros included: an autoscaler takes what is missing for unknown.
+
+    `undelivered` None: Pub/Sub's count is not known, and not told.
+    """
+    bridges = snapshot.bridges
+    oldest_s = 0.0 if bridges.oldest_at is None else max(0.0, snapshot.at - bridges.oldest_at)
+    plain: dict[Metric, float] = {
+        metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds,
+        metrics.REQUESTS_OUTSTANDING: work.requests,
+        metrics.OLDEST_WAITING: oldest_s,
+        metrics.REQUESTS_AT_RISK: bridges.at_risk,
+        metrics.THROUGHPUT: done.per_s,
+        metrics.FAILURES: done.failed_per_s,
+        metrics.WORKERS: len(snapshot.workers),
+        metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
+        metrics.BRIDGES: len(snapshot.bridge_words),
+    }
+    if undelivered is not None:
+        plain[metrics.PUBSUB_REQUESTS] = undelivered
+    for metric, value in plain.items():
+        yield Sample(metric=metric, value=value)
+    for (model, state), count in snapshot.backlog.requests.items():
+        yield Sample(metric=metrics.REDIS_REQUESTS, value=count, labels={MODEL: model, STATE: state.value})
+    for model, rate_s in rates_s.items():
+        yield Sample(metric=metrics.SECONDS_PER_REQUEST, value=rate_s, labels={MODEL: model})
+
+
+def own_samples(ages_s: Mapping[str, float], *, writes_failed: int) -> Iterator[Sample]:
+    """Of the exporter: how old what it read is, and what was refused."""
+    for source, age_s in ages_s.items():
+        yield Sample(metric=metrics.SOURCE_AGE, value=age_s, labels={SOURCE: source})
+    yield Sample(metric=metrics.WRITES_FAILED, value=writes_failed)
+
+
+def _busy(word: Mapping[str, Any]) -> bool:
+    return bool(word.get("busy"))

@@ -1,0 +1,296 @@
+"""From a real Redis to a real gRPC server of Cloud Monitoring, at the moments when a signal is hard to get right."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import grpc
+import pytest
+from redis import Redis
+
+from lowtide.autoscaling.decide import Group, Point, decide
+from lowtide.autoscaling.exporter import EVERY_S, Exporter
+from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.samples import Sample
+from lowtide.config import load_settings
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, METRICS, PUBSUB_REQUESTS, SOURCE_AGE, Metric
+from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import Presence
+from tests.services import free_port
+
+KEYS = Keys("fleet:")
+PROJECT = "exporting"
+SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/lowtide-requests"
+
+
+class Clock:
+    """Wall time and monotonic time, which a test moves."""
+
+    def __init__(self) -> None:
+        self.wall_s = 1_780_000_000.0
+        self.monotonic_s = 100.0
+
+    def wall(self) -> float:
+        return self.wall_s
+
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def passes(self, seconds: float = EVERY_S) -> None:
+        self.wall_s += seconds
+        self.monotonic_s += seconds
+
+
+class World:
+    """A Redis, a Cloud Monitoring with Pub/Sub's count in it, and exporters between."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.undelivered: dict[str, int] = {SUBSCRIPTION: 0}
+        self.monitoring = MonitoringServer(clock=self.clock.wall, undelivered=lambda: self.undelivered)
+        self.monitoring.start()
+        self.port = free_port()
+        self.server = EmbeddedRedis(folder, port=self.port)
+        self.server.start()
+        self.redis = Redis(port=self.port)
+        self._clients: list[Monitoring] = []
+        self.settings = load_settings(
+            redis_url=f"redis://127.0.0.1:{self.port}/0",
+            prefix=KEYS.prefix,
+            project=PROJECT,
+            monitoring_host=self.monitoring.address,
+            fleet_work_s=1.0,
+        )
+        self.exporter = self.make()
+
+    def make(self) -> Exporter:
+        client = Monitoring(self.settings, clock=self.clock.wall)
+        self._clients.append(client)
+        redis = Redis(port=self.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+        return Exporter(self.settings, redis, client, clock=self.clock.wall, monotonic=self.clock.monotonic)
+
+    def close(self) -> None:
+        for client in self._clients:
+            client.close()
+        self.redis.close()
+        self.server.stop()
+        self.monitoring.stop()
+
+    def turn(self, *exporters: Exporter) -> None:
+        for exporter in exporters or (self.exporter,):
+            exporter.turn()
+        self.clock.passes()
+
+    def push(self, requests: int, queue: str = "lowtide.digits") -> None:
+        properties = {"delivery_tag": str(uuid.uuid4())}
+        message = {"headers": {"lowtide-n": requests}, "properties": properties}
+        self.redis.lpush(KEYS.queue(queue), json.dumps(message))
+
+    def points(self) -> list[tuple[float, float]]:
+        """What the instance group reads, newest first."""
+        client = Monitoring(self.settings, clock=self.clock.wall)
+        [signal] = policy_of(self.settings).signals
+        try:
+            found = client._list(signal.query, back_s=3600, ahead_s=3600)
+        finally:
+            client.close()
+        assert len(found) <= 1, "one series"
+        return [(p.interval.end_time.timestamp(), p.value.double_value) for s in found for p in s.points]
+
+    @property
+    def signal(self) -> list[float]:
+        return [value for _, value in reversed(self.points())]
+
+    def latest(self, metric: Metric, exporter: Exporter | None = None, **labels: str) -> float | None:
+        samples: list[Sample] = (exporter or self.exporter).latest.samples
+        found = [s.value for s in samples if s.metric is metric and dict(s.labels) == labels]
+        return found[0] if found else None
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path / "redis")
+    yield world
+    world.close()
+
+
+def test_an_idle_fleet_writes_zeros_that_the_instance_group_reads(world: World) -> None:
+    for _ in range(4):
+        world.turn()
+
+    points = world.points()
+    assert [value for _, value in points] == [0.0] * 4
+    assert {newer[0] - older[0] for newer, older in pairwise(points)} == {EVERY_S}
+    series = [[Point(at=at, value=value) for at, value in reversed(points)]]
+    decision = decide(
+        policy_of(world.settings),
+        histories={GPU_SECONDS_OUTSTANDING.type: series},
+        group=Group(),
+        now=world.clock.wall_s,
+    )
+    assert decision.size == 0
+    assert "is missing" not in decision.reason
+
+
+def test_every_metric_is_described_with_its_unit(world: World) -> None:
+    world.turn()
+    client = world._clients[0]._client
+    found = {one.type: one for one in client.list_metric_descriptors(name=f"projects/{PROJECT}")}
+    for metric in METRICS:
+        described = found[metric.type]
+        assert (described.unit, described.description) == (metric.unit, metric.description)
+        assert [label.key for label in described.labels] == ["fleet", *metric.labels]
+
+
+def test_work_only_in_pubsub(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.undelivered[SUBSCRIPTION] = 3000
+    world.turn()
+    assert world.signal == [pytest.approx(30.0)]
+
+
+def test_work_only_from_python_callers(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(200)
+    world.turn()
+    assert world.signal == [pytest.approx(2.0)]
+
+
+def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.undelivered[SUBSCRIPTION] = 1000
+    word = {"leased": 256, "models": {"digits": 256}, "oldest_at": None, "at_risk": 0}
+    Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: word).beat()
+    world.push(256, "lowtide.digits.topic")
+    world.turn()
+    assert world.signal == [pytest.approx(10.0)]
+
+
+def test_everything_in_unacked_of_a_dead_worker_and_no_worker_alive(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    entry = [{"headers": {"lowtide-n": 256}, "properties": {}}, "", "lowtide.digits.topic"]
+    for tag in range(4):
+        world.redis.hset(KEYS.unacked, str(tag), json.dumps(entry))
+        world.redis.zadd(KEYS.unacked_index, {str(tag): 1.0})
+    world.turn()
+    assert world.signal == [pytest.approx(10.24)]
+
+
+def test_redis_down_holds_the_signal_and_says_how_old_it_is(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(500)
+    world.turn()
+    world.server.stop()
+    for _ in range(5):
+        world.turn()
+
+    assert world.signal == [pytest.approx(5.0)] * 6
+    assert world.latest(SOURCE_AGE, source="redis") == 5 * EVERY_S
+    assert world.latest(SOURCE_AGE, source="pubsub") == 0
+    assert not world.exporter.health().ok
+
+
+def test_redis_back_and_empty_is_believed_and_the_rates_survive(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(500)
+    world.turn()
+    world.redis.flushall()
+    world.undelivered[SUBSCRIPTION] = 100
+    world.turn()
+
+    assert world.signal == [pytest.approx(5.0), pytest.approx(1.0)]
+    assert world.exporter.health().ok
+
+
+def test_before_redis_was_ever_read_nothing_is_said_of_the_fleet(world: World) -> None:
+    world.server.stop()
+    world.turn()
+    assert world.latest(GPU_SECONDS_OUTSTANDING) is None
+    assert world.latest(SOURCE_AGE, source="redis") is not None
+
+
+def test_an_unreadable_pubsub_metric_is_held_and_never_zero(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.undelivered[SUBSCRIPTION] = 300
+    world.turn()
+    del world.undelivered[SUBSCRIPTION]
+    world.turn()
+
+    assert world.signal == [pytest.approx(3.0)] * 2
+    assert world.latest(PUBSUB_REQUESTS) == 300
+    assert world.latest(SOURCE_AGE, source="pubsub") == EVERY_S
+
+
+def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -> None:
+    world.undelivered.clear()
+    world.turn()
+    assert world.latest(PUBSUB_REQUESTS) is None
+    assert world.signal == [0.0]
+
+
+def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world: World) -> None:
+    world.turn()
+    world.monitoring.refuse(grpc.StatusCode.RESOURCE_EXHAUSTED, "Quota exceeded")
+    for _ in range(5):
+        world.turn()
+    failed = world.exporter.latest.writes_failed
+    assert failed >= 5 * 10
+    assert "nothing was written" in world.exporter.health().reason
+    world.monitoring.accept()
+    world.turn()
+
+    assert world.signal == [0.0, 0.0]
+    assert world.exporter.latest.writes_failed == failed
+    assert world.exporter.health().ok
+
+
+def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> None:
+    other = world.make()
+    for _ in range(3):
+        world.turn(world.exporter, other)
+    assert (len(world.signal), other.health().details["writes"]) == (3, False)
+    assert other.latest.writes_failed == world.exporter.latest.writes_failed == 0
+
+    world.exporter.close()
+    world.turn(other)
+    assert len(world.signal) == 4
+    assert other.latest.writes_failed == 0
+
+
+def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is_behind(world: World) -> None:
+    world.turn()
+    world.exporter.close()
+    world.clock.wall_s -= 60
+    other = world.make()
+    world.turn(other)
+
+    assert other.latest.writes_failed == 0
+    assert len(world.signal) == 2
+
+
+@pytest.mark.parametrize("step_s", [-40.0, 200.0])
+def test_a_clock_that_steps_leaves_the_points_in_order(world: World, step_s: float) -> None:
+    world.turn()
+    world.clock.wall_s += step_s
+    for _ in range(4):
+        world.turn()
+
+    times = [at for at, _ in reversed(world.points())]
+    assert len(times) == 5
+    assert all(later - earlier >= 5 for earlier, later in pairwise(times))
+    assert world.exporter.latest.writes_failed == 0
+
+
+def test_an_emptied_redis_does_not_make_two_leaders(world: World) -> None:
+    other = world.make()
+    world.turn(world.exporter, other)
+    world.redis.flushall()
+    for _ in range(3):
+        world.turn(world.exporter, other)
+    assert len(world.signal) == 4
+    assert [e.health().details["writes"] for e in (world.exporter, other)].count(True) == 1

@@ -1,0 +1,79 @@
+"""Figures under their names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from lowtide.autoscaling.backlog import Backlog, State
+from lowtide.autoscaling.prometheus import Figures
+from lowtide.autoscaling.samples import Done, own_samples, samples_of
+from lowtide.autoscaling.signal import outstanding
+from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.config.metrics import METRICS, PUBSUB_REQUESTS
+
+BACKLOG = Backlog(requests={("digits", state): number for number, state in enumerate(State, 1)})
+
+
+def snapshot(at: float = 100.0, **workers: Mapping[str, Any]) -> Snapshot:
+    bridge = {"leased": 9, "models": {"digits": 2}, "oldest_at": 40.0, "at_risk": 1}
+    return Snapshot(at=at, backlog=BACKLOG, workers=workers, bridge_words={"b": bridge}, rates_s={"digits": 0.5})
+
+
+def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
+    seen = snapshot(one={"busy": True}, two={"busy": False})
+    work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s=seen.rates_s)
+    samples = samples_of(
+        seen,
+        work=work,
+        done=Done(per_s=4.0, failed_per_s=1.0),
+        rates_s=seen.rates_s,
+        undelivered=undelivered,
+    )
+    own = own_samples({"redis": 3.0}, writes_failed=2)
+    return {(s.metric.name, *s.labels.values()): s.value for s in [*samples, *own]}
+
+
+def test_every_metric_has_its_figure() -> None:
+    assert figures() == {
+        ("gpu_seconds_outstanding",): 7.0,  # 10 from the topic and 6 - 2 of callers, at 0.5 s
+        ("requests_outstanding",): 14,
+        ("pubsub_requests",): 10,
+        ("redis_requests", "digits", "queued"): 1,
+        ("redis_requests", "digits", "held"): 2,
+        ("redis_requests", "digits", "left_behind"): 3,
+        ("seconds_per_request", "digits"): 0.5,
+        ("oldest_waiting",): 60.0,
+        ("requests_at_risk",): 1,
+        ("throughput",): 4.0,
+        ("failures",): 1.0,
+        ("workers",): 2,
+        ("workers_busy",): 1,
+        ("bridges",): 1,
+        ("source_age", "redis"): 3.0,
+        ("writes_failed",): 2,
+    }
+    assert {name for name, *_ in figures()} == {metric.name for metric in METRICS}
+
+
+def test_a_count_of_pubsub_that_is_not_known_is_not_told() -> None:
+    assert (PUBSUB_REQUESTS.name,) not in figures(undelivered=None)
+
+
+def test_throughput_is_what_workers_did_between_two_looks() -> None:
+    before = snapshot(100.0, old={"done": {"ok": 50}}, gone={"done": {"ok": 999}})
+    after = snapshot(110.0, old={"done": {"ok": 80, "failed": 10}}, new={"done": {"ok": 20}})
+    assert Done.between(before, after) == Done(per_s=6.0, failed_per_s=1.0)
+    assert Done.between(None, after) == Done.between(after, before) == Done.between(after, after) == Done()
+
+
+def test_prometheus_sees_the_same_names_values_and_labels() -> None:
+    registry = CollectorRegistry()
+    registry.register(Figures("blue", lambda: list(own_samples({"redis": 3.0, "pubsub": 1.0}, writes_failed=2))))
+    families = {f.name: f for f in text_string_to_metric_families(generate_latest(registry).decode())}
+
+    assert families.keys() == {"lowtide_source_age", "lowtide_writes_failed"}
+    ages = {s.labels["source"]: (s.value, s.labels["fleet"]) for s in families["lowtide_source_age"].samples}
+    assert ages == {"redis": (3.0, "blue"), "pubsub": (1.0, "blue")}
+    assert families["lowtide_source_age"].documentation
