@@ -1,4 +1,4 @@
-# One file, three images: bridge (no torch), flower, worker. `docker build --target bridge .`
+# One file, four images: bridge and autoscaling (no torch), flower, worker. `docker build --target bridge .`
 # The dependencies of each part, pinned by hash, are a layer of their own: our code changes more often than they do.
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -17,6 +17,14 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --no-deps /wheel/*.whl
 USER lowtide
 CMD ["lowtide", "bridge", "--create"]
+
+FROM base AS autoscaling
+COPY requirements/autoscaling.txt .
+RUN pip install --require-hashes -r autoscaling.txt
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+USER lowtide
+CMD ["lowtide", "autoscale"]
 
 FROM base AS flower
 COPY requirements/flower.txt .

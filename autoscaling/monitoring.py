@@ -9,6 +9,7 @@ from google.api import metric_pb2
 from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.cloud.monitoring_v3 import MetricServiceClient, types
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
+from google.protobuf import any_pb2
 
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
@@ -133,9 +134,10 @@ class Monitoring:
 
 def _refused(error: GoogleAPICallError | RetryError, *, of: int) -> int:
     """How many points: as the error's summary says, or else all."""
+    summary = types.CreateTimeSeriesSummary.pb()()
     for detail in getattr(error, "details", ()):
-        if isinstance(detail, types.CreateTimeSeriesSummary.pb()):
-            return int(detail.total_point_count - detail.success_point_count)
+        if isinstance(detail, any_pb2.Any) and detail.Unpack(summary):
+            return int(summary.total_point_count - summary.success_point_count)
     return of
 
 

@@ -1,4 +1,4 @@
-"""Writes what the docs say of the code: `settings.md` and the JSON Schemas. `--check` only compares (exit code 1)."""
+"""Writes what the docs say of the code: `settings.md`, `metrics.md` and the JSON Schemas. `--check` only compares (exit code 1)."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from lowtide.config import Settings
+from lowtide.config.metrics import METRICS
 from lowtide.tasks import InferenceRequest, InferenceResult
 
 DOCS = Path(__file__).parent
@@ -27,11 +28,30 @@ environment, pairs are comma-separated `name=value`.
 |---|---|---|
 """
 
+METRICS_INTRODUCTION = """\
+# Metrics
+
+What `lowtide autoscale` writes: gauges, each labelled `fleet`. In Cloud Monitoring `<metric>` is
+`custom.googleapis.com/lowtide/<metric>` on the resource `global`, for Prometheus `lowtide_<metric>`.
+
+| metric | unit | labels | meaning |
+|---|---|---|---|
+"""
+
 
 def settings_page() -> str:
     """The settings reference, from `Settings` itself."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
     return INTRODUCTION + "".join(rows)
+
+
+def metrics_page() -> str:
+    """The metrics reference, from `METRICS`."""
+    rows = (
+        f"| `{metric.name}` | {metric.unit} | {', '.join(metric.labels) or '—'} | {metric.description} |\n"
+        for metric in METRICS
+    )
+    return METRICS_INTRODUCTION + "".join(rows)
 
 
 def schema(model: type[BaseModel], title: str) -> str:
@@ -43,6 +63,7 @@ def schema(model: type[BaseModel], title: str) -> str:
 def pages() -> Iterator[tuple[Path, str]]:
     """Every generated file and what it should hold."""
     yield DOCS / "settings.md", settings_page()
+    yield DOCS / "metrics.md", metrics_page()
     yield DOCS / "schemas" / "request.json", schema(InferenceRequest, "Lowtide request")
     yield DOCS / "schemas" / "result.json", schema(InferenceResult, "Lowtide result")
 

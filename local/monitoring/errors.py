@@ -13,6 +13,15 @@ class InvalidArgument(MonitoringError):
     code = "INVALID_ARGUMENT"
 
 
+class PartlyWritten(InvalidArgument):
+    """Raised when a write was refused in part: so many of `total` series were, for these reasons."""
+
+    def __init__(self, message: str, *, total: int, refused: int) -> None:
+        super().__init__(message)
+        self.total = total
+        self.refused = refused
+
+
 class NotFound(MonitoringError):
     """Raised when a descriptor does not exist."""
 

@@ -8,8 +8,10 @@ import grpc
 from google.api import metric_pb2
 from google.cloud.monitoring_v3 import types
 from google.protobuf import empty_pb2
+from google.rpc import status_pb2
+from grpc_status import rpc_status
 
-from lowtide.local.monitoring.errors import InvalidArgument, MonitoringError, Unsupported
+from lowtide.local.monitoring.errors import InvalidArgument, MonitoringError, PartlyWritten, Unsupported
 from lowtide.local.monitoring.filters import parse
 from lowtide.local.monitoring.series import (
     Descriptor,
@@ -106,7 +108,9 @@ class MetricService:
         refused = self._state.write(_project(request.name), writes, now_s=self._clock())
         if refused:
             said = "; ".join(f"timeSeries[{place}]: {why}" for place, why in refused)
-            raise InvalidArgument(f"One or more TimeSeries could not be written: {said}")
+            raise PartlyWritten(
+                f"One or more TimeSeries could not be written: {said}", total=len(writes), refused=len(refused)
+            )
         return empty_pb2.Empty()
 
     def list_time_series(self, request: Protobuf) -> Protobuf:
@@ -133,10 +137,22 @@ class MetricService:
             try:
                 with self._lock:
                     return answer(request)
+            except PartlyWritten as error:
+                context.abort_with_status(rpc_status.to_status(_summary(error)))
             except MonitoringError as error:
                 context.abort(grpc.StatusCode[error.code], str(error))
 
         return call
+
+
+def _summary(error: PartlyWritten) -> Protobuf:
+    """The status with the summary that the real service puts into it."""
+    counted = types.CreateTimeSeriesSummary.pb()(
+        total_point_count=error.total, success_point_count=error.total - error.refused
+    )
+    status = status_pb2.Status(code=grpc.StatusCode[error.code].value[0], message=str(error))
+    status.details.add().Pack(counted)
+    return status
 
 
 def _page(found: list[TimeSeries], *, size: int, token: str, headers: bool) -> Protobuf:

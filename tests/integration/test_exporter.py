@@ -249,6 +249,18 @@ def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world:
     assert world.exporter.health().ok
 
 
+def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: World) -> None:
+    world.turn()
+    client = world._clients[0]
+    client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.clock.wall_s + 12)
+    world.turn()  # sooner than that, so of all series this one is refused
+
+    assert world.exporter.latest.writes_failed == 1
+    world.turn()
+    world.turn()
+    assert world.signal == [0.0, 1.0, 0.0]
+
+
 def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> None:
     other = world.make()
     for _ in range(3):

@@ -36,7 +36,7 @@ def test_a_services_command_and_its_options_exist(name: str) -> None:
 def test_the_images_default_commands_exist() -> None:
     commands = re.findall(r'CMD \["lowtide", "(\w+)"(?:, "(--[\w-]+)")?\]', DOCKERFILE)
 
-    assert {command for command, _ in commands} == {"bridge", "worker", "flower"}
+    assert {command for command, _ in commands} == {"autoscale", "bridge", "worker", "flower"}
     for command, option in commands:
         assert {option} - {""} <= options_of(command)
 
