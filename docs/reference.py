@@ -1,4 +1,4 @@
-"""Writes what the docs say of the code: `settings.md`, `metrics.md` and the JSON Schemas. `--check` only compares (exit code 1)."""
+"""Writes what the docs say of the code: settings, metrics, JSON Schemas. `--check` only compares (exit code 1)."""
 
 import json
 import sys
