@@ -53,6 +53,10 @@ class PubsubState:
         """Messages that nobody has acknowledged yet, as `num_undelivered_messages` counts. Raises NotFound."""
         return self._subscription(subscription).undelivered
 
+    def all_undelivered(self) -> dict[str, int]:
+        """The same of every subscription, by its full name."""
+        return {name: subscription.undelivered for name, subscription in self._subscriptions.items()}
+
     # Topics
 
     def create_topic(self, config: TopicConfig) -> TopicConfig:

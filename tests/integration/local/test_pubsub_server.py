@@ -13,8 +13,9 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import pubsub_v1
 
+from lowtide.local.grpc_server import ServerFailed
 from lowtide.local.pubsub.errors import NotFound
-from lowtide.local.pubsub.server import PubsubServer, ServerFailed
+from lowtide.local.pubsub.server import PubsubServer
 
 
 @pytest.fixture

@@ -101,6 +101,16 @@ def test_undelivered_counts_what_waits_and_what_is_held(bench):
     assert bench.state.undelivered(SUB) == 3
 
 
+def test_undelivered_is_known_of_every_subscription_until_it_is_deleted(bench):
+    bench.subscribe("projects/other/subscriptions/idle")
+    bench.publish("a")
+    bench.ack(*bench.pull())
+    bench.publish("b")
+    assert bench.state.all_undelivered() == {SUB: 1, "projects/other/subscriptions/idle": 2}
+    bench.state.delete_subscription(SUB)
+    assert bench.state.all_undelivered() == {"projects/other/subscriptions/idle": 2}
+
+
 def test_each_subscription_gets_a_copy_and_new_ones_start_empty(bench):
     bench.publish("early")
     bench.subscribe(OTHER_SUB)
