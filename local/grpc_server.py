@@ -1,4 +1,4 @@
-"""`GrpcServer`: the life of a local server: one asyncio loop, in a thread of its own, on which all of its state lives."""
+"""`GrpcServer`: the life of a local server: an asyncio loop in a thread of its own, on which all of its state lives."""
 
 import asyncio
 import threading
@@ -97,12 +97,16 @@ class GrpcServer:
         server = self._grpc_server()
         self._port = server.add_insecure_port(self.address)
         await server.start()
+        self._tick()
         self._ready.set()
         while not self._stopping.is_set():
-            for service in self._services:
-                service.tick()
             await _wait(self._stopping, TICK_S)
+            self._tick()
         await server.stop(grace=None)
+
+    def _tick(self) -> None:
+        for service in self._services:
+            service.tick()
 
     def _grpc_server(self) -> Any:
         server = grpc.aio.server(

@@ -12,7 +12,7 @@ ValueType = Literal["BOOL", "INT64", "DOUBLE"]
 Labels = tuple[tuple[str, str], ...]
 
 POINTS_MAX = 25 * 3600 // 5
-"""Of one series: 25 hours of a point each 5 s. The real service keeps them for six weeks."""
+"""Of one series: 25 hours of a point each 5 s, 5 hours of one each second. The real one: six weeks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

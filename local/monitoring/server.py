@@ -1,22 +1,53 @@
-"""`MonitoringServer`: the life of the server."""
+"""`MonitoringServer`: Cloud Monitoring alone on a port; `MonitoringService`: the same as a part of any server."""
 
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import grpc
 
+from lowtide.local.grpc_server import GrpcServer
 from lowtide.local.monitoring.service import MetricService
-from lowtide.local.monitoring.state import MonitoringState, Undelivered
+from lowtide.local.monitoring.state import MonitoringState
 
-THREADS = 4
+SAMPLE_S = 1.0
+"""How often Pub/Sub's own metric gets a point. The real one: each 60 s, readable up to 120 s later."""
+
+Undelivered = Callable[[], Mapping[str, int]]
+"""Full name of a subscription → messages that nobody has acknowledged. Called on the server's thread."""
 
 
-class ServerFailed(Exception):
-    """Raised when the server cannot listen. The message names the address."""
+class MonitoringService:
+    """Cloud Monitoring on a server's thread. `clock`: seconds since 1970."""
+
+    def __init__(self, *, undelivered: Undelivered = dict, clock: Callable[[], float] = time.time) -> None:
+        self._state = MonitoringState()
+        self._service = MetricService(self._state, clock)
+        self._undelivered = undelivered
+        self._clock = clock
+        self._sampled_s = float("-inf")
+
+    def handlers(self) -> Sequence[Any]:
+        """Of google.monitoring.v3."""
+        return (self._service.handler(),)
+
+    def tick(self) -> None:
+        """Sample Pub/Sub's own metric when it is time."""
+        now_s = self._clock()
+        if not 0 <= now_s - self._sampled_s < SAMPLE_S:  # below 0: the clock was set back
+            self._sampled_s = now_s
+            self._state.sample(self._undelivered(), now_s=now_s)
+
+    def refuse(self, code: grpc.StatusCode, text: str) -> None:
+        """Refuse every write, as a service in trouble does, until `accept`. For any thread."""
+        self._service.refusal = (code, text)
+
+    def accept(self) -> None:
+        """Take writes again. For any thread."""
+        self._service.refusal = None
 
 
-class MonitoringServer:
+class MonitoringServer(GrpcServer):
     """Listens on `host`:`port` from `start` to `stop`. `port=0` picks a free one, which `address` tells."""
 
     def __init__(
@@ -27,40 +58,13 @@ class MonitoringServer:
         undelivered: Undelivered = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._service = MetricService(MonitoringState(undelivered), clock)
-        self._server = grpc.server(ThreadPoolExecutor(THREADS), options=[("grpc.so_reuseport", 0)])
-        self._server.add_generic_rpc_handlers((self._service.handler(),))
-        self._host = host
-        self._port = port
-
-    @property
-    def address(self) -> str:
-        """`host:port`."""
-        return f"{self._host}:{self._port}"
-
-    def start(self) -> None:
-        """Return when it answers. Raises ServerFailed."""
-        try:
-            self._port = self._server.add_insecure_port(self.address)
-        except RuntimeError as error:
-            raise ServerFailed(f"Cloud Monitoring cannot listen on {self.address}: {error}") from error
-        self._server.start()
-
-    def stop(self) -> None:
-        """Cancel the calls in progress. Idempotent."""
-        self._server.stop(grace=None).wait()
+        self._monitoring = MonitoringService(undelivered=undelivered, clock=clock)
+        super().__init__(self._monitoring, name="Cloud Monitoring", host=host, port=port)
 
     def refuse(self, code: grpc.StatusCode, text: str) -> None:
         """Refuse every write, as a service in trouble does, until `accept`."""
-        self._service.refusal = (code, text)
+        self._monitoring.refuse(code, text)
 
     def accept(self) -> None:
         """Take writes again."""
-        self._service.refusal = None
-
-    def __enter__(self) -> "MonitoringServer":
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._monitoring.accept()

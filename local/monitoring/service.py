@@ -1,7 +1,6 @@
 """The service google.monitoring.v3.MetricService, and the messages on its wire."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, get_args
 
 import grpc
@@ -44,7 +43,6 @@ class MetricService:
     def __init__(self, state: MonitoringState, clock: Callable[[], float]) -> None:
         self._state = state
         self._clock = clock
-        self._lock = threading.Lock()
         self.refusal: tuple[grpc.StatusCode, str] | None = None
 
     def handler(self) -> Any:
@@ -125,22 +123,21 @@ class MetricService:
             parse(request.filter),
             start_s=_seconds(request.interval.start_time) if has_start else None,
             end_s=_seconds(request.interval.end_time),
-            now_s=self._clock(),
         )
         headers = request.view == types.ListTimeSeriesRequest.TimeSeriesView.HEADERS
         return _page(found, size=request.page_size, token=request.page_token, headers=headers)
 
-    def _answering(self, answer: Callable[[Protobuf], Protobuf]) -> Callable[[Protobuf, Any], Protobuf]:
-        def call(request: Protobuf, context: Any) -> Protobuf:
+    def _answering(self, answer: Callable[[Protobuf], Protobuf]) -> Callable[[Protobuf, Any], Awaitable[Protobuf]]:
+        async def call(request: Protobuf, context: Any) -> Protobuf:
             if self.refusal and answer == self.create_time_series:
-                context.abort(*self.refusal)
+                await context.abort(*self.refusal)
             try:
-                with self._lock:
-                    return answer(request)
+                return answer(request)
             except PartlyWritten as error:
-                context.abort_with_status(rpc_status.to_status(_summary(error)))
+                status = rpc_status.to_status(_summary(error))
+                await context.abort(status.code, status.details, status.trailing_metadata)
             except MonitoringError as error:
-                context.abort(grpc.StatusCode[error.code], str(error))
+                await context.abort(grpc.StatusCode[error.code], str(error))
 
         return call
 

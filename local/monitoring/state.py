@@ -1,6 +1,6 @@
 """`MonitoringState`: descriptors and series of all projects. Told the time; not safe for several threads at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lowtide.config.metrics import PUBSUB_UNDELIVERED
@@ -17,15 +17,11 @@ UNDELIVERED = Descriptor(
     description="Number of unacknowledged messages in a subscription.",
 )
 
-Undelivered = Callable[[], Mapping[str, int]]
-"""Full name of a subscription → messages that nobody has acknowledged."""
-
 
 class MonitoringState:
-    """`undelivered` is asked whenever Pub/Sub's metric is read: its newest point is of that moment."""
+    """Every method takes the name of a project without `projects/`, and where it matters seconds since 1970."""
 
-    def __init__(self, undelivered: Undelivered = dict) -> None:
-        self._undelivered = undelivered
+    def __init__(self) -> None:
         self._descriptors: dict[str, dict[str, Descriptor]] = {}
         self._series: dict[str, dict[Identity, TimeSeries]] = {}
 
@@ -77,15 +73,30 @@ class MonitoringState:
                 refused.append((place, str(error)))
         return refused
 
-    def read(
-        self, project: str, wanted: Filter, *, start_s: float | None, end_s: float, now_s: float
-    ) -> list[TimeSeries]:
+    def sample(self, undelivered: Mapping[str, int], *, now_s: float) -> None:
+        """Give Pub/Sub's own metric a point of each subscription, by its full name. After a clock was set back: none
+        until it is past the newest point.
+        """
+        for subscription, count in undelivered.items():
+            _, project, _, name = subscription.split("/")
+            identity = Identity(
+                metric_type=UNDELIVERED.type,
+                resource_type="pubsub_subscription",
+                resource_labels=(("project_id", project), ("subscription_id", name)),
+            )
+            series = self._series.setdefault(project, {}).setdefault(
+                identity, TimeSeries(identity=identity, kind=UNDELIVERED.kind, value_type=UNDELIVERED.value_type)
+            )
+            if not series.points or series.points[-1].end_s < now_s:
+                series.points.append(Point(start_s=now_s, end_s=now_s, value=count))
+
+    def read(self, project: str, wanted: Filter, *, start_s: float | None, end_s: float) -> list[TimeSeries]:
         """What the filter selects, with the points in (start, end], newest first; without a start, the one at the end.
 
         Series without such a point are left out.
         """
         found = []
-        for series in [*self._series.get(project, {}).values(), *self._builtin(project, at_s=min(end_s, now_s))]:
+        for series in self._series.get(project, {}).values():
             if not series.identity.matches(wanted):
                 continue
             points = [point for point in reversed(series.points) if _within(point.end_s, start_s, end_s)]
@@ -109,21 +120,6 @@ class MonitoringState:
             )
         series.points.append(write.point)
         self._series[project][write.identity] = series
-
-    def _builtin(self, project: str, *, at_s: float) -> list[TimeSeries]:
-        found = []
-        for subscription, count in self._undelivered().items():
-            _, owner, _, name = subscription.split("/")
-            if owner != project:
-                continue
-            identity = Identity(
-                metric_type=UNDELIVERED.type,
-                resource_type="pubsub_subscription",
-                resource_labels=(("project_id", project), ("subscription_id", name)),
-            )
-            found.append(TimeSeries(identity=identity, kind=UNDELIVERED.kind, value_type=UNDELIVERED.value_type))
-            found[-1].points.append(Point(start_s=at_s, end_s=at_s, value=count))
-        return found
 
 
 def _within(at_s: float, start_s: float | None, end_s: float) -> bool:

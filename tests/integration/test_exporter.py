@@ -13,7 +13,7 @@ from redis import Redis
 from lowtide.autoscaling.decide import Group, Point, decide
 from lowtide.autoscaling.exporter import EVERY_S, Exporter
 from lowtide.autoscaling.fleet_policy import policy_of
-from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, METRICS, PUBSUB_REQUESTS, SOURCE_AGE, Metric
@@ -21,6 +21,7 @@ from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Presence
+from tests.fleet import eventually
 from tests.services import free_port
 
 KEYS = Keys("fleet:")
@@ -91,6 +92,14 @@ class World:
         message = {"headers": {"lowtide-n": requests}, "properties": properties}
         self.redis.lpush(KEYS.queue(queue), json.dumps(message))
 
+    def counts(self, undelivered: int) -> None:
+        """From now on Pub/Sub's metric says so."""
+        self.undelivered[SUBSCRIPTION] = undelivered
+        self.clock.passes(1.0)
+        client = Monitoring(self.settings, clock=self.clock.wall)
+        eventually(lambda: client.undelivered() == undelivered, within_s=10, what="a sample of Pub/Sub's metric")
+        client.close()
+
     def points(self) -> list[tuple[float, float]]:
         """What the instance group reads, newest first."""
         client = Monitoring(self.settings, clock=self.clock.wall)
@@ -149,7 +158,7 @@ def test_every_metric_is_described_with_its_unit(world: World) -> None:
 
 def test_work_only_in_pubsub(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
-    world.undelivered[SUBSCRIPTION] = 3000
+    world.counts(3000)
     world.turn()
     assert world.signal == [pytest.approx(30.0)]
 
@@ -163,7 +172,7 @@ def test_work_only_from_python_callers(world: World) -> None:
 
 def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
-    world.undelivered[SUBSCRIPTION] = 1000
+    world.counts(1000)
     word = {"leased": 256, "models": {"digits": 256}, "oldest_at": None, "at_risk": 0}
     Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: word).beat()
     world.push(256, "lowtide.digits.topic")
@@ -200,7 +209,7 @@ def test_redis_back_and_empty_is_believed_and_the_rates_survive(world: World) ->
     world.push(500)
     world.turn()
     world.redis.flushall()
-    world.undelivered[SUBSCRIPTION] = 100
+    world.counts(100)
     world.turn()
 
     assert world.signal == [pytest.approx(5.0), pytest.approx(1.0)]
@@ -216,18 +225,20 @@ def test_before_redis_was_ever_read_nothing_is_said_of_the_fleet(world: World) -
 
 def test_an_unreadable_pubsub_metric_is_held_and_never_zero(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
-    world.undelivered[SUBSCRIPTION] = 300
+    world.counts(300)
     world.turn()
     del world.undelivered[SUBSCRIPTION]
+    world.clock.passes(LOOK_BACK_S)
     world.turn()
 
     assert world.signal == [pytest.approx(3.0)] * 2
     assert world.latest(PUBSUB_REQUESTS) == 300
-    assert world.latest(SOURCE_AGE, source="pubsub") == EVERY_S
+    assert world.latest(SOURCE_AGE, source="pubsub") == EVERY_S + LOOK_BACK_S
 
 
 def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -> None:
     world.undelivered.clear()
+    world.clock.passes(LOOK_BACK_S + 1)
     world.turn()
     assert world.latest(PUBSUB_REQUESTS) is None
     assert world.signal == [0.0]

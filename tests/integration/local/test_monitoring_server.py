@@ -15,7 +15,8 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING, PUBSUB_UNDELIVERED
-from lowtide.local.monitoring.server import MonitoringServer, ServerFailed
+from lowtide.local.grpc_server import ServerFailed
+from lowtide.local.monitoring.server import MonitoringServer
 
 NAME = "projects/p"
 TYPE = GPU_SECONDS_OUTSTANDING.type

@@ -44,7 +44,7 @@ def write(state: MonitoringState, *writes: Write, now_s: float = NOW) -> list[tu
 def values(
     state: MonitoringState, *, start_s: float | None = NOW - 3600, end_s: float = NOW + 3600
 ) -> list[list[float]]:
-    found = state.read("p", WANTED, start_s=start_s, end_s=end_s, now_s=end_s)
+    found = state.read("p", WANTED, start_s=start_s, end_s=end_s)
     return [[point.value for point in series.points] for series in found]
 
 
@@ -72,7 +72,7 @@ def test_series_differ_by_labels_and_projects_know_nothing_of_each_other(state: 
     assert write(state, gauge(1, fleet="a"), gauge(2, fleet="b")) == []
     state.write("another", [gauge(3)], now_s=NOW)
     assert sorted(values(state)) == [[1], [2]]
-    assert state.read("p", replace(WANTED, metric_labels={"fleet": "b"}), start_s=0, end_s=NOW, now_s=NOW)[0].points
+    assert state.read("p", replace(WANTED, metric_labels={"fleet": "b"}), start_s=0, end_s=NOW)[0].points
 
 
 @pytest.mark.parametrize("at", [NOW, NOW - 60])
@@ -158,12 +158,26 @@ def test_a_descriptor_is_updated_but_not_turned_into_another_and_goes_with_its_p
             call("p", TYPE)
 
 
-def test_pubsubs_metric_is_what_the_topic_side_says_now_and_cannot_be_deleted() -> None:
-    counts = {"projects/p/subscriptions/s": 7, "projects/another/subscriptions/s": 9}
-    state = MonitoringState(lambda: counts)
+def undelivered(state: MonitoringState, project: str = "p") -> list[tuple[float, int]]:
     wanted = Filter(metric_type=PUBSUB_UNDELIVERED, resource_labels={"subscription_id": "s"})
-    [series] = state.read("p", wanted, start_s=NOW - 60, end_s=NOW, now_s=NOW + 1)
-    assert [(point.end_s, point.value) for point in series.points] == [(NOW, 7)]
+    found = state.read(project, wanted, start_s=NOW - 60, end_s=NOW + 60)
+    return [(point.end_s - NOW, point.value) for series in found for point in series.points]
+
+
+def test_pubsubs_metric_has_a_point_of_each_sample_and_each_subscription(state: MonitoringState) -> None:
+    state.sample({"projects/p/subscriptions/s": 7, "projects/another/subscriptions/s": 9}, now_s=NOW)
+    state.sample({"projects/p/subscriptions/s": 0}, now_s=NOW + 1)
+    assert undelivered(state) == [(1, 0), (0, 7)]
+    assert undelivered(state, "another") == [(0, 9)]
+
+
+def test_pubsubs_metric_stays_in_order_when_the_clock_is_set_back(state: MonitoringState) -> None:
+    for at, count in ((0, 1), (-10, 2), (0, 3), (1, 4)):
+        state.sample({"projects/p/subscriptions/s": count}, now_s=NOW + at)
+    assert undelivered(state) == [(1, 4), (0, 1)]
+
+
+def test_pubsubs_metric_is_known_and_cannot_be_deleted(state: MonitoringState) -> None:
     assert PUBSUB_UNDELIVERED in [one.type for one in state.descriptors("p")]
     with pytest.raises(NotFound):
         state.delete_descriptor("p", PUBSUB_UNDELIVERED)
@@ -181,6 +195,6 @@ def test_whatever_is_sent_a_series_is_in_order_and_five_seconds_apart(sent: list
     state = MonitoringState()
     for offset_s, fleet in sent:
         write(state, gauge(at=NOW + offset_s, fleet=fleet))
-    for series in state.read("p", WANTED, start_s=0, end_s=NOW + 10**6, now_s=NOW):
+    for series in state.read("p", WANTED, start_s=0, end_s=NOW + 10**6):
         times = [point.end_s for point in reversed(series.points)]
         assert all(later - earlier >= 5 for earlier, later in pairwise(times))
