@@ -11,6 +11,7 @@ from google.cloud.monitoring_v3 import MetricServiceClient, types
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from google.protobuf import any_pb2
 
+from lowtide.autoscaling.decide import Point
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import Settings
@@ -81,17 +82,27 @@ class Monitoring:
         if why:
             raise WriteRefused(refused, why)
 
+    def series(self, query: str, *, back_s: int, ahead_s: int = 0) -> list[list[Point]]:
+        """The series that a filter selects, each with the points of so many seconds back and ahead, oldest first.
+
+        Raises SourceUnreadable.
+        """
+        return [
+            [Point(at=_at(point), value=_value(point)) for point in reversed(series.points)]
+            for series in self._list(query, back_s=back_s, ahead_s=ahead_s)
+        ]
+
     def newest_at(self, metric: Metric) -> float | None:
         """Time of the newest point of this fleet's series, seconds since 1970; None without any of the last hour.
 
         Raises SourceUnreadable.
         """
-        found = self._list(
-            f'metric.type = "{metric.type}" AND resource.type = "global" AND metric.labels.{FLEET} = "{self._fleet}"',
-            back_s=OWN_LOOK_BACK_S,
-            ahead_s=300,
+        query = (
+            f'metric.type = "{metric.type}" AND resource.type = "global" AND metric.labels.{FLEET} = "{self._fleet}"'
         )
-        return max((_at(series.points[0]) for series in found), default=None)
+        # A clock that was ahead has written into the future, which the service allows for five minutes.
+        found = self.series(query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
+        return max((points[-1].at for points in found), default=None)
 
     def undelivered(self) -> int:
         """Messages of the fleet's subscriptions that nobody has acknowledged. Raises SourceUnreadable, also when the
@@ -139,6 +150,12 @@ def _refused(error: GoogleAPICallError | RetryError, *, of: int) -> int:
         if isinstance(detail, any_pb2.Any) and detail.Unpack(summary):
             return int(summary.total_point_count - summary.success_point_count)
     return of
+
+
+def _value(point: Any) -> float:
+    """Ours are doubles, Pub/Sub's are integers."""
+    value = point.value
+    return float(value.int64_value if "int64_value" in value else value.double_value)
 
 
 def _at(point: Any) -> float:

@@ -5,14 +5,16 @@ import signal
 import tempfile
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import click
 
-from lowtide.cli.options import examples
+from lowtide.cli.options import DURATION, examples
 from lowtide.config import Settings, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.config.redact import redacted
+from lowtide.local.group import Event
 from lowtide.local.stack import Ports, Stack
 from lowtide.tasks.preemption import Preemption
 
@@ -24,17 +26,29 @@ PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
     epilog=examples(
         "lowtide up",
         "LOWTIDE_MODELS=digits,mobilenet_v2 LOWTIDE_WEIGHTS=mobilenet_v2=random lowtide up --workers 2",
+        "LOWTIDE_FLEET_MAX=3 LOWTIDE_FLEET_STABILIZATION_S=60 lowtide up --autoscale --boot-delay 30s",
     )
 )
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=0), help="Worker processes.")
+@click.option(
+    "--autoscale",
+    is_flag=True,
+    help="As many workers as the policy (LOWTIDE_FLEET_...) wants: none while nothing waits.",
+)
+@click.option(
+    "--boot-delay", type=DURATION, default="0s", show_default=True, help="How long a worker boots, with --autoscale."
+)
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Run Flower, to watch.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for logs and Redis' data. Default: a temporary one, removed at the end.",
 )
-def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
+def command(*, workers: int, autoscale: bool, boot_delay: float, flower: bool, data_dir: Path | None) -> None:
     """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower.
+
+    With --autoscale workers stand for VMs: the signal goes to a Cloud Monitoring of this machine, every 15 s, and the
+    policy reads it there. Each change of the fleet is printed with its reason.
 
     Serves the models of LOWTIDE_MODELS (digits, unless you say else). LOWTIDE_REDIS_URL and PUBSUB_EMULATOR_HOST,
     when set, are used instead of own servers.
@@ -50,7 +64,9 @@ def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
         stack = Stack(
             settings,
             folder=folder,
-            workers=workers,
+            workers=None if autoscale else workers,
+            boot_s=boot_delay,
+            on_event=lambda event: click.echo(line(event)),
             flower=flower,
             ports=PORTS,
             pubsub_host=os.environ.get("PUBSUB_EMULATOR_HOST"),
@@ -64,6 +80,12 @@ def command(*, workers: int, flower: bool, data_dir: Path | None) -> None:
             while not stop.is_set():
                 time.sleep(WATCH_S)
             click.echo("Stopping", err=True)
+
+
+def line(event: Event) -> str:
+    """What became of the fleet, and why."""
+    clock = datetime.fromtimestamp(event.at).astimezone().strftime("%H:%M:%S")
+    return f"{clock}  fleet: {event.running} running, {event.booting} booting, wanted {event.reason}"
 
 
 def welcome(stack: Stack, *, flower: bool) -> str:

@@ -65,6 +65,10 @@ class ChildProcess:
         # PR_SET_PDEATHSIG follows the thread that forks, not the process: the watcher lives as long as the child.
         self._watcher.start()
 
+    def retire(self) -> None:
+        """When it ends by itself, do not start it again."""
+        self._restart = False
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after the grace period. Idempotent."""
         self.terminate()

@@ -5,12 +5,16 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from redis import RedisError
 
+from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.monitoring import Monitoring
 from lowtide.config import Settings, load_settings
+from lowtide.local.group import Event, Group
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.errors import LowtideError
@@ -23,6 +27,8 @@ log = logging.getLogger(__name__)
 LOCAL_PROJECT = "lowtide-local"
 READY_POLL_S = 0.05
 PUBSUB_START_S = 20.0
+CLOUD = ("pubsub", "monitoring")
+"""What stands for Google: others need it to the last."""
 
 
 class StackFailed(LowtideError):
@@ -52,6 +58,9 @@ def free_port(wanted: int = 0) -> int:
 class Stack:
     """Redis, Pub/Sub, a bridge, workers and, if wanted, Flower. Logs and data go to `folder`.
 
+    `workers` None: as many as the fleet's policy wants, by the signal that an exporter writes to a Cloud Monitoring of
+    this machine; each starts `boot_s` after it was wanted, and `on_event` is told.
+
     What the environment names is used instead of an own one: `LOWTIDE_REDIS_URL`, `PUBSUB_EMULATOR_HOST`.
     """
 
@@ -60,7 +69,9 @@ class Stack:
         settings: Settings,
         *,
         folder: Path,
-        workers: int = 1,
+        workers: int | None = 1,
+        boot_s: float = 0.0,
+        on_event: Callable[[Event], None] = lambda event: None,
         flower: bool = False,
         ports: Ports | None = None,
         pubsub_host: str | None = None,
@@ -71,12 +82,17 @@ class Stack:
         self._redis: EmbeddedRedis | None = None
         self._redis_port = free_port(ports.redis)
         self._own_pubsub_port = None if pubsub_host else free_port(ports.pubsub)
+        self._monitoring_port = None if workers is not None else self._own_pubsub_port or free_port()
+        self._boot_s = boot_s
+        self._on_event = on_event
+        self._group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
         self.settings = load_settings(
             **{name: getattr(settings, name) for name in settings.model_fields_set},
             **({} if settings.project else {"project": LOCAL_PROJECT}),
             **({} if "redis_url" in settings.model_fields_set else {"redis_url": self._own_redis_url}),
             **({"flower_port": free_port(ports.flower)} if flower else {}),
+            **({"monitoring_host": f"127.0.0.1:{self._monitoring_port}"} if self._monitoring_port else {}),
         )
         self._owns_redis = "redis_url" not in settings.model_fields_set
         self._flower = flower
@@ -91,11 +107,17 @@ class Stack:
         else:
             self._look_for_redis()
         if self._own_pubsub_port:
-            self._launch("pubsub", ["-m", "lowtide.local.pubsub", f"--port={self._own_pubsub_port}"])
+            service = "cloud" if self._monitoring_port else "pubsub"
+            self._launch("pubsub", ["-m", f"lowtide.local.{service}", f"--port={self._own_pubsub_port}"])
+        elif self._monitoring_port:
+            self._launch("monitoring", ["-m", "lowtide.local.cloud", "--no-pubsub", f"--port={self._monitoring_port}"])
         self._wait_for_pubsub(PUBSUB_START_S if self._own_pubsub_port else 0.0)
         self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
-        for number in range(self._workers):
+        for number in range(self._workers or 0):
             self._launch(f"worker-{number}", ["-m", "lowtide.cli", "worker"])
+        if self._workers is None:
+            self._launch("autoscale", ["-m", "lowtide.cli", "autoscale"])
+            self._start_group()
         if self._flower:
             self._launch("flower", ["-m", "lowtide.cli", "flower"])
 
@@ -106,7 +128,7 @@ class Stack:
         while not (stop and stop.is_set()):
             self._complain_of_failed_starts()
             try:
-                if live(redis, keys, "bridge") and len(live(redis, keys, "worker")) >= self._workers:
+                if live(redis, keys, "bridge") and len(live(redis, keys, "worker")) >= (self._workers or 0):
                     return
             except RedisError as error:
                 log.debug("Redis is not ready: %s", error)
@@ -117,12 +139,17 @@ class Stack:
     def stop(self) -> None:
         """Stop every part, those that others need last, within 25 s and a little. Idempotent."""
         # Bridge and workers at once: what the workers still finish it settles, and what they hand back it hands back.
-        others = [process for process in self._processes if process.name != "pubsub"]
-        for group in (others, [process for process in self._processes if process.name == "pubsub"]):
+        ending = threading.Thread(target=self._group.stop) if self._group else None
+        if ending:
+            ending.start()
+        cloud = [process for process in self._processes if process.name in CLOUD]
+        for group in ([process for process in self._processes if process not in cloud], cloud):
             for process in group:
                 process.terminate()
             for process in group:
                 process.join()
+            if ending:
+                ending.join()
         self._processes.clear()
         if self._redis:
             self._redis.stop()
@@ -146,6 +173,21 @@ class Stack:
     @property
     def _own_redis_url(self) -> str:
         return f"redis://127.0.0.1:{self._redis_port}/0"
+
+    def _start_group(self) -> None:
+        self._group = Group(
+            policy_of(self.settings),
+            Monitoring(self.settings),
+            launch=self._vm,
+            boot_s=self._boot_s,
+            on_event=self._on_event,
+        )
+        self._group.start()
+
+    def _vm(self, name: str, metadata_url: str) -> ChildProcess:
+        env = {**self.environment, "LOWTIDE_WORKER_SLOT": name, "LOWTIDE_METADATA_URL": metadata_url}
+        command = [sys.executable, "-m", "lowtide.cli", "worker"]
+        return ChildProcess(name, command, env=env, log_path=self._folder / f"{name}.log")
 
     def _launch(self, name: str, arguments: list[str]) -> None:
         process = ChildProcess(

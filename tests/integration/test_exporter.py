@@ -105,11 +105,11 @@ class World:
         client = Monitoring(self.settings, clock=self.clock.wall)
         [signal] = policy_of(self.settings).signals
         try:
-            found = client._list(signal.query, back_s=3600, ahead_s=3600)
+            found = client.series(signal.query, back_s=3600, ahead_s=3600)
         finally:
             client.close()
         assert len(found) <= 1, "one series"
-        return [(p.interval.end_time.timestamp(), p.value.double_value) for s in found for p in s.points]
+        return [(point.at, point.value) for points in found for point in reversed(points)]
 
     @property
     def signal(self) -> list[float]:

@@ -1,0 +1,122 @@
+"""`Group`: VMs of this machine under an autoscaling policy, as a managed instance group of Spot VMs is."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lowtide.autoscaling import decide as autoscaler
+from lowtide.autoscaling.held import SourceUnreadable
+from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.policy import Policy
+from lowtide.local.vm import Launch, Vm
+from lowtide.tasks.outage import Outage
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often it decides. The real one takes about a minute."""
+BACK_S = 600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """The group changed. `at`: seconds since 1970; `target`: the size that was decided; `booting` and `running` VMs."""
+
+    at: float
+    target: int
+    booting: int
+    running: int
+    reason: str
+
+
+class Group:
+    """Reads the signal from Cloud Monitoring as the real one does, decides, and makes and deletes VMs.
+
+    `boot_s`: from making a VM to its worker's start. `capacity`: how many VMs of this kind there are to be had now; a
+    group that gets fewer than it wants (a stock-out) keeps trying. `on_event` is told of every change.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        monitoring: Monitoring,
+        *,
+        launch: Launch,
+        boot_s: float = 0.0,
+        capacity: Callable[[], int] = lambda: 1_000_000,
+        on_event: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._policy = policy
+        self._monitoring = monitoring
+        self._launch = launch
+        self._boot_s = boot_s
+        self._capacity = capacity
+        self._on_event = on_event
+        self._state = autoscaler.Group()
+        self._vms: list[Vm] = []
+        self._made = 0
+        self._last: tuple[int, int, int] = (0, 0, 0)
+        self._outage = Outage("Cloud Monitoring can't be read: the group keeps its size")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="instance-group", daemon=True)
+
+    @property
+    def vms(self) -> tuple[Vm, ...]:
+        """Those that count: neither deleted nor preempted."""
+        return tuple(vm for vm in self._vms if not vm.is_ending)
+
+    def start(self) -> None:
+        """Decide from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Delete every VM and wait until they are gone. Idempotent."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        for vm in self._vms:
+            vm.delete()
+        for vm in self._vms:
+            vm.join()
+        self._monitoring.close()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(LOOK_S):
+            self._turn()
+
+    def _turn(self) -> None:
+        now = time.time()
+        try:
+            histories = {
+                signal.metric: self._monitoring.series(signal.query, back_s=BACK_S) for signal in self._policy.signals
+            }
+        except SourceUnreadable as error:
+            self._outage.failed(error)
+            histories = {}
+        else:
+            self._outage.over()
+        decision = autoscaler.decide(self._policy, histories=histories, group=self._state, now=now)
+        self._state = decision.group
+        self._vms = [vm for vm in self._vms if vm.is_there]
+        self._follow(decision.size)
+        self._tell(now, decision)
+
+    def _follow(self, size: int) -> None:
+        """Make what is missing, delete what is too much: first what is not running yet, as the real one does."""
+        there = sorted(self.vms, key=lambda vm: not vm.is_booting)
+        for vm in there[: max(0, len(there) - size)]:
+            vm.delete()
+        for _ in range(max(0, min(size, self._capacity()) - len(there))):
+            self._made += 1
+            vm = Vm(f"vm-{self._made}", launch=self._launch, boot_s=self._boot_s)
+            self._vms.append(vm)
+            vm.start()
+
+    def _tell(self, now: float, decision: autoscaler.Decision) -> None:
+        booting = sum(vm.is_booting for vm in self.vms)
+        state = (decision.size, booting, len(self.vms) - booting)
+        if state != self._last:
+            self._last = state
+            self._on_event(Event(at=now, target=state[0], booting=booting, running=state[2], reason=decision.reason))
