@@ -85,7 +85,7 @@ class Stack:
         self._monitoring_port = None if workers is not None else self._own_pubsub_port or free_port()
         self._boot_s = boot_s
         self._on_event = on_event
-        self._group: Group | None = None
+        self.group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
         self.settings = load_settings(
             **{name: getattr(settings, name) for name in settings.model_fields_set},
@@ -139,7 +139,7 @@ class Stack:
     def stop(self) -> None:
         """Stop every part, those that others need last, within 25 s and a little. Idempotent."""
         # Bridge and workers at once: what the workers still finish it settles, and what they hand back it hands back.
-        ending = threading.Thread(target=self._group.stop) if self._group else None
+        ending = threading.Thread(target=self.group.stop) if self.group else None
         if ending:
             ending.start()
         cloud = [process for process in self._processes if process.name in CLOUD]
@@ -175,14 +175,14 @@ class Stack:
         return f"redis://127.0.0.1:{self._redis_port}/0"
 
     def _start_group(self) -> None:
-        self._group = Group(
+        self.group = Group(
             policy_of(self.settings),
             Monitoring(self.settings),
             launch=self._vm,
             boot_s=self._boot_s,
             on_event=self._on_event,
         )
-        self._group.start()
+        self.group.start()
 
     def _vm(self, name: str, metadata_url: str) -> ChildProcess:
         env = {**self.environment, "LOWTIDE_WORKER_SLOT": name, "LOWTIDE_METADATA_URL": metadata_url}

@@ -1,0 +1,143 @@
+"""A group of processes that sleep, under the real policy and a real Cloud Monitoring: only their number matters."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.samples import Sample
+from lowtide.config import load_settings
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.local.group import Event, Group
+from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.process import ChildProcess
+from tests.fleet import eventually
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+BY_NOTICE = """
+import sys, time, urllib.request
+url = sys.argv[1] + "/computeMetadata/v1/instance/preempted?wait_for_change=true&last_etag=1"
+print(urllib.request.urlopen(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})).read())
+"""
+
+
+class Stage:
+    """A Cloud Monitoring, a writer of the signal, and a group that reads it."""
+
+    def __init__(self, folder: Path, server: MonitoringServer) -> None:
+        self.events: list[Event] = []
+        self.capacity = 10
+        self.folder = folder
+        self.command: Callable[[str], list[str]] = lambda metadata_url: SLEEP
+        self.settings = load_settings(
+            project="p", monitoring_host=server.address, fleet_work_s=1.0, fleet_stabilization_s=0, fleet_max=8
+        )
+        self._writer = Monitoring(self.settings)
+        self._at_s = time.time() - 600
+        self.group: Group | None = None
+
+    def start(self, *, boot_s: float = 0.0) -> Group:
+        self.group = Group(
+            policy_of(self.settings),
+            Monitoring(self.settings),
+            launch=self._launch,
+            boot_s=boot_s,
+            capacity=lambda: self.capacity,
+            on_event=self.events.append,
+        )
+        self.group.start()
+        return self.group
+
+    def _launch(self, name: str, metadata_url: str) -> ChildProcess:
+        return ChildProcess(name, self.command(metadata_url), env={}, log_path=self.folder / f"{name}.log")
+
+    def says(self, value: float) -> None:
+        """The signal is this from now on: points five minutes ago and later would be stale before the test ends."""
+        self._at_s = max(self._at_s + 5, time.time() - 200)
+        self._writer.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=value)], at_s=self._at_s)
+
+    def reaches(self, *, running: int, booting: int = 0) -> None:
+        eventually(
+            lambda: self.events and (self.events[-1].running, self.events[-1].booting) == (running, booting),
+            within_s=30,
+            what=f"{running} running and {booting} booting VMs",
+        )
+
+    def close(self) -> None:
+        self._writer.close()
+        if self.group:
+            self.group.stop()
+
+
+@pytest.fixture
+def server() -> Iterator[MonitoringServer]:
+    with MonitoringServer() as server:
+        yield server
+
+
+@pytest.fixture
+def stage(tmp_path: Path, server: MonitoringServer) -> Iterator[Stage]:
+    stage = Stage(tmp_path, server)
+    yield stage
+    stage.close()
+
+
+def test_the_group_follows_the_signal_up_and_down_to_zero(stage: Stage) -> None:
+    stage.says(2.5)
+    group = stage.start()
+    stage.reaches(running=3)
+    stage.says(0.5)
+    stage.reaches(running=1)
+    stage.says(0.0)
+    stage.reaches(running=0)
+    assert group.vms == ()
+    assert "gpu_seconds_outstanding is 0 and asks for 0" in stage.events[-1].reason
+
+
+def test_a_vm_boots_before_its_worker_runs_and_one_that_boots_goes_first(stage: Stage) -> None:
+    stage.says(1.0)
+    group = stage.start(boot_s=3.0)
+    stage.reaches(running=0, booting=1)
+    stage.reaches(running=1)
+    [first] = group.vms
+    stage.says(2.0)
+    stage.reaches(running=1, booting=1)
+    stage.says(1.0)
+    stage.reaches(running=1)
+    assert group.vms == (first,)
+
+
+def test_a_stock_out_leaves_the_group_smaller_until_there_are_vms_again(stage: Stage) -> None:
+    stage.capacity = 1
+    stage.says(3.0)
+    stage.start()
+    stage.reaches(running=1)
+    assert stage.events[-1].target == 3
+    stage.capacity = 10
+    stage.reaches(running=3)
+
+
+def test_a_preempted_vm_hears_of_it_and_another_takes_its_place(stage: Stage) -> None:
+    stage.command = lambda metadata_url: [sys.executable, "-c", BY_NOTICE, metadata_url]
+    stage.says(1.0)
+    group = stage.start()
+    stage.reaches(running=1)
+    [vm] = group.vms
+    vm.preempt()
+    vm.join()
+    assert "TRUE" in (stage.folder / f"{vm.name}.log").read_text()
+    eventually(lambda: [one.name for one in group.vms] == ["vm-2"], within_s=30, what="another VM")
+
+
+def test_a_group_that_cant_read_the_signal_keeps_its_size(stage: Stage, server: MonitoringServer) -> None:
+    stage.says(2.0)
+    group = stage.start()
+    stage.reaches(running=2)
+    vms = group.vms
+    server.stop()
+    time.sleep(3.0)  # three decisions
+    assert group.vms == vms
