@@ -165,6 +165,11 @@ class Settings(BaseSettings):
         description="`user:password` pairs for Flower. Required unless Flower binds loopback.",
     )
     flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
+    flower_url: str = Field(
+        default="",
+        description="Flower whose figures are metrics of the fleet as well: `http://host:port`. It is asked with the "
+        "first login of LOWTIDE_FLOWER_BASIC_AUTH. Empty: none is asked.",
+    )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @field_validator(
@@ -215,6 +220,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "expected redis://[user:password@]host[:port][/db], or rediss:// for TLS; percent-encode what is no "
                 "letter or digit in the password"
+            )
+        return value
+
+    @field_validator("flower_url")
+    @classmethod
+    def _flower(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/@?#'\"<>]+(/[^\s@?#'\"<>]*)?", value):
+            # Not quoted: it may hold a password.
+            raise ValueError(
+                "expected http://host:port or https://host:port; a login goes into LOWTIDE_FLOWER_BASIC_AUTH"
             )
         return value
 

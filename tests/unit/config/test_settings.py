@@ -41,6 +41,8 @@ def test_the_environment_wins_over_the_file_and_arguments_over_both(
         ("LOWTIDE_GRACE_S", "-1", "LOWTIDE_GRACE_S: .*greater than 0"),
         ("LOWTIDE_WEIGHTS", "digits", "LOWTIDE_WEIGHTS: expected name=URI"),
         ("LOWTIDE_REDIS_URL", "localhost:6379", "LOWTIDE_REDIS_URL: expected redis://"),
+        ("LOWTIDE_FLOWER_URL", "localhost:5555", "LOWTIDE_FLOWER_URL: expected http://host:port"),
+        ("LOWTIDE_FLOWER_URL", "http://host:5555?a=b", "LOWTIDE_FLOWER_URL: expected http://host:port"),
         ("LOWTIDE_MODELS", " ", "LOWTIDE_MODELS names no model"),
         ("LOWTIDE_DEFAULT_MODEL", "other", "LOWTIDE_DEFAULT_MODEL names other"),
         ("LOWTIDE_HTTPS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1/8", "LOWTIDE_HTTPS_PRIVATE_NETWORKS: .*host bits set"),
