@@ -8,14 +8,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from redis import Redis, RedisError
 from redis.exceptions import LockError
 from redis.lock import Lock
 
+from lowtide.autoscaling.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.monitoring import Monitoring, WriteRefused
-from lowtide.autoscaling.samples import Done, Sample, own_samples, samples_of
+from lowtide.autoscaling.samples import Done, Sample, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
 from lowtide.config import Settings
@@ -93,6 +95,11 @@ class Exporter:
         camera = Camera(redis, settings)
         self._fleet = Held[Snapshot]("redis", lambda: _taken(camera), clock=monotonic)
         self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
+        self._flower: Held[FlowerReading] | None = None
+        if settings.flower_url:
+            login = next(iter(settings.flower_basic_auth), "")
+            reader = FlowerReader(settings.flower_url, auth=login, clock=monotonic)
+            self._flower = Held("flower", reader.read, clock=monotonic)
         self._leadership = Leadership(redis, Keys.of(settings))
         self._outage = Outage("Cloud Monitoring refuses what is written")
         self._rates_s: dict[str, float] = {}
@@ -105,6 +112,8 @@ class Exporter:
         before = self._fleet.value
         snapshot = self._fleet.refresh()
         self._undelivered.refresh()
+        if self._flower:
+            self._flower.refresh()
         self.latest.samples = self._samples(before, snapshot)
         was_leader = self._leadership.held
         if not self._leadership.renew():
@@ -121,8 +130,8 @@ class Exporter:
     def health(self) -> Health:
         """Ill when it is the one to write and has not written for a while, or can't read Redis."""
         since_s = self._monotonic() - (self.latest.written_s or self._began_s)
-        ages = {held.name: round(held.age_s, 1) for held in (self._fleet, self._undelivered)}
-        details = {"writes": self._leadership.held, "source_age_s": ages, "writes_failed": self.latest.writes_failed}
+        ages_s = {name: round(age_s, 1) for name, age_s in self._ages_s().items()}
+        details = {"writes": self._leadership.held, "source_age_s": ages_s, "writes_failed": self.latest.writes_failed}
         if self._leadership.held and since_s > ALARM_AFTER_S:
             return Health(ok=False, reason=f"nothing was written for {since_s:.0f} s", details=details)
         if self._fleet.age_s > ALARM_AFTER_S:
@@ -130,12 +139,12 @@ class Exporter:
         return Health(ok=True, details=details)
 
     def _samples(self, before: Snapshot | None, snapshot: Snapshot | None) -> list[Sample]:
-        own = own_samples(
-            {held.name: held.age_s for held in (self._fleet, self._undelivered)},
-            writes_failed=self.latest.writes_failed,
-        )
+        own = [
+            *own_samples(self._ages_s(), writes_failed=self.latest.writes_failed),
+            *(flower_samples(self._flower.value) if self._flower and self._flower.value else ()),
+        ]
         if snapshot is None:
-            return list(own)  # never read: nothing is known, and zero would be a lie
+            return own  # never read: nothing is known, and zero would be a lie
         self._rates_s |= snapshot.rates_s  # an emptied Redis must not make every model look unmeasured
         work = outstanding(
             undelivered=self._undelivered.value,
@@ -146,6 +155,11 @@ class Exporter:
         done = Done.between(before, snapshot)
         figures = samples_of(snapshot, work=work, done=done, rates_s=self._rates_s, undelivered=self._undelivered.value)
         return [*figures, *own]
+
+    def _ages_s(self) -> dict[str, float]:
+        """How old what was read is, by source."""
+        sources: list[Held[Any]] = [self._fleet, self._undelivered, *([self._flower] if self._flower else [])]
+        return {source.name: source.age_s for source in sources}
 
     def _write(self, samples: list[Sample]) -> None:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lowtide.autoscaling.flower_pace import FlowerReading
 from lowtide.autoscaling.signal import Work
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.config import metrics
@@ -67,6 +68,17 @@ def samples_of(
         yield Sample(metric=metrics.REDIS_REQUESTS, value=count, labels={MODEL: model, STATE: state.value})
     for model, rate_s in rates_s.items():
         yield Sample(metric=metrics.SECONDS_PER_REQUEST, value=rate_s, labels={MODEL: model})
+
+
+def flower_samples(reading: FlowerReading) -> Iterator[Sample]:
+    """Flower's figures beside ours. What is counted has none before the second reading."""
+    yield Sample(metric=metrics.FLOWER_WORKERS_ONLINE, value=reading.figures.workers_online)
+    yield Sample(metric=metrics.FLOWER_PREFETCH_TIME, value=reading.figures.prefetch_s)
+    if reading.pace:
+        yield Sample(metric=metrics.FLOWER_SUCCEEDED, value=reading.pace.succeeded_per_s)
+        yield Sample(metric=metrics.FLOWER_FAILED, value=reading.pace.failed_per_s)
+        if reading.pace.runtime_s is not None:
+            yield Sample(metric=metrics.FLOWER_RUNTIME, value=reading.pace.runtime_s)
 
 
 def own_samples(ages_s: Mapping[str, float], *, writes_failed: int) -> Iterator[Sample]:

@@ -80,6 +80,18 @@ SOURCE_AGE = Metric(
 WRITES_FAILED = Metric(
     name="writes_failed", unit="1", description="Time series that Cloud Monitoring refused since the exporter started."
 )
+FLOWER_WORKERS_ONLINE = Metric(
+    name="flower_workers_online", unit="1", description="Workers that Flower shows as online."
+)
+FLOWER_RUNTIME = Metric(
+    name="flower_runtime", unit="s", description="Mean run time of the tasks that ended of late, by Flower."
+)
+FLOWER_PREFETCH_TIME = Metric(
+    name="flower_prefetch_time", unit="s", description="Time that tasks wait in workers before they run, by Flower."
+)
+FLOWER_SUCCEEDED = Metric(name="flower_succeeded", unit="1/s", description="Tasks that succeeded, by Flower.")
+FLOWER_FAILED = Metric(name="flower_failed", unit="1/s", description="Tasks that failed, by Flower.")
+
 METRICS: tuple[Metric, ...] = (
     GPU_SECONDS_OUTSTANDING,
     REQUESTS_OUTSTANDING,
@@ -95,4 +107,9 @@ METRICS: tuple[Metric, ...] = (
     BRIDGES,
     SOURCE_AGE,
     WRITES_FAILED,
+    FLOWER_WORKERS_ONLINE,
+    FLOWER_RUNTIME,
+    FLOWER_PREFETCH_TIME,
+    FLOWER_SUCCEEDED,
+    FLOWER_FAILED,
 )

@@ -91,12 +91,18 @@ class Stack:
             **{name: getattr(settings, name) for name in settings.model_fields_set},
             **({} if settings.project else {"project": LOCAL_PROJECT}),
             **({} if "redis_url" in settings.model_fields_set else {"redis_url": self._own_redis_url}),
-            **({"flower_port": free_port(ports.flower)} if flower else {}),
+            **self._flower_settings(settings, port=free_port(ports.flower) if flower else 0),
             **({"monitoring_host": f"127.0.0.1:{self._monitoring_port}"} if self._monitoring_port else {}),
         )
         self._owns_redis = "redis_url" not in settings.model_fields_set
         self._flower = flower
         self._processes: list[ChildProcess] = []
+
+    def _flower_settings(self, settings: Settings, *, port: int) -> dict[str, object]:
+        if not port:
+            return {}
+        read = {"flower_url": f"http://{settings.flower_address}:{port}"} if self._workers is None else {}
+        return {"flower_port": port, **read}
 
     def start(self) -> None:
         """Start every part and wait until the fleet answers. Raises StackFailed, RedisMissing."""

@@ -16,7 +16,14 @@ from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import load_settings
-from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, METRICS, PUBSUB_REQUESTS, SOURCE_AGE, Metric
+from lowtide.config.metrics import (
+    FLOWER_WORKERS_ONLINE,
+    GPU_SECONDS_OUTSTANDING,
+    METRICS,
+    PUBSUB_REQUESTS,
+    SOURCE_AGE,
+    Metric,
+)
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
@@ -242,6 +249,19 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -
     world.turn()
     assert world.latest(PUBSUB_REQUESTS) is None
     assert world.signal == [0.0]
+
+
+def test_flower_down_is_told_by_its_age_and_changes_nothing_else(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"flower_url": f"http://127.0.0.1:{free_port()}"})
+    exporter = world.make()
+    world.push(100)
+    world.turn(exporter)
+    world.turn(exporter)
+
+    assert world.signal == [pytest.approx(0.5)] * 2
+    assert world.latest(SOURCE_AGE, exporter, source="flower") == EVERY_S
+    assert world.latest(FLOWER_WORKERS_ONLINE, exporter) is None
+    assert exporter.health().ok
 
 
 def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world: World) -> None:

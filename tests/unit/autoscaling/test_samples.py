@@ -7,8 +7,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lowtide.autoscaling.backlog import Backlog, State
+from lowtide.autoscaling.flower import FlowerFigures
+from lowtide.autoscaling.flower_pace import FlowerReading, Pace
 from lowtide.autoscaling.prometheus import Figures
-from lowtide.autoscaling.samples import Done, own_samples, samples_of
+from lowtide.autoscaling.samples import Done, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.config.metrics import METRICS, PUBSUB_REQUESTS
@@ -32,7 +34,9 @@ def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
         undelivered=undelivered,
     )
     own = own_samples({"redis": 3.0}, writes_failed=2)
-    return {(s.metric.name, *s.labels.values()): s.value for s in [*samples, *own]}
+    pace = Pace(succeeded_per_s=7.0, failed_per_s=0.5, runtime_s=0.25)
+    flower = flower_samples(FlowerReading(figures=FlowerFigures(workers_online=3, prefetch_s=0.1), pace=pace))
+    return {(s.metric.name, *s.labels.values()): s.value for s in [*samples, *own, *flower]}
 
 
 def test_every_metric_has_its_figure() -> None:
@@ -53,12 +57,28 @@ def test_every_metric_has_its_figure() -> None:
         ("bridges",): 1,
         ("source_age", "redis"): 3.0,
         ("writes_failed",): 2,
+        ("flower_workers_online",): 3,
+        ("flower_runtime",): 0.25,
+        ("flower_prefetch_time",): 0.1,
+        ("flower_succeeded",): 7.0,
+        ("flower_failed",): 0.5,
     }
     assert {name for name, *_ in figures()} == {metric.name for metric in METRICS}
 
 
 def test_a_count_of_pubsub_that_is_not_known_is_not_told() -> None:
     assert (PUBSUB_REQUESTS.name,) not in figures(undelivered=None)
+
+
+def test_what_flower_has_not_counted_yet_is_not_told() -> None:
+    figures = FlowerFigures(workers_online=3)
+    idle = Pace(succeeded_per_s=0.0, failed_per_s=0.0, runtime_s=None)
+    names = [
+        {sample.metric.name for sample in flower_samples(FlowerReading(figures=figures, pace=pace))}
+        for pace in (None, idle)
+    ]
+    assert names[0] == {"flower_workers_online", "flower_prefetch_time"}
+    assert names[1] == {*names[0], "flower_succeeded", "flower_failed"}
 
 
 def test_throughput_is_what_workers_did_between_two_looks() -> None:
