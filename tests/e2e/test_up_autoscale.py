@@ -1,5 +1,6 @@
 """`lowtide up --autoscale`: from zero and back, and nothing lost."""
 
+import contextlib
 import os
 import re
 import signal
@@ -9,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
 
+from lowtide.config import load_settings
+from lowtide.local.group import Event
+from lowtide.local.stack import Stack
 from tests.fleet import LOWTIDE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +66,45 @@ class Up:
         self.process.wait()
 
 
+class Burst:
+    """3,000 requests, and what became of them."""
+
+    def __init__(self, project: str) -> None:
+        self._project = project
+        self.sent: set[str] = set()
+        self.answered: set[str] = set()
+
+    def __enter__(self) -> "Burst":
+        self._publisher = pubsub_v1.PublisherClient()
+        self._subscriber = pubsub_v1.SubscriberClient()
+        self._mine = self._subscriber.subscription_path(self._project, "mine")
+        topic = self._publisher.topic_path(self._project, "lowtide-results")
+        self._subscriber.create_subscription(name=self._mine, topic=topic)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._publisher.stop()
+        self._subscriber.close()
+
+    def publish(self) -> None:
+        image = (ROOT / "examples" / "digits" / "images" / "0001.png").read_bytes()
+        topic = self._publisher.topic_path(self._project, "lowtide-requests")
+        futures = [self._publisher.publish(topic, image, model="digits") for _ in range(REQUESTS)]
+        self.sent = {future.result(60) for future in futures}
+
+    def collect(self, *, within_s: float, enough: int = REQUESTS) -> None:
+        """Until so many are answered."""
+        until_s = time.monotonic() + within_s
+        while len(self.answered) < enough:
+            assert time.monotonic() < until_s, f"{len(self.answered)} of {enough} are answered"
+            with contextlib.suppress(DeadlineExceeded):
+                found = self._subscriber.pull(subscription=self._mine, max_messages=500, timeout=2, retry=None)
+                self.answered |= {each.message.attributes["message_id"] for each in found.received_messages}
+                if ack_ids := [each.ack_id for each in found.received_messages]:
+                    self._subscriber.acknowledge(subscription=self._mine, ack_ids=ack_ids)
+        assert self.answered <= self.sent
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
@@ -76,27 +120,32 @@ def test_a_burst_makes_workers_and_its_end_deletes_them_and_every_request_has_it
     assert up.sizes == [], "nothing waits, so nobody works"
     env = up.environment
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", env["PUBSUB_EMULATOR_HOST"])
-    image = (ROOT / "examples" / "digits" / "images" / "0001.png").read_bytes()
-
-    with pubsub_v1.SubscriberClient() as subscriber, pubsub_v1.PublisherClient() as publisher:
-        topic = publisher.topic_path(env["LOWTIDE_PROJECT"], "lowtide-results")
-        mine = subscriber.subscription_path(env["LOWTIDE_PROJECT"], "mine")
-        subscriber.create_subscription(name=mine, topic=topic)
-        requests = publisher.topic_path(env["LOWTIDE_PROJECT"], env.get("LOWTIDE_TOPIC", "lowtide-requests"))
-        published_s = time.monotonic()
-        futures = [publisher.publish(requests, image, model="digits") for _ in range(REQUESTS)]
-        sent = {future.result(60) for future in futures}
+    with Burst(env["LOWTIDE_PROJECT"]) as burst:
+        burst.publish()
         eventually(lambda: up.sizes, within_s=2 * EXPORT_S + 5, what="a decision")
-        answered: set[str] = set()
-        until_s = published_s + 2 * EXPORT_S + START_S
-        while answered != sent and time.monotonic() < until_s:
-            found = subscriber.pull(subscription=mine, max_messages=1000, timeout=10, retry=None)
-            answered |= {each.message.attributes["message_id"] for each in found.received_messages}
-            if ack_ids := [each.ack_id for each in found.received_messages]:
-                subscriber.acknowledge(subscription=mine, ack_ids=ack_ids)
-
-    assert answered == sent
+        burst.collect(within_s=START_S)
     eventually(lambda: up.sizes[-1] == (0, 0, 0), within_s=120, what="an empty fleet")
     assert max(running for running, _, _ in up.sizes) == 2
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
+
+
+@pytest.mark.timeout(400)
+def test_half_of_the_workers_preempted_on_the_way_lose_nothing_and_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = {name.removeprefix("LOWTIDE_").lower(): int(value) for name, value in FLEET.items()}
+    events: list[Event] = []
+    with Stack(load_settings(**policy), folder=tmp_path, workers=None, boot_s=1.0, on_event=events.append) as stack:
+        stack.wait_ready()
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", stack.pubsub_host)
+        with Burst(str(stack.settings.project)) as burst:
+            burst.publish()
+            burst.collect(within_s=2 * EXPORT_S + START_S, enough=1)
+            assert stack.group is not None
+            victim = stack.group.vms[0]
+            victim.preempt()
+            burst.collect(within_s=START_S)
+            victim.join()
+        eventually(lambda: events[-1].running + events[-1].booting == 0, within_s=120, what="an empty fleet")
+    assert "instance/preempted is TRUE: draining" in (tmp_path / f"{victim.name}.log").read_text()
