@@ -1,5 +1,7 @@
 """What the server refuses, and under which gRPC status code."""
 
+from collections.abc import Sequence
+
 
 class MonitoringError(Exception):
     """Base class. The message is for a person; `code` names the gRPC status."""
@@ -14,12 +16,13 @@ class InvalidArgument(MonitoringError):
 
 
 class PartlyWritten(InvalidArgument):
-    """Raised when a write was refused in part: so many of `total` series were, for these reasons."""
+    """Raised when some of the `total` series of a request are refused. `refused`: their places in it, and why."""
 
-    def __init__(self, message: str, *, total: int, refused: int) -> None:
-        super().__init__(message)
-        self.total = total
+    def __init__(self, refused: Sequence[tuple[int, str]], *, total: int) -> None:
+        said = "; ".join(f"timeSeries[{place}]: {why}" for place, why in refused)
+        super().__init__(f"One or more TimeSeries could not be written: {said}")
         self.refused = refused
+        self.total = total
 
 
 class NotFound(MonitoringError):

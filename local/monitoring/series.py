@@ -8,7 +8,10 @@ from typing import Literal
 from lowtide.local.monitoring.filters import Filter
 
 Kind = Literal["GAUGE", "CUMULATIVE"]
-ValueType = Literal["BOOL", "INT64", "DOUBLE"]
+ValueType = Literal["BOOL", "INT64", "DOUBLE", "STRING", "DISTRIBUTION"]
+Value = bool | int | float | str | bytes
+"""Bytes: a serialized google.api.Distribution, which is kept as it came."""
+
 Labels = tuple[tuple[str, str], ...]
 
 POINTS_MAX = 25 * 3600 // 5
@@ -59,15 +62,15 @@ class Point:
 
     start_s: float
     end_s: float
-    value: bool | int | float
+    value: Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Write:
-    """One series of a CreateTimeSeries with its point."""
+    """One series of a CreateTimeSeries with its point. `kind` None: its metric's, GAUGE where it is new."""
 
     identity: Identity
-    kind: Kind
+    kind: Kind | None
     value_type: ValueType
     point: Point
 

@@ -108,16 +108,18 @@ class MonitoringState:
     def _write(self, project: str, write: Write, *, now_s: float) -> None:
         descriptors = self._descriptors.setdefault(project, {})
         metric_type = write.identity.metric_type
-        rules.check_write(write, descriptor=descriptors.get(metric_type), now_s=now_s)
+        descriptor = descriptors.get(metric_type)
+        kind = write.kind or (descriptor.kind if descriptor else "GAUGE")
+        rules.check_write(write, kind=kind, descriptor=descriptor, now_s=now_s)
         series = self._series.setdefault(project, {}).get(write.identity) or TimeSeries(
-            identity=write.identity, kind=write.kind, value_type=write.value_type
+            identity=write.identity, kind=kind, value_type=write.value_type
         )
         rules.check_order(write, series)
-        if metric_type not in descriptors:  # the service makes one of what the first point says
+        if descriptor is None:  # the service makes one of what the first point says
             labels = dict.fromkeys((key for key, _ in write.identity.metric_labels), "")
-            descriptors[metric_type] = Descriptor(
-                type=metric_type, kind=write.kind, value_type=write.value_type, labels=labels
-            )
+            made = Descriptor(type=metric_type, kind=kind, value_type=write.value_type, labels=labels)
+            rules.check_descriptor(made)
+            descriptors[metric_type] = made
         series.points.append(write.point)
         self._series[project][write.identity] = series
 

@@ -109,6 +109,37 @@ def test_a_refusal_tells_which_series_and_why_and_the_others_are_written(client:
     assert sorted(len(one.points) for one in read(client, f'metric.type = "{TYPE}"', end=clock.at)) == [1, 1]
 
 
+def test_a_refusal_carries_the_count_of_what_was_written(client: Any, clock: Clock) -> None:
+    write(client, series(1, at=clock.at))
+    with pytest.raises(InvalidArgument) as caught:
+        write(client, series(2, at=clock.at), series(3, at=clock.at, fleet="b"))
+
+    summary = monitoring_v3.types.CreateTimeSeriesSummary.pb()()
+    assert caught.value.details[0].Unpack(summary)
+    assert (summary.total_point_count, summary.success_point_count) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "said"),
+    [(2, "more frequently"), (-1, "written in order"), (301, "in the future"), (-25 * 3600 - 1, "in the past")],
+)
+def test_a_point_at_a_wrong_time_is_refused(client: Any, clock: Clock, offset_s: int, said: str) -> None:
+    write(client, series(1, at=clock.at))
+    with pytest.raises(InvalidArgument, match=said):
+        write(client, series(2, at=clock.at + offset_s))
+    [found] = read(client, SIGNAL.query, end=clock.at + 400)
+    assert len(found.points) == 1
+
+
+def test_a_request_that_is_wrong_as_a_whole_writes_nothing(client: Any, clock: Clock) -> None:
+    with pytest.raises(InvalidArgument, match=r"missing field timeSeries\."):
+        write(client)
+    with pytest.raises(InvalidArgument, match="at most 200"):
+        write(client, *(series(1, at=clock.at, number=str(number)) for number in range(201)))
+    assert read(client, f'metric.type = "{TYPE}"', end=clock.at) == []
+    write(client, *(series(1, at=clock.at, number=str(number)) for number in range(200)))
+
+
 def test_a_metric_is_described_once_and_read_back(client: Any, clock: Clock) -> None:
     wanted = metric_pb2.MetricDescriptor(
         type=TYPE, metric_kind="GAUGE", value_type="DOUBLE", unit="s", description="work", labels=[{"key": FLEET}]
@@ -137,6 +168,16 @@ def test_what_this_server_cannot_do_it_says(client: Any, clock: Clock) -> None:
             read(client, SIGNAL.query, end=clock.at, **options)
     with pytest.raises(InvalidArgument, match="expected <selector>"):
         read(client, "metric.type = starts_with('x')", end=clock.at)
+
+
+def test_a_list_that_makes_no_sense_is_refused(client: Any, clock: Clock) -> None:
+    for options, said in (
+        ({"page_size": -1}, "page_size"),
+        ({"page_token": "x"}, "page_token"),
+        ({"back_s": -9}, "after"),
+    ):
+        with pytest.raises(InvalidArgument, match=said):
+            read(client, SIGNAL.query, end=clock.at, **options)
 
 
 def test_a_service_in_trouble_refuses_writes_and_comes_back(

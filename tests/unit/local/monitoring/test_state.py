@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lowtide.config.metrics import PUBSUB_UNDELIVERED
 from lowtide.local.monitoring.errors import InvalidArgument, NotFound
 from lowtide.local.monitoring.filters import Filter
-from lowtide.local.monitoring.series import POINTS_MAX, Descriptor, Identity, Point, Write
+from lowtide.local.monitoring.series import POINTS_MAX, Descriptor, Identity, Kind, Point, ValueType, Write
 from lowtide.local.monitoring.state import MonitoringState
 
 NOW = 1_780_000_000.0
@@ -124,6 +124,52 @@ def test_a_cumulative_point_needs_a_time_that_it_covers(state: MonitoringState) 
     wrong = gauge(kind="CUMULATIVE", point=Point(start_s=NOW, end_s=NOW, value=1.0))
     assert "must be before" in why(write(state, wrong))
     assert write(state, replace(wrong, point=Point(start_s=NOW - 60, end_s=NOW, value=1.0))) == []
+
+
+def total(value: float, *, start: float, end: float) -> Write:
+    return gauge(kind="CUMULATIVE", point=Point(start_s=NOW + start, end_s=NOW + end, value=value))
+
+
+def test_a_cumulative_metric_goes_on_from_its_start_or_begins_anew_after_its_last_point(state: MonitoringState) -> None:
+    assert write(state, total(1, start=-60, end=0)) == []
+    assert write(state, total(2, start=-60, end=10)) == []
+    assert "older start time" in why(write(state, total(1, start=5, end=20)))
+    assert "older start time" in why(write(state, total(1, start=10, end=20)))
+    assert write(state, total(1, start=10.001, end=20)) == []
+    assert values(state) == [[1, 2, 1]]
+
+
+@pytest.mark.parametrize("kind", ["GAUGE", "CUMULATIVE"])
+def test_a_point_without_a_kind_is_of_its_metrics_kind(state: MonitoringState, kind: Kind) -> None:
+    state.create_descriptor("p", replace(GAUGE, kind=kind))
+    start_s = NOW if kind == "GAUGE" else NOW - 60
+    assert write(state, gauge(kind=None, point=Point(start_s=start_s, end_s=NOW, value=1.0))) == []
+    assert [series.kind for series in state.read("p", WANTED, start_s=0, end_s=NOW)] == [kind]
+
+
+def test_a_new_metric_without_a_kind_is_a_gauge(state: MonitoringState) -> None:
+    assert write(state, gauge(kind=None)) == []
+    assert state.descriptor("p", TYPE).kind == "GAUGE"
+
+
+def test_strings_need_a_descriptor_of_their_own(state: MonitoringState) -> None:
+    text = gauge(value_type="STRING", point=Point(start_s=NOW, end_s=NOW, value="on"))
+    assert "descriptor" in why(write(state, text))
+    state.create_descriptor("p", replace(GAUGE, value_type="STRING"))
+    assert write(state, text) == []
+
+
+@pytest.mark.parametrize("value_type", ["BOOL", "STRING"])
+def test_what_has_no_sum_is_a_gauge(state: MonitoringState, value_type: ValueType) -> None:
+    with pytest.raises(InvalidArgument, match="must be a GAUGE"):
+        state.create_descriptor("p", replace(GAUGE, kind="CUMULATIVE", value_type=value_type))
+
+
+def test_the_first_point_makes_no_metric_that_could_not_be_described(state: MonitoringState) -> None:
+    point = Point(start_s=NOW - 60, end_s=NOW, value=True)
+    assert "must be a GAUGE" in why(write(state, gauge(kind="CUMULATIVE", value_type="BOOL", point=point)))
+    with pytest.raises(NotFound):
+        state.descriptor("p", TYPE)
 
 
 def test_a_request_without_series_with_too_many_or_with_one_twice_is_refused_whole(state: MonitoringState) -> None:
