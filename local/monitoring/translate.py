@@ -173,7 +173,7 @@ def _series_to(series: TimeSeries) -> Protobuf:
 
 def _point_to(point: Point, value_type: ValueType) -> Protobuf:
     sent = types.Point.pb()()
-    # Whole microseconds come back as they were sent; a float cannot tell more.
+    # Whole microseconds come back as they were sent, until 2038; a float cannot tell more.
     sent.interval.start_time.FromMicroseconds(round(point.start_s * 1e6))
     sent.interval.end_time.FromMicroseconds(round(point.end_s * 1e6))
     if isinstance(point.value, bytes):
