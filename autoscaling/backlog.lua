@@ -2,10 +2,12 @@
 -- KEYS  unacked, unacked_index, then the lists
 -- ARGV  1 a list or group of so many is read whole   2 of a longer one, so many from each end
 --       3 bytes to read at most, of a sample of each; a first message is always read
---       4 seconds after which what nobody touched has no holder
+--       4 bytes of all lists, after which of a further one only its length is read
+--       5 seconds after which what nobody touched has no holder
 -- Gives one entry per list: {length, messages read, requests in them}; then one per group of unacked, held and left
 -- behind: {messages, messages read, and for each message read: its queue, requests in it}.
-local WHOLE, EDGE, BYTES, QUIET_S = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local WHOLE, EDGE = tonumber(ARGV[1]), tonumber(ARGV[2])
+local BYTES, ALL, QUIET_S = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- By plain search: see take.lua, where a key found twice is looked at more closely. Here it only blurs an estimate.
 local function requests(raw)
@@ -29,18 +31,20 @@ local function places(length)
     return at
 end
 
+local spent = 0
 local function list(key)
     local length, read, sum, bytes = redis.call('LLEN', key), 0, 0, 0
     for _, place in ipairs(places(length)) do
-        if read > 0 and bytes > BYTES then
+        if read > 0 and bytes > BYTES or spent > ALL then
             break
         end
         local raw = redis.call('LINDEX', key, place)
-        read, sum, bytes = read + 1, sum + requests(raw), bytes + #raw
+        read, sum, bytes, spent = read + 1, sum + requests(raw), bytes + #raw, spent + #raw
     end
     return { length, read, sum }
 end
 
+-- Read whatever the lists have spent: of a group, only its messages tell which models it is of.
 -- The queue is the last word of what kombu writes: message, exchange, routing key.
 local function group(tags)
     local entry, read, bytes = { #tags, 0 }, 0, 0

@@ -22,6 +22,8 @@ WHOLE = 64
 """A list of so many messages is read whole; of a longer one, half as many from each end."""
 BYTES = 1024 * 1024
 """Of one list. Redis serves nobody else while it copies: 4 to 5 ms per MiB, measured on two shared cores."""
+ALL_BYTES = 8 * BYTES
+"""Of all lists: with many models even one message of each may be too much."""
 
 
 class State(StrEnum):
@@ -70,12 +72,16 @@ class BacklogReader:
 
     def read(self) -> Backlog:
         """The backlog now. Raises RedisError."""
-        *lists, held, left = self._script(keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, QUIET_S])
+        *lists, held, left = self._script(keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S])
         requests: Counter[tuple[str, State]] = Counter({(model, state): 0 for model in self._models for state in State})
+        # A list that the bound left unread is taken to be like those that were read.
+        mean = sum(found for _, _, found in lists) / max(1, sum(read for _, read, _ in lists))
         for at, (length, read, found) in enumerate(lists):
             model = model_of(self._queues[at // len(PRIORITY_STEPS)])
             assert model is not None
-            requests[model, State.QUEUED] += _scaled(found, messages=length, read=read)
+            requests[model, State.QUEUED] += (
+                _scaled(found, messages=length, read=read) if read else round(mean * length)
+            )
         for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left)):
             for model, count in self._of_group(group).items():
                 requests[model, state] += count

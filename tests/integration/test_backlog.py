@@ -1,8 +1,10 @@
 """What Redis says of the work that waits, against a real one."""
 
+import base64
 import json
 import time
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,15 +13,17 @@ from redis import Redis
 from lowtide.autoscaling.backlog import BacklogReader, State
 from lowtide.config import load_settings
 from lowtide.tasks.app import configure
-from lowtide.tasks.infer import infer
+from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, topic_queue
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.reaper import QUIET_S
 from lowtide.tasks.transport.room import Budget, Turns
+from tests.fleet import READY_S, Fleet
 
 KEYS = Keys("fleet:")
 MODELS = ("digits", "resnet101")
+DIGIT = Path(__file__).parents[2] / "examples/digits/images/0001.png"
 
 
 @pytest.fixture
@@ -104,6 +108,35 @@ def test_with_everything_in_unacked_of_a_dead_worker_nothing_is_missed(redis: Re
     assert reader.read().requests["resnet101", State.LEFT_BEHIND] == 8 * 256
 
 
+def test_what_a_killed_worker_held_is_counted_on(
+    redis_url: str, redis: Redis, reader: BacklogReader, tmp_path: Path
+) -> None:
+    digit = base64.b64encode(DIGIT.read_bytes()).decode()
+    configure(load_settings(redis_url=redis_url, prefix=KEYS.prefix, models=MODELS))
+    for _ in range(40):
+        infer_chunk.delay([{"model": "digits", "data": digit}] * 256)
+    assert reader.read().total == 40 * 256
+    env = {"LOWTIDE_REDIS_URL": redis_url, "LOWTIDE_PREFIX": KEYS.prefix, "LOWTIDE_PROJECT": "none"}
+    fleet = Fleet({**env, "LOWTIDE_DEVICE": "cpu"}, tmp_path)
+    fleet.start("worker", "worker")
+    try:
+        until_s = time.monotonic() + READY_S
+        while not reader.read().chunks:
+            assert time.monotonic() < until_s, fleet.log("worker")
+        fleet.kill("worker")
+    finally:
+        fleet.stop()
+
+    held = redis.hlen(KEYS.unacked)
+    left = held + redis.llen(KEYS.queue("lowtide.digits"))
+    assert 0 < held <= left <= 40
+    assert reader.read().total == left * 256
+    age(redis, QUIET_S + 1)
+    backlog = reader.read()
+    assert backlog.requests["digits", State.LEFT_BEHIND] == held * 256
+    assert (backlog.requests["digits", State.HELD], backlog.total) == (0, left * 256)
+
+
 def test_a_score_of_no_message_is_no_work(redis: Redis, reader: BacklogReader) -> None:
     redis.zadd(KEYS.unacked_index, {"gone": time.time()})
 
@@ -124,6 +157,21 @@ def test_large_messages_are_not_all_read(redis: Redis, reader: BacklogReader) ->
 
     assert reader.read().total == 80
     assert redis.info("commandstats")["cmdstat_lindex"]["calls"] - before == 3
+
+
+def test_with_many_models_the_bytes_of_all_queues_together_are_bounded(redis: Redis) -> None:
+    models = [f"model-{number}" for number in range(12)]
+    for model in models:
+        push(redis, topic_queue(model), *(chunk(3, body="x" * 2_000_000) for _ in range(2)))
+    take(redis, topic_queue("model-11"), 1)
+    reader = BacklogReader(redis, KEYS, models)
+    redis.config_resetstat()
+
+    backlog = reader.read()
+    assert redis.info("commandstats")["cmdstat_lindex"]["calls"] == 5  # the fifth is the one that goes over 8 MiB
+    assert backlog.requests["model-0", State.QUEUED] == backlog.requests["model-10", State.QUEUED] == 6
+    assert (backlog.requests["model-11", State.QUEUED], backlog.requests["model-11", State.HELD]) == (3, 3)
+    assert backlog.total == 72
 
 
 def test_messages_that_are_none_of_kombus_count_as_one(redis: Redis, reader: BacklogReader) -> None:
