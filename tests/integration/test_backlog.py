@@ -22,6 +22,8 @@ from lowtide.tasks.transport.room import Budget, Turns
 from tests.fleet import READY_S, Fleet
 
 KEYS = Keys("fleet:")
+CALLERS = Keys("")
+"""A process has one Celery app, whose prefix stays what it first was: other tests call from this process too."""
 MODELS = ("digits", "resnet101")
 DIGIT = Path(__file__).parents[2] / "examples/digits/images/0001.png"
 
@@ -54,10 +56,10 @@ def take(redis: Redis, queue: str, messages: int) -> None:
     assert len(taken) == messages
 
 
-def age(redis: Redis, by_s: float) -> None:
+def age(redis: Redis, by_s: float, keys: Keys = KEYS) -> None:
     """As if nobody had touched what is held for so long."""
-    for tag, score in redis.zrange(KEYS.unacked_index, 0, -1, withscores=True):
-        redis.zadd(KEYS.unacked_index, {tag: score - by_s})
+    for tag, score in redis.zrange(keys.unacked_index, 0, -1, withscores=True):
+        redis.zadd(keys.unacked_index, {tag: score - by_s})
 
 
 def test_an_empty_redis_has_zero_of_everything(reader: BacklogReader) -> None:
@@ -75,8 +77,9 @@ def test_requests_are_counted_in_all_queues_of_the_fleet_and_in_no_others(redis:
     assert reader.read().by_model == {"digits": 13, "resnet101": 256}
 
 
-def test_what_a_python_caller_sent_is_counted(redis_url: str, redis: Redis, reader: BacklogReader) -> None:
-    configure(load_settings(redis_url=redis_url, prefix=KEYS.prefix, models=MODELS))
+def test_what_a_python_caller_sent_is_counted(redis_url: str, redis: Redis) -> None:
+    configure(load_settings(redis_url=redis_url, models=MODELS))
+    reader = BacklogReader(redis, CALLERS, MODELS)
     for _ in range(3):
         infer.delay({"model": "digits", "data": ""})
 
@@ -108,15 +111,14 @@ def test_with_everything_in_unacked_of_a_dead_worker_nothing_is_missed(redis: Re
     assert reader.read().requests["resnet101", State.LEFT_BEHIND] == 8 * 256
 
 
-def test_what_a_killed_worker_held_is_counted_on(
-    redis_url: str, redis: Redis, reader: BacklogReader, tmp_path: Path
-) -> None:
+def test_what_a_killed_worker_held_is_counted_on(redis_url: str, redis: Redis, tmp_path: Path) -> None:
     digit = base64.b64encode(DIGIT.read_bytes()).decode()
-    configure(load_settings(redis_url=redis_url, prefix=KEYS.prefix, models=MODELS))
+    configure(load_settings(redis_url=redis_url, models=MODELS))
+    reader = BacklogReader(redis, CALLERS, MODELS)
     for _ in range(40):
         infer_chunk.delay([{"model": "digits", "data": digit}] * 256)
     assert reader.read().total == 40 * 256
-    env = {"LOWTIDE_REDIS_URL": redis_url, "LOWTIDE_PREFIX": KEYS.prefix, "LOWTIDE_PROJECT": "none"}
+    env = {"LOWTIDE_REDIS_URL": redis_url, "LOWTIDE_PROJECT": "none"}
     fleet = Fleet({**env, "LOWTIDE_DEVICE": "cpu"}, tmp_path)
     fleet.start("worker", "worker")
     try:
@@ -127,11 +129,11 @@ def test_what_a_killed_worker_held_is_counted_on(
     finally:
         fleet.stop()
 
-    held = redis.hlen(KEYS.unacked)
-    left = held + redis.llen(KEYS.queue("lowtide.digits"))
+    held = redis.hlen(CALLERS.unacked)
+    left = held + redis.llen(CALLERS.queue("lowtide.digits"))
     assert 0 < held <= left <= 40
     assert reader.read().total == left * 256
-    age(redis, QUIET_S + 1)
+    age(redis, QUIET_S + 1, CALLERS)
     backlog = reader.read()
     assert backlog.requests["digits", State.LEFT_BEHIND] == held * 256
     assert (backlog.requests["digits", State.HELD], backlog.total) == (0, left * 256)
