@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from google.cloud import pubsub_v1
 from lowtide.config import load_settings
 from lowtide.local.group import Event
 from lowtide.local.stack import Stack
-from tests.fleet import LOWTIDE, eventually
+from tests.fleet import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUESTS = 3000
@@ -30,6 +31,15 @@ FLEET = {
 }
 
 
+ON_ANY_PORTS = """
+from lowtide.cli import up
+from lowtide.local.stack import Ports
+up.PORTS = Ports()
+up.command()
+"""
+"""`lowtide up` beside another one that starts at the same moment: both would find the usual ports free."""
+
+
 class Up:
     """The process, and what it has said so far."""
 
@@ -38,7 +48,7 @@ class Up:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOWTIDE_", "PUBSUB_"))}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [*LOWTIDE, "up", "--autoscale", "--no-flower"],
+                [sys.executable, "-c", ON_ANY_PORTS, "--autoscale", "--no-flower"],
                 cwd=ROOT,
                 env={**kept, **FLEET, "PYTHONUNBUFFERED": "1"},
                 stdout=output,

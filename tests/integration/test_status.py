@@ -37,8 +37,40 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
-def sign_in(redis: Redis, kind: Kind, name: str, word: Mapping[str, Any]) -> None:
-    Presence(redis, KEYS, kind=kind, name=name, word=lambda: word).beat()
+class Signed:
+    """Bridges and workers that keep signing in, as live ones do."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._signed: dict[str, Presence] = {}
+
+    def sign_in(self, kind: Kind, name: str, word: Mapping[str, Any]) -> None:
+        self._signed[name] = Presence(self._redis, KEYS, kind=kind, name=name, word=lambda: word)
+        self._signed[name].start()
+
+    def sign_off(self, name: str) -> None:
+        self._signed.pop(name).stop()
+
+    def close(self) -> None:
+        for name in list(self._signed):
+            self.sign_off(name)
+
+
+@pytest.fixture
+def signed(redis: Redis) -> Iterator[Signed]:
+    signed = Signed(redis)
+    yield signed
+    signed.close()
+
+
+@contextlib.contextmanager
+def running(*options: str, **how: Any) -> Iterator[subprocess.Popen[Any]]:
+    """`lowtide status`, which ends with the block however that ends."""
+    with subprocess.Popen([*LOWTIDE, "status", *options], **how) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def push(redis: Redis, queue: str, requests: int) -> None:
@@ -46,12 +78,14 @@ def push(redis: Redis, queue: str, requests: int) -> None:
     redis.lpush(KEYS.queue(queue), json.dumps({"headers": {"lowtide-n": requests}, "properties": properties}))
 
 
-def fill(redis: Redis) -> None:
-    sign_in(redis, "worker", "vm-1:0:17", BUSY)
-    sign_in(redis, "bridge", "b1", {"leased": 300, "models": {"digits": 256}, "oldest_at": 1.0, "at_risk": 4})
+@pytest.fixture
+def filled(redis: Redis, signed: Signed, env: dict[str, str]) -> Redis:
+    signed.sign_in("worker", "vm-1:0:17", BUSY)
+    signed.sign_in("bridge", "b1", {"leased": 300, "models": {"digits": 256}, "oldest_at": 1.0, "at_risk": 4})
     redis.hset(KEYS.rates, "digits", "0.01")
     push(redis, "lowtide.digits.topic", 256)
     push(redis, "lowtide.digits", 100)
+    return redis
 
 
 def look(*options: str) -> str:
@@ -67,8 +101,7 @@ def test_an_empty_fleet_without_work_needs_nobody(redis: Redis, env: dict[str, s
     assert said["recommendation"] == {"size": 0, "reason": "0: gpu_seconds_outstanding is 0 and asks for 0"}
 
 
-def test_the_work_is_told_with_the_size_that_it_asks_for(redis: Redis, env: dict[str, str]) -> None:
-    fill(redis)
+def test_the_work_is_told_with_the_size_that_it_asks_for(filled: Redis) -> None:
     said = json.loads(look("--json"))
 
     assert said["backlog"]["digits"] == {"queued": 356, "held": 0, "left_behind": 0}
@@ -81,21 +114,19 @@ def test_the_work_is_told_with_the_size_that_it_asks_for(redis: Redis, env: dict
     assert (worker["name"], worker["state"], worker["in_process"]) == ("vm-1:0:17", "busy", 12)
 
 
-def test_a_person_sees_the_same(redis: Redis, env: dict[str, str]) -> None:
-    fill(redis)
+def test_a_person_sees_the_same(filled: Redis) -> None:
     said = " ".join(look().split())
 
     for part in ("1 workers, 1 bridges", "400 requests, 4.0 s", "Recommended size 2: gpu", "vm-1:0:17", "busy", "356"):
         assert part in said
 
 
-def test_watching_goes_on_until_it_is_interrupted_and_remembers(redis: Redis, env: dict[str, str]) -> None:
-    fill(redis)
-    command = [*LOWTIDE, "status", "--watch", "--json", "--every", "0.1s"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def test_watching_goes_on_until_it_is_interrupted_and_remembers(filled: Redis, signed: Signed) -> None:
+    with running("--watch", "--json", "--every", "0.1s", stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         sizes = [json.loads(process.stdout.readline())["recommendation"]["size"]]
-        redis.delete(KEYS.queue("lowtide.digits.topic"), KEYS.queue("lowtide.digits"), KEYS.bridge("b1"))
+        filled.delete(KEYS.queue("lowtide.digits.topic"), KEYS.queue("lowtide.digits"))
+        signed.sign_off("b1")
         while (latest := json.loads(process.stdout.readline()))["requests_outstanding"]:
             sizes.append(latest["recommendation"]["size"])
         process.send_signal(signal.SIGINT)
@@ -105,12 +136,10 @@ def test_watching_goes_on_until_it_is_interrupted_and_remembers(redis: Redis, en
     assert "2 were needed in the last 600 s" in latest["recommendation"]["reason"]
 
 
-def test_in_a_terminal_the_view_is_live_and_leaves_the_screen_as_it_was(redis: Redis, env: dict[str, str]) -> None:
-    fill(redis)
+def test_in_a_terminal_the_view_is_live_and_leaves_the_screen_as_it_was(filled: Redis) -> None:
     ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [*LOWTIDE, "status", "--watch", "--every", "0.1s"], stdout=theirs, env={**os.environ, "TERM": "xterm"}
-    ) as process:
+    how = {"stdout": theirs, "env": {**os.environ, "TERM": "xterm"}}
+    with running("--watch", "--every", "0.1s", **how) as process:
         os.close(theirs)
         seen = b""
         while seen.count(b"400 requests") < 2:
@@ -119,6 +148,7 @@ def test_in_a_terminal_the_view_is_live_and_leaves_the_screen_as_it_was(redis: R
         with contextlib.suppress(OSError):  # Linux' word for a terminal that nobody has open any more
             while more := os.read(ours, 65536):
                 seen += more
+        process.wait(20)
     os.close(ours)
     assert process.returncode == 0
     assert b"vm-1:0:17" in seen
