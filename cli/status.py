@@ -1,6 +1,7 @@
 """`lowtide status`."""
 
 import json
+import signal
 import time
 from collections.abc import Iterator
 
@@ -33,6 +34,10 @@ def command(*, watch: bool, every: float, as_json: bool) -> None:
     subscription's own metric tells.
     """
     settings = load_settings()
+    if watch:
+        # SIGTERM leaves the screen as it was, too; and a shell starts what runs in the background with SIGINT ignored.
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, signal.default_int_handler)
     try:
         reports = looks(settings, every_s=every) if watch else iter([next(looks(settings, every_s=0))])
         if as_json:
