@@ -135,7 +135,7 @@ def test_a_burst_makes_workers_and_its_end_deletes_them_and_every_request_has_it
         eventually(lambda: up.sizes, within_s=2 * EXPORT_S + 5, what="a decision")
         burst.collect(within_s=START_S)
     eventually(lambda: up.sizes[-1] == (0, 0, 0), within_s=120, what="an empty fleet")
-    assert max(running for running, _, _ in up.sizes) == 2
+    assert 1 <= max(running for running, _, _ in up.sizes) <= 2, "as many as one export period of this burst asks for"
     up.process.send_signal(signal.SIGINT)
     assert up.process.wait(60) == 0
 

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,7 +33,8 @@ def received(data: bytes = b"", message_id: str = "17", published_s: float = 100
 
 def letter_of(original: Received, reason: str = "no_model") -> Received:
     letter = dead_letter(original, topic="t", reason=reason, error="why", tries=1, request_id=original.message_id)
-    return received(letter.data, **letter.attributes)
+    # Not as keywords: an attribute may be called `message_id`.
+    return replace(received(letter.data), attributes=letter.attributes)
 
 
 @given(data=st.binary(), attributes=st.dictionaries(NAMES, VALUES, max_size=ORIGINALS_MAX))
