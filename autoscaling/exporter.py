@@ -22,7 +22,6 @@ from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
 from lowtide.config import Settings
 from lowtide.config.health import Health
-from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
 
@@ -73,7 +72,6 @@ class Exported:
 
     samples: list[Sample] = field(default_factory=list)
     writes_failed: int = 0
-    written_s: float | None = None
 
 
 class Exporter:
@@ -91,7 +89,8 @@ class Exporter:
         self._monitoring = monitoring
         self._clock = clock
         self._monotonic = monotonic
-        self._began_s = monotonic()
+        self._fine_s = monotonic()
+        """When it last wrote, or began to lead."""
         camera = Camera(redis, settings)
         self._fleet = Held[Snapshot]("redis", lambda: _taken(camera), clock=monotonic)
         self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
@@ -103,6 +102,7 @@ class Exporter:
         self._leadership = Leadership(redis, Keys.of(settings))
         self._outage = Outage("Cloud Monitoring refuses what is written")
         self._rates_s: dict[str, float] = {}
+        self._done: Done | None = None
         self._described = False
         self._written_at: float | None = None
         self.latest = Exported()
@@ -120,7 +120,7 @@ class Exporter:
             return
         if not was_leader:
             log.info("writes the figures of the fleet from now on")
-            self._written_at = None
+            self._written_at, self._fine_s = None, self._monotonic()
         self._write(self.latest.samples)
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class Exporter:
 
     def health(self) -> Health:
         """Ill when it is the one to write and has not written for a while, or can't read Redis."""
-        since_s = self._monotonic() - (self.latest.written_s or self._began_s)
+        since_s = self._monotonic() - self._fine_s
         ages_s = {name: round(age_s, 1) for name, age_s in self._ages_s().items()}
         details = {"writes": self._leadership.held, "source_age_s": ages_s, "writes_failed": self.latest.writes_failed}
         if self._leadership.held and since_s > ALARM_AFTER_S:
@@ -152,8 +152,11 @@ class Exporter:
             bridges=snapshot.bridges,
             rates_s=self._rates_s,
         )
-        done = Done.between(before, snapshot)
-        figures = samples_of(snapshot, work=work, done=done, rates_s=self._rates_s, undelivered=self._undelivered.value)
+        if before is not None and before.at < snapshot.at:  # else Redis was not read again: what was seen is held
+            self._done = Done.between(before, snapshot)
+        figures = samples_of(
+            snapshot, work=work, done=self._done, rates_s=self._rates_s, undelivered=self._undelivered.value
+        )
         return [*figures, *own]
 
     def _ages_s(self) -> dict[str, float]:
@@ -162,6 +165,7 @@ class Exporter:
         return {source.name: source.age_s for source in sources}
 
     def _write(self, samples: list[Sample]) -> None:
+        at_s = 0.0
         try:
             if not self._described:
                 self._monitoring.describe()
@@ -171,17 +175,18 @@ class Exporter:
         except WriteRefused as error:
             self.latest.writes_failed += error.count
             self._outage.failed(error)
+            if error.partly:
+                self._written_at, self._fine_s = at_s, self._monotonic()
         except SourceUnreadable as error:
             self._outage.failed(error)
         else:
-            self._written_at = at_s
-            self.latest.written_s = self._monotonic()
+            self._written_at, self._fine_s = at_s, self._monotonic()
             self._outage.over()
 
     def _next_at(self) -> float:
         """The time of the next points: now, but after those that are there, whoever wrote them by whatever clock."""
         if self._written_at is None:
-            self._written_at = self._monitoring.newest_at(GPU_SECONDS_OUTSTANDING)
+            self._written_at = self._monitoring.newest_at()
         now = self._clock()
         return now if self._written_at is None else max(now, self._written_at + APART_S)
 

@@ -7,15 +7,17 @@ from typing import Any
 import grpc
 from google.api import metric_pb2
 from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.auth.exceptions import DefaultCredentialsError
 from google.cloud.monitoring_v3 import MetricServiceClient, types
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from google.protobuf import any_pb2
 
 from lowtide.autoscaling.decide import Point
+from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
-from lowtide.config import Settings
-from lowtide.config.metrics import FLEET, METRICS, PUBSUB_UNDELIVERED, Metric
+from lowtide.config import Settings, SettingsError
+from lowtide.config.metrics import FLEET, METRICS, PUBSUB_UNDELIVERED
 
 SERIES_PER_REQUEST = 200
 """CreateTimeSeriesRequest.time_series."""
@@ -26,26 +28,34 @@ OWN_LOOK_BACK_S = 3600
 
 
 class WriteRefused(Exception):
-    """Raised when points were not written: `count` of them. The others of the same call were."""
+    """Raised when points were not written: `count` of them. `partly`: the others of the same call were."""
 
-    def __init__(self, count: int, why: str) -> None:
+    def __init__(self, count: int, why: str, *, partly: bool = False) -> None:
         super().__init__(why)
         self.count = count
+        self.partly = partly
 
 
 class Monitoring:
     """Of one project and one fleet. From one thread."""
 
     def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        """Raises SettingsError without a project, and google.auth's DefaultCredentialsError."""
+        """Raises SettingsError without a project or Google credentials."""
         self._name = f"projects/{settings.require_project()}"
         self._fleet = settings.fleet
+        [self._signal] = policy_of(settings).signals
         self._subscriptions = [settings.subscription_path(name).split("/") for name in settings.subscription]
         self._clock = clock
         transport = None
         if settings.monitoring_host:
             transport = MetricServiceGrpcTransport(channel=grpc.insecure_channel(settings.monitoring_host))
-        self._client: Any = MetricServiceClient(transport=transport)
+        try:
+            self._client: Any = MetricServiceClient(transport=transport)
+        except DefaultCredentialsError as error:
+            raise SettingsError(
+                "no credentials for Google's Cloud Monitoring: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or "
+                "run `gcloud auth application-default login`; for a local one set LOWTIDE_MONITORING_HOST"
+            ) from error
 
     def close(self) -> None:
         """Let the connection go."""
@@ -80,7 +90,7 @@ class Monitoring:
                 refused += _refused(error, of=len(part))
                 why = str(error)
         if why:
-            raise WriteRefused(refused, why)
+            raise WriteRefused(refused, why, partly=refused < len(series))
 
     def series(self, query: str, *, back_s: int, ahead_s: int = 0) -> list[list[Point]]:
         """The series that a filter selects, each with the points of so many seconds back and ahead, oldest first.
@@ -92,16 +102,13 @@ class Monitoring:
             for series in self._list(query, back_s=back_s, ahead_s=ahead_s)
         ]
 
-    def newest_at(self, metric: Metric) -> float | None:
-        """Time of the newest point of this fleet's series, seconds since 1970; None without any of the last hour.
+    def newest_at(self) -> float | None:
+        """Time of the newest point of the fleet's signal, seconds since 1970; None without any of the last hour.
 
         Raises SourceUnreadable.
         """
-        query = (
-            f'metric.type = "{metric.type}" AND resource.type = "global" AND metric.labels.{FLEET} = "{self._fleet}"'
-        )
         # A clock that was ahead has written into the future, which the service allows for five minutes.
-        found = self.series(query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
+        found = self.series(self._signal.query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
         return max((points[-1].at for points in found), default=None)
 
     def undelivered(self) -> int:

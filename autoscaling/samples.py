@@ -25,14 +25,12 @@ class Sample:
 class Done:
     """Requests that ended, each second, and those of them that failed."""
 
-    per_s: float = 0.0
-    failed_per_s: float = 0.0
+    per_s: float
+    failed_per_s: float
 
     @classmethod
-    def between(cls, before: Snapshot | None, after: Snapshot) -> "Done":
+    def between(cls, before: Snapshot, after: Snapshot) -> "Done":
         """By what each worker says that it has done since it began. One that vanished takes its last ones along."""
-        if before is None or after.at <= before.at:
-            return cls()
         ended: Counter[str] = Counter()
         for name, word in after.workers.items():
             ended += Counter(word.get("done", {})) - Counter(before.workers.get(name, {}).get("done", {}))
@@ -41,11 +39,11 @@ class Done:
 
 
 def samples_of(
-    snapshot: Snapshot, *, work: Work, done: Done, rates_s: Mapping[str, float], undelivered: int | None
+    snapshot: Snapshot, *, work: Work, done: Done | None, rates_s: Mapping[str, float], undelivered: int | None
 ) -> Iterator[Sample]:
     """All figures but those of the exporter itself. Zeros included: an autoscaler takes what is missing for unknown.
 
-    `undelivered` None: Pub/Sub's count is not known, and not told.
+    `undelivered` None: Pub/Sub's count is not known, and not told; `done` None: there was one look so far.
     """
     bridges = snapshot.bridges
     oldest_s = 0.0 if bridges.oldest_at is None else max(0.0, snapshot.at - bridges.oldest_at)
@@ -54,12 +52,12 @@ def samples_of(
         metrics.REQUESTS_OUTSTANDING: work.requests,
         metrics.OLDEST_WAITING: oldest_s,
         metrics.REQUESTS_AT_RISK: bridges.at_risk,
-        metrics.THROUGHPUT: done.per_s,
-        metrics.FAILURES: done.failed_per_s,
         metrics.WORKERS: len(snapshot.workers),
         metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
         metrics.BRIDGES: len(snapshot.bridge_words),
     }
+    if done is not None:
+        plain |= {metrics.THROUGHPUT: done.per_s, metrics.FAILURES: done.failed_per_s}
     if undelivered is not None:
         plain[metrics.PUBSUB_REQUESTS] = undelivered
     for metric, value in plain.items():

@@ -189,13 +189,6 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("redis_url")
-    @classmethod
-    def _is_redis(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://")):
-            raise ValueError("expected redis://host:port/database, or rediss:// for TLS")
-        return value
-
     @field_validator("weights", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:

@@ -69,6 +69,10 @@ class ChildProcess:
         """When it ends by itself, do not start it again."""
         self._restart = False
 
+    def wait(self, timeout_s: float) -> None:
+        """Until a process that was retired has ended, at most so long."""
+        self._watcher.join(timeout_s)
+
     def stop(self) -> None:
         """SIGTERM, and SIGKILL after the grace period. Idempotent."""
         self.terminate()

@@ -1,7 +1,6 @@
 """`Vm`: a worker process that stands for a Spot VM: it boots for a while, may be preempted, and ends when deleted."""
 
 import threading
-import time
 from collections.abc import Callable
 
 from lowtide.local.metadata import MetadataServer
@@ -75,6 +74,4 @@ class Vm:
         """A worker that drains by the notice ends by itself; the VM then shuts down, or is stopped."""
         self._worker.retire()
         self._metadata.announce(PREEMPTED, "TRUE")
-        end_s = time.monotonic() + NOTICE_S
-        while self._worker.pid is not None and time.monotonic() < end_s:
-            time.sleep(0.1)
+        self._worker.wait(NOTICE_S)

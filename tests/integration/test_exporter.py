@@ -1,6 +1,7 @@
 """From a real Redis to a real gRPC server of Cloud Monitoring, at the moments when a signal is hard to get right."""
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from itertools import pairwise
@@ -11,7 +12,7 @@ import pytest
 from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
-from lowtide.autoscaling.exporter import EVERY_S, Exporter
+from lowtide.autoscaling.exporter import ALARM_AFTER_S, EVERY_S, Exporter
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
 from lowtide.autoscaling.samples import Sample
@@ -22,6 +23,7 @@ from lowtide.config.metrics import (
     METRICS,
     PUBSUB_REQUESTS,
     SOURCE_AGE,
+    THROUGHPUT,
     Metric,
 )
 from lowtide.local.monitoring.server import MonitoringServer
@@ -211,6 +213,23 @@ def test_redis_down_holds_the_signal_and_says_how_old_it_is(world: World) -> Non
     assert not world.exporter.health().ok
 
 
+def test_redis_down_holds_the_throughput_too(world: World) -> None:
+    done = {"ok": 0}
+    presence = Presence(world.redis, KEYS, kind="worker", name="w", word=lambda: {"done": done})
+    for ok in (0, 300):
+        done["ok"] = ok
+        presence.beat()
+        world.turn()
+        time.sleep(0.01)  # the rate is by Redis' own clock
+    seen = world.latest(THROUGHPUT)
+    world.server.stop()
+    world.turn()
+
+    assert seen is not None
+    assert seen > 0
+    assert world.latest(THROUGHPUT) == seen
+
+
 def test_redis_back_and_empty_is_believed_and_the_rates_survive(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
     world.push(500)
@@ -287,6 +306,8 @@ def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: Wor
     world.turn()  # sooner than that, so of all series this one is refused
 
     assert world.exporter.latest.writes_failed == 1
+    world.clock.monotonic_s += ALARM_AFTER_S - EVERY_S
+    assert world.exporter.health().ok, "the others were written"
     world.turn()
     world.turn()
     assert world.signal == [0.0, 1.0, 0.0]

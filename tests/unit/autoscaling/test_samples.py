@@ -66,6 +66,13 @@ def test_every_metric_has_its_figure() -> None:
     assert {name for name, *_ in figures()} == {metric.name for metric in METRICS}
 
 
+def test_throughput_is_not_told_after_a_single_look() -> None:
+    seen = snapshot()
+    work = outstanding(undelivered=0, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
+    told = {s.metric.name for s in samples_of(seen, work=work, done=None, rates_s={}, undelivered=0)}
+    assert told.isdisjoint({"throughput", "failures"})
+
+
 def test_a_count_of_pubsub_that_is_not_known_is_not_told() -> None:
     assert (PUBSUB_REQUESTS.name,) not in figures(undelivered=None)
 
@@ -85,7 +92,6 @@ def test_throughput_is_what_workers_did_between_two_looks() -> None:
     before = snapshot(100.0, old={"done": {"ok": 50}}, gone={"done": {"ok": 999}})
     after = snapshot(110.0, old={"done": {"ok": 80, "failed": 10}}, new={"done": {"ok": 20}})
     assert Done.between(before, after) == Done(per_s=6.0, failed_per_s=1.0)
-    assert Done.between(None, after) == Done.between(after, before) == Done.between(after, after) == Done()
 
 
 def test_prometheus_sees_the_same_names_values_and_labels() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,16 +26,14 @@ def state() -> MonitoringState:
     return MonitoringState()
 
 
-def gauge(
-    value: float = 1.0, *, at: float = NOW, fleet: str = "a", resource: str = "global", **changes: object
-) -> Write:
+def gauge(value: float = 1.0, *, at: float = NOW, fleet: str = "a", resource: str = "global", **changes: Any) -> Write:
     write = Write(
         identity=Identity(metric_type=TYPE, metric_labels=(("fleet", fleet),), resource_type=resource),
         kind="GAUGE",
         value_type="DOUBLE",
         point=Point(start_s=at, end_s=at, value=value),
     )
-    return replace(write, **changes)  # type: ignore[arg-type]
+    return replace(write, **changes)
 
 
 def write(state: MonitoringState, *writes: Write, now_s: float = NOW) -> list[tuple[int, str]]:
@@ -113,10 +112,10 @@ def test_what_breaks_a_rule_is_told_of_and_the_rest_is_written(state: Monitoring
     ],
 )
 def test_a_point_that_is_not_what_its_descriptor_says_is_refused(
-    state: MonitoringState, change: dict[str, object], said: str
+    state: MonitoringState, change: dict[str, Any], said: str
 ) -> None:
     state.create_descriptor("p", GAUGE)
-    assert said in why(write(state, gauge(**change)))  # type: ignore[arg-type]
+    assert said in why(write(state, gauge(**change)))
     assert values(state) == []
 
 
