@@ -17,6 +17,10 @@ from google.cloud import pubsub_v1
 from lowtide.config import load_settings
 from lowtide.local.group import Event
 from lowtide.local.stack import Stack
+from lowtide.local.vm import Vm
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+from lowtide.tasks.store import connect
 from tests.fleet import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +119,13 @@ class Burst:
         assert self.answered <= self.sent
 
 
+def at_work(stack: Stack) -> Vm:
+    """A VM whose worker has started: one that still loads waits by itself while a notice stands."""
+    assert stack.group is not None
+    slots = {name.split(":")[1] for name in live(connect(stack.settings), Keys.of(stack.settings), "worker")}
+    return next(vm for vm in stack.group.vms if vm.name in slots)
+
+
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[Up]:
     up = Up(tmp_path)
@@ -152,8 +163,7 @@ def test_half_of_the_workers_preempted_on_the_way_lose_nothing_and_are_replaced(
         with Burst(str(stack.settings.project)) as burst:
             burst.publish()
             burst.collect(within_s=2 * EXPORT_S + START_S, enough=1)
-            assert stack.group is not None
-            victim = stack.group.vms[0]
+            victim = at_work(stack)
             victim.preempt()
             burst.collect(within_s=START_S)
             victim.join()
