@@ -200,10 +200,10 @@ def deliver_thrice_for_a_while(stage: Stage) -> None:
     stage.system.gate.deliveries = 1
 
 
-def soak(stage: Stage) -> None:
-    """One fault after the other, for as long as requests come."""
+def soak(stage: Stage, *, requests: int) -> None:
+    """One fault after the other until so many requests were sent, all of them with requests coming."""
     worst = [partial(poison, deed=deed) for deed in POISONS]
-    while stage.load.running:
+    while len(stage.load.sent) < requests:
         stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
 
 

@@ -218,10 +218,9 @@ ROWS: Mapping[str, Row] = {
     ),
     "soak": Row(
         fault="all of it at random for 20 minutes",
-        act=faults.soak,
+        act=partial(faults.soak, requests=100_000),
         at_least=1,
         per_s=84,
-        requests=100_000,
         needs=Needs(
             bridges=2,
             bridge_patches=("die",),
