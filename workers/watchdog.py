@@ -9,6 +9,7 @@ import threading
 from typing import Protocol
 
 from lowtide.config.ending import leave
+from lowtide.tasks.transport import Pulse
 from lowtide.workers.job import Running
 
 log = logging.getLogger(__name__)
@@ -37,9 +38,10 @@ class Watched(Protocol):
 class Watchdog:
     """One thread; its life is `start` → a look every second → `stop`, or the end of the process."""
 
-    def __init__(self, engine: Watched, *, stuck_after_s: float) -> None:
+    def __init__(self, engine: Watched, pulse: Pulse, *, stuck_after_s: float) -> None:
         self.gave_up = False
         self._engine = engine
+        self._pulse = pulse
         self._stuck_after_s = stuck_after_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -61,7 +63,7 @@ class Watchdog:
             self._arm()
             if overdue := self._engine.overdue():
                 self._give_up(overdue)
-            elif reason := self._engine.stuck():
+            elif reason := self._engine.stuck() or self._pulse.stuck():
                 end_process(f"stuck: {reason}")
 
     def _arm(self) -> None:

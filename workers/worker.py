@@ -67,15 +67,15 @@ def _serve(settings: Settings, *, slot: str) -> int:
     engine.start()
     port.plug(engine)
     name = f"{socket.gethostname()}:{slot}"
-    transport.install(
+    pulse = transport.install(
         settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
     )
     app = configure(settings)
     patience = results.install(app)
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
     drain.start()
-    watchdog = Watchdog(engine, stuck_after_s=settings.stuck_after_s)
-    with running([watchdog, *parts_beside(settings, engine, name=name)]):
+    watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
+    with running([watchdog, *parts_beside(settings, engine, pulse, name=name)]):
         code = _run_celery(app, settings, slot=slot)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -102,7 +102,7 @@ def create_engine(settings: Settings) -> Engine:
     )
 
 
-def parts_beside(settings: Settings, engine: Engine, *, name: str) -> list[Part]:
+def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, *, name: str) -> list[Part]:
     """The threads that tell and reap, in the order in which they start."""
     redis, keys = connect(settings), Keys.of(settings)
     word = Word(settings, engine)
@@ -113,7 +113,9 @@ def parts_beside(settings: Settings, engine: Engine, *, name: str) -> list[Part]
         RateTeller(redis, keys, lambda: engine.rates),
     ]
     if settings.health_port:
-        server = HealthServer(lambda: health_of(engine), address=settings.health_address, port=settings.health_port)
+        server = HealthServer(
+            lambda: health_of(engine, pulse), address=settings.health_address, port=settings.health_port
+        )
         parts.append(server)
     return parts
 
@@ -141,9 +143,9 @@ class Word:
         }
 
 
-def health_of(engine: Engine) -> Health:
-    """Whether the engine gets anywhere."""
-    reason, activity = engine.stuck(), engine.progress()
+def health_of(engine: Engine, pulse: transport.Pulse) -> Health:
+    """Whether the engine and Celery's loop get anywhere."""
+    reason, activity = engine.stuck() or pulse.stuck(), engine.progress()
     details = {"in_process": activity.in_process, "done": dict(activity.done)}
     return Health(ok=reason is None, reason=reason or "", details=details)
 

@@ -9,6 +9,7 @@ stock Celery *worker* on the same prefix, since it doesn't touch what it holds, 
 """
 
 from lowtide.tasks.transport.install import install, uninstall
+from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.reaper import Reaper
 
-__all__ = ["Reaper", "install", "uninstall"]
+__all__ = ["Pulse", "Reaper", "install", "uninstall"]

@@ -137,6 +137,7 @@ class Channel(stock.Channel):
         """Close. Celery cancels its consumers before an orderly end; if they are still there, the connection broke."""
         if not self.closed:
             self._lost = bool(self._consumers)
+            self.station.pulse.rest()
             self.intake.close()
         super().close()
 

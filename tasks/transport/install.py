@@ -9,6 +9,7 @@ from lowtide.config import Settings
 from lowtide.tasks.transport.channel import Channel
 from lowtide.tasks.transport.moves import Moves, connect_once
 from lowtide.tasks.transport.poller import Poller
+from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.station import Station
 from lowtide.tasks.transport.touch import TOUCH_S, TOUCH_TIMEOUT_S, Toucher
 
@@ -23,8 +24,9 @@ def install(
     seconds_per_request: Callable[[str], float],
     closed: Callable[[], bool] = lambda: False,
     touch_interval_s: float = TOUCH_S,
-) -> None:
-    """Make every `redis://` connection that this process opens from now on take tasks our way.
+) -> Pulse:
+    """Make every `redis://` connection that this process opens from now on take tasks our way. Returns the pulse of
+    its event loop.
 
     `worker` is `<host>:<slot>`, the same after a restart and of no other live process: whoever starts under a name
     gives back what the last one of that name held. While `closed()`, nothing is taken. It and
@@ -38,6 +40,7 @@ def install(
     moves = Moves(connect_once(settings, timeout_s=TOUCH_TIMEOUT_S), station.keys)
     _toucher = Toucher(moves, station.ledger, worker=worker, interval_s=touch_interval_s)
     _toucher.start()
+    return station.pulse
 
 
 def uninstall() -> None:

@@ -27,6 +27,7 @@ class Poller(MultiChannelPoller):
             super().on_poll_start()
             return
         for channel in list(self._channels):
+            channel.station.pulse.beat()
             channel.station.turn(channel.intake.serve)
             if channel.active_fanout_queues:
                 self._register_LISTEN(channel)

@@ -13,6 +13,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
 from lowtide.tasks.transport.ledger import Ledger
 from lowtide.tasks.transport.moves import Moves, Taken, connect_once
+from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Station:
         self.worker = worker
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
+        self.pulse = Pulse(stuck_after_s=settings.stuck_after_s, closed=closed)
         self.moves = Moves(connect_once(settings), self.keys)
         self._turns = Turns(settings.chunk_work_s)
         self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s

@@ -20,6 +20,7 @@ from lowtide.bridge.create import create_missing
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.preemption import PREEMPTED
+from lowtide.tasks.transport.pulse import LONGEST_TURN_S
 from tests.integration.outage_fleet import LocalPubsub, OutageFleet, outage_fleet, steady_port, until
 
 SAID = re.compile(r"lowtide\.tasks\.outage: (.*): (trying on|back after)")
@@ -181,6 +182,18 @@ def test_a_task_that_finishes_without_redis_is_stored_when_it_is_back_and_not_ru
 
     assert (json.loads(stored)["status"], json.loads(stored)["result"]) == ("SUCCESS", [3.0])
     assert fleet.log("worker").count("lowtide.infer[") == ran + 1
+
+
+def test_a_worker_waits_for_redis_for_longer_than_its_event_loop_may_stand_still(fleet: OutageFleet) -> None:
+    fleet.processes["worker"].stop()
+    until(lambda: "worker" not in fleet.alive())
+    fleet.start("worker", "worker", LOWTIDE_HEALTH_PORT="0", LOWTIDE_STUCK_AFTER_S="2")
+    until(lambda: "worker" in fleet.alive())
+    with everything_gets_one_result(fleet):
+        until(lambda: fleet.copies)
+        kill(fleet)
+        time.sleep(LONGEST_TURN_S + 5.0)
+        start(fleet)
 
 
 def test_a_full_redis_becomes_emptier_by_itself(fleet: OutageFleet) -> None:

@@ -60,6 +60,19 @@ class Greedy(Sum):
         ctypes.PyDLL(None).sleep(600)  # keeps the interpreter's lock
 """
 
+STANDING_STILL = """
+import time
+from celery.signals import task_received
+from tiny_model import Sum
+
+@task_received.connect(weak=False)
+def stand_still(**_):
+    time.sleep(600)  # on Celery's event loop
+
+class Still(Sum):
+    pass
+"""
+
 PROGRAM = """
 import sys
 from lowtide.config import load_settings
@@ -255,3 +268,19 @@ def test_a_worker_that_never_lets_the_interpreter_go_is_ended_by_a_timer(app, st
     infer.delay(request(1, 2))
     assert worker.process.wait(WAIT_S) == 1
     assert "greedy_model.py" in worker.log.read_text()
+
+
+def test_a_worker_whose_event_loop_stands_still_ends_and_another_runs_what_it_held(
+    app, client, start_worker, tmp_path
+) -> None:
+    (tmp_path / "still_model.py").write_text(STANDING_STILL)
+    worker = start_worker(stuck_after_s=0.5, models="sum=still_model:Still")
+    answer = infer.delay(request(1, 2))
+
+    assert worker.process.wait(WAIT_S) == 70
+    log = worker.log.read_text()
+    assert "Celery's event loop has stood still for" in log
+    assert "still_model.py" in log
+
+    start_worker()
+    assert answer.get(WAIT_S) == [3]
