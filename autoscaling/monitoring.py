@@ -13,7 +13,7 @@ from google.cloud.monitoring_v3.services.metric_service.transports import Metric
 from google.protobuf import any_pb2
 
 from lowtide.autoscaling.decide import Point
-from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.fleet_policy import own_signal
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import Settings, SettingsError
@@ -43,7 +43,7 @@ class Monitoring:
         """Raises SettingsError without a project or Google credentials."""
         self._name = f"projects/{settings.require_project()}"
         self._fleet = settings.fleet
-        [self._signal] = policy_of(settings).signals
+        self._signal = own_signal(settings)
         self._subscriptions = [settings.subscription_path(name).split("/") for name in settings.subscription]
         self._clock = clock
         transport = None

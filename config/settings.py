@@ -1,6 +1,7 @@
 """`Settings`: one typed, frozen object, read once from the environment and an optional TOML file."""
 
 import ipaddress
+import json
 import os
 import re
 from pathlib import Path
@@ -16,6 +17,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from lowtide.config.fleet_schedule import FleetSchedule
+
 ENV_PREFIX = "LOWTIDE_"
 
 NO_METADATA = "none"
@@ -26,6 +29,9 @@ Names = Annotated[tuple[str, ...], NoDecode]
 
 Pairs = Annotated[dict[str, str], NoDecode]
 """Comma-separated `name=value` pairs in the environment, a table in the file."""
+
+Schedules = Annotated[tuple[FleetSchedule, ...], NoDecode]
+"""A JSON array of objects in the environment, an array of tables in the file."""
 
 
 class SettingsError(Exception):
@@ -56,6 +62,24 @@ class Settings(BaseSettings):
     fleet_work_s: float = Field(
         default=60.0, gt=0, description="Work wanted per worker, seconds of device time: so many more make one more."
     )
+    fleet_messages: int = Field(
+        default=1_000_000,
+        ge=0,
+        description="Messages of the first subscription per worker, by Pub/Sub's own metric: a second signal, which wakes "
+        "an empty fleet also while `lowtide autoscale` is down. 0: none, for a fleet without a subscription.",
+    )
+    fleet_schedules: Schedules = Field(
+        default=(),
+        description="Workers that must be there at certain times, whatever waits: a JSON array of objects with `name`, "
+        "`min_required_replicas`, `cron`, `duration_s` and, if wanted, `time_zone` and `disabled`.",
+    )
+    fleet_scale_in_max: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most workers by which the fleet may be smaller than the most that was recommended within "
+        "LOWTIDE_FLEET_SCALE_IN_WINDOW_S. Unset: any number.",
+    )
+    fleet_scale_in_window_s: int = Field(default=600, gt=0, description="See LOWTIDE_FLEET_SCALE_IN_MAX, seconds.")
     fleet_stabilization_s: int = Field(
         default=600,
         ge=0,
@@ -189,6 +213,16 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("fleet_schedules", mode="before")
+    @classmethod
+    def _decode(cls, value: object) -> object:
+        if isinstance(value, str):
+            try:
+                return json.loads(value or "[]")
+            except ValueError as error:
+                raise ValueError(f"expected a JSON array of objects: {error}") from error
+        return value
+
     @field_validator("weights", mode="before")
     @classmethod
     def _split_pairs(cls, value: object) -> object:
@@ -308,6 +342,8 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def _as_text(value: Any) -> str:
+    if isinstance(value, tuple) and any(isinstance(entry, FleetSchedule) for entry in value):
+        return json.dumps([entry.model_dump() for entry in value])
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, dict):

@@ -92,7 +92,7 @@ class Stack:
             **({} if settings.project else {"project": LOCAL_PROJECT}),
             **({} if "redis_url" in settings.model_fields_set else {"redis_url": self._own_redis_url}),
             **self._flower_settings(settings, port=free_port(ports.flower) if flower else 0),
-            **({"monitoring_host": f"127.0.0.1:{self._monitoring_port}"} if self._monitoring_port else {}),
+            **self._monitoring_settings(),
         )
         self._owns_redis = "redis_url" not in settings.model_fields_set
         self._flower = flower
@@ -103,6 +103,13 @@ class Stack:
             return {}
         read = {"flower_url": f"http://{settings.flower_address}:{port}"} if self._workers is None else {}
         return {"flower_port": port, **read}
+
+    def _monitoring_settings(self) -> dict[str, object]:
+        if not self._monitoring_port:
+            return {}
+        # Of a Pub/Sub that isn't ours no Monitoring of this machine knows: a signal that is missing holds the fleet.
+        unknown = {} if self._own_pubsub_port else {"fleet_messages": 0}
+        return {"monitoring_host": f"127.0.0.1:{self._monitoring_port}", **unknown}
 
     def start(self) -> None:
         """Start every part and wait until the fleet answers. Raises StackFailed, RedisMissing."""

@@ -22,6 +22,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect
 from tests.fleet import eventually
+from tests.services import PubsubEndpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 REQUESTS = 3000
@@ -153,13 +154,22 @@ def test_a_burst_makes_workers_and_its_end_deletes_them_and_every_request_has_it
 
 @pytest.mark.timeout(400)
 def test_half_of_the_workers_preempted_on_the_way_lose_nothing_and_are_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    google_emulator: PubsubEndpoint, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """On Google's emulator, of whose messages no Monitoring knows: the bridges' words alone wake the fleet."""
     policy = {name.removeprefix("LOWTIDE_").lower(): int(value) for name, value in FLEET.items()}
     events: list[Event] = []
-    with Stack(load_settings(**policy), folder=tmp_path, workers=None, boot_s=1.0, on_event=events.append) as stack:
+    host = google_emulator.host
+    with Stack(
+        load_settings(project=project, **policy),
+        folder=tmp_path,
+        workers=None,
+        boot_s=1.0,
+        on_event=events.append,
+        pubsub_host=host,
+    ) as stack:
         stack.wait_ready()
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", stack.pubsub_host)
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
         with Burst(str(stack.settings.project)) as burst:
             burst.publish()
             burst.collect(within_s=2 * EXPORT_S + START_S, enough=1)

@@ -13,7 +13,7 @@ from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
 from lowtide.autoscaling.exporter import ALARM_AFTER_S, EVERY_S, Exporter
-from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.fleet_policy import own_signal, policy_of
 from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import load_settings
@@ -75,6 +75,7 @@ class World:
             project=PROJECT,
             monitoring_host=self.monitoring.address,
             fleet_work_s=1.0,
+            fleet_messages=0,
         )
         self.exporter = self.make()
 
@@ -112,9 +113,8 @@ class World:
     def points(self) -> list[tuple[float, float]]:
         """What the instance group reads, newest first."""
         client = Monitoring(self.settings, clock=self.clock.wall)
-        [signal] = policy_of(self.settings).signals
         try:
-            found = client.series(signal.query, back_s=3600, ahead_s=3600)
+            found = client.series(own_signal(self.settings).query, back_s=3600, ahead_s=3600)
         finally:
             client.close()
         assert len(found) <= 1, "one series"

@@ -34,7 +34,12 @@ class Stage:
         self.folder = folder
         self.command: Callable[[str], list[str]] = lambda metadata_url: SLEEP
         self.settings = load_settings(
-            project="p", monitoring_host=server.address, fleet_work_s=1.0, fleet_stabilization_s=0, fleet_max=8
+            project="p",
+            monitoring_host=server.address,
+            fleet_work_s=1.0,
+            fleet_messages=0,
+            fleet_stabilization_s=0,
+            fleet_max=8,
         )
         self._writer = Monitoring(self.settings)
         self._at_s = time.time() - 600
