@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -120,6 +121,14 @@ class World:
         assert len(found) <= 1, "one series"
         return [(point.at, point.value) for points in found for point in reversed(points)]
 
+    def listed(self, query: str) -> list[Any]:
+        """The series themselves."""
+        client = Monitoring(self.settings, clock=self.clock.wall)
+        try:
+            return list(client._list(query, back_s=3600, ahead_s=3600))
+        finally:
+            client.close()
+
     @property
     def signal(self) -> list[float]:
         return [value for _, value in reversed(self.points())]
@@ -153,6 +162,44 @@ def test_an_idle_fleet_writes_zeros_that_the_instance_group_reads(world: World) 
     )
     assert decision.size == 0
     assert "is missing" not in decision.reason
+
+
+def test_whatever_happens_what_is_written_is_what_an_instance_group_wants(world: World) -> None:
+    """Page "Scale based on Monitoring metrics": a resource type that is no machine's, a point at least every 60 s, nothing
+    negative; and one series, for several would be added up.
+    """
+    other = world.make()
+
+    def turns(count: int, *exporters: Exporter) -> None:
+        for _ in range(count):
+            world.turn(*exporters)
+
+    turns(2, world.exporter, other)  # nothing waits
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(500)
+    turns(2, world.exporter, other)
+    world.server.stop()
+    turns(2, world.exporter, other)  # Redis is away
+    world.server.start()
+    world.push(100)
+    turns(1, world.exporter, other)
+    world.monitoring.refuse(grpc.StatusCode.UNAVAILABLE, "try again")
+    turns(2, world.exporter, other)
+    world.monitoring.accept()
+    turns(1, world.exporter, other)
+    world.redis.flushall()
+    turns(2, world.exporter, other)  # whoever leads now
+    world.exporter.close()
+    other.close()
+    turns(2, other)  # the other one alone
+
+    [series] = world.listed(own_signal(world.settings).query)
+    assert (series.metric.type, dict(series.metric.labels)) == (GPU_SECONDS_OUTSTANDING.type, {"fleet": "default"})
+    assert (series.resource.type, dict(series.resource.labels)) == ("global", {"project_id": PROJECT})
+    points = world.points()
+    assert len(points) == 12, "one of each of 14 turns but the two that were refused"
+    assert all(newer[0] - older[0] <= 60 for newer, older in pairwise(points))
+    assert [value for _, value in reversed(points)] == [0, 0, 5, 5, 5, 5, 6, 6, 0, 0, 0, 0]
 
 
 def test_every_metric_is_described_with_its_unit(world: World) -> None:
