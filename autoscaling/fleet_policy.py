@@ -53,4 +53,6 @@ def _native_signals(settings: Settings) -> tuple[Signal, ...]:
 def _scale_in_control(settings: Settings) -> ScaleInControl | None:
     if settings.fleet_scale_in_max is None:
         return None
-    return ScaleInControl(time_window_s=settings.fleet_scale_in_window_s, max_scaled_in_fixed=settings.fleet_scale_in_max)
+    return ScaleInControl(
+        time_window_s=settings.fleet_scale_in_window_s, max_scaled_in_fixed=settings.fleet_scale_in_max
+    )

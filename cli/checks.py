@@ -16,12 +16,17 @@ from lowtide.config.settings import ENV_PREFIX
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Metadata, metadata_url
-from lowtide.tasks.presence import live
+from lowtide.tasks.presence import Kind, live
 from lowtide.tasks.store import connect
 
 REDIS_NEEDED = (6, 2)
 CLOCK_SKEW_S = 5.0
 RETENTION_S = 7 * 24 * 3600
+ABSENT: dict[Kind, str] = {
+    "bridge": "start one: lowtide bridge",
+    "worker": "as it should be if the fleet follows the work and nothing waits; else start one: lowtide worker",
+}
+KINDS: tuple[Kind, ...] = ("bridge", "worker")
 
 
 class Verdict(StrEnum):
@@ -147,7 +152,7 @@ def _subscription(subscription: Any) -> Iterator[Finding]:
 def fleet(settings: Settings) -> Iterator[Finding]:
     """Who is alive."""
     redis_client, keys = connect(settings), Keys.of(settings)
-    for kind in ("bridge", "worker"):
+    for kind in KINDS:
         try:
             names = live(redis_client, keys, kind)
         except RedisError:
@@ -155,7 +160,7 @@ def fleet(settings: Settings) -> Iterator[Finding]:
         if names:
             yield ok("Fleet", f"{len(names)} {kind}{'s' if len(names) > 1 else ''}: {', '.join(names)}")
         else:
-            yield warning("Fleet", f"no {kind} is alive", f"start one: lowtide {kind}")
+            yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
 
 
 def preemption(settings: Settings) -> Iterator[Finding]:

@@ -19,24 +19,40 @@ from lowtide.local.stack import Ports, Stack
 from lowtide.tasks.preemption import Preemption
 
 WATCH_S = 0.2
+FLEET_MAX = 2
+"""Workers share this machine: two show that a fleet grows, more would only take cores from each other."""
 PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
+
+JOINING = (
+    "LOWTIDE_REDIS_URL",
+    "LOWTIDE_PREFIX",
+    "LOWTIDE_PROJECT",
+    "LOWTIDE_TOPIC",
+    "LOWTIDE_MONITORING_HOST",
+    "LOWTIDE_FLEET_MAX",
+    "PUBSUB_EMULATOR_HOST",
+)
+"""What callers, publishers and `lowtide status` need to know of a running system."""
 
 
 @click.command(
     epilog=examples(
         "lowtide up",
         "LOWTIDE_MODELS=digits,mobilenet_v2 LOWTIDE_WEIGHTS=mobilenet_v2=random lowtide up --workers 2",
-        "LOWTIDE_FLEET_MAX=3 LOWTIDE_FLEET_STABILIZATION_S=60 lowtide up --autoscale --boot-delay 30s",
+        "LOWTIDE_FLEET_MAX=3 LOWTIDE_FLEET_STABILIZATION_S=60 lowtide up --boot-delay 30s",
     )
 )
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(min=0), help="Worker processes.")
 @click.option(
-    "--autoscale",
-    is_flag=True,
-    help="As many workers as the policy (LOWTIDE_FLEET_...) wants: none while nothing waits.",
+    "--workers",
+    type=click.IntRange(min=0),
+    help="So many worker processes, all the time. Default: as many as the policy (LOWTIDE_FLEET_...) wants.",
 )
 @click.option(
-    "--boot-delay", type=DURATION, default="0s", show_default=True, help="How long a worker boots, with --autoscale."
+    "--boot-delay",
+    type=DURATION,
+    default="0s",
+    show_default=True,
+    help="How long a worker boots that the policy wants, as a VM would.",
 )
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Run Flower, to watch.")
 @click.option(
@@ -44,15 +60,18 @@ PORTS = Ports(redis=6379, pubsub=8085, flower=5555)
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for logs and Redis' data. Default: a temporary one, removed at the end.",
 )
-def command(*, workers: int, autoscale: bool, boot_delay: float, flower: bool, data_dir: Path | None) -> None:
+def command(*, workers: int | None, boot_delay: float, flower: bool, data_dir: Path | None) -> None:
     """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower.
 
-    With --autoscale workers stand for VMs: the signal goes to a Cloud Monitoring of this machine, every 15 s, and the
-    policy reads it there. Each change of the fleet is printed with its reason.
+    Workers stand for VMs: they come when there is work, and go when there has been none for a while. The signal goes to
+    a Cloud Monitoring of this machine, every 15 s, and the policy reads it there: LOWTIDE_FLEET_MAX workers at most, 2
+    unless you say else. Each change of the fleet is printed with its reason.
 
     Serves the models of LOWTIDE_MODELS (digits, unless you say else). LOWTIDE_REDIS_URL and PUBSUB_EMULATOR_HOST,
     when set, are used instead of own servers.
     """
+    if workers is not None and boot_delay:
+        raise click.UsageError("--boot-delay is for workers that the policy wants: leave out --workers")
     settings = _here(load_settings())
     configure_logging(settings, default="WARNING")
     stop = threading.Event()
@@ -64,7 +83,7 @@ def command(*, workers: int, autoscale: bool, boot_delay: float, flower: bool, d
         stack = Stack(
             settings,
             folder=folder,
-            workers=None if autoscale else workers,
+            workers=workers,
             boot_s=boot_delay,
             on_event=lambda event: click.echo(line(event)),
             flower=flower,
@@ -118,15 +137,14 @@ See what waits and who works: lowtide status --watch
 
 
 def _joining(stack: Stack) -> dict[str, str]:
-    wanted = ("LOWTIDE_REDIS_URL", "LOWTIDE_PREFIX", "LOWTIDE_PROJECT", "LOWTIDE_TOPIC", "PUBSUB_EMULATOR_HOST")
-    known = {name: stack.environment[name] for name in wanted if name in stack.environment}
+    known = {name: stack.environment[name] for name in JOINING if name in stack.environment}
     # A password is not for the screen: who has set it knows it.
     return {name: value for name, value in known.items() if redacted(value) == value}
 
 
 def _here(settings: Settings) -> Settings:
-    """The settings, with the current folder readable when no folder is named: a person's files are there."""
-    if settings.file_roots:
-        return settings
+    """The settings, and what fits one machine where nothing was said: the current folder is readable, for a person's
+    files are there.
+    """
     given = {name: getattr(settings, name) for name in settings.model_fields_set}
-    return load_settings(**{**given, "file_roots": (str(Path.cwd()),)})
+    return load_settings(**{"file_roots": (str(Path.cwd()),), "fleet_max": max(FLEET_MAX, settings.fleet_min), **given})

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class FleetSchedule(BaseModel):
-    """One entry of LOWTIDE_FLEET_SCHEDULES, by the names of Compute Engine's ScalingSchedule. `duration_s` in seconds."""
+    """One entry of LOWTIDE_FLEET_SCHEDULES, by the names of Compute Engine's ScalingSchedule. Durations in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -65,8 +65,8 @@ class Settings(BaseSettings):
     fleet_messages: int = Field(
         default=1_000_000,
         ge=0,
-        description="Messages of the first subscription per worker, by Pub/Sub's own metric: a second signal, which wakes "
-        "an empty fleet also while `lowtide autoscale` is down. 0: none, for a fleet without a subscription.",
+        description="Messages of the first subscription per worker, by Pub/Sub's own metric: a second signal, which "
+        "wakes an empty fleet also while `lowtide autoscale` is down. 0: none, for a fleet without a subscription.",
     )
     fleet_schedules: Schedules = Field(
         default=(),

@@ -84,7 +84,10 @@ class Group:
 
     def _run(self) -> None:
         while not self._stopped.wait(LOOK_S):
-            self._turn()
+            try:
+                self._turn()
+            except Exception:  # outermost loop: a VM that can't be made must not end the group of all others
+                log.exception("the group could not follow the policy: trying again")
 
     def _turn(self) -> None:
         now = time.time()

@@ -21,7 +21,11 @@ class Vm:
         self.name = name
         self._boot_s = boot_s
         self._metadata = MetadataServer()
-        self._worker = launch(name, self._metadata.url)
+        try:
+            self._worker = launch(name, self._metadata.url)
+        except BaseException:
+            self._metadata.stop()
+            raise
         self._ending = threading.Event()
         self._preempted = False
         self._booted = False

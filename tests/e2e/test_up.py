@@ -86,7 +86,7 @@ def test_ctrl_c_stops_everything_and_leaves_no_process(up: subprocess.Popen[str]
     children = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(up.pid)], capture_output=True, text=True
     ).stdout.split()
-    assert len(children) == 5, "Redis, Pub/Sub, bridge, worker, Flower"
+    assert len(children) == 6, "Redis, Pub/Sub and Monitoring, bridge, exporter, worker, Flower"
     up.send_signal(signal.SIGINT)
 
     assert up.wait(60) == 0

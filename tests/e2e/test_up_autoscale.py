@@ -1,4 +1,4 @@
-"""`lowtide up --autoscale`: from zero and back, and nothing lost."""
+"""`lowtide up` and its fleet: from zero and back, and nothing lost."""
 
 import contextlib
 import os
@@ -53,7 +53,7 @@ class Up:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOWTIDE_", "PUBSUB_"))}
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", ON_ANY_PORTS, "--autoscale", "--no-flower"],
+                [sys.executable, "-c", ON_ANY_PORTS, "--no-flower"],
                 cwd=ROOT,
                 env={**kept, **FLEET, "PYTHONUNBUFFERED": "1"},
                 stdout=output,

@@ -126,6 +126,20 @@ def test_a_stock_out_leaves_the_group_smaller_until_there_are_vms_again(stage: S
     stage.reaches(running=3)
 
 
+def test_a_vm_that_cannot_be_made_is_tried_again(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    works = stage.command
+
+    def refuses(metadata_url: str) -> list[str]:
+        stage.command = works
+        raise OSError("no room for another process")
+
+    stage.command = refuses
+    stage.says(1.0)
+    stage.start()
+    stage.reaches(running=1)
+    assert "no room for another process" in caplog.text
+
+
 def test_a_preempted_vm_hears_of_it_and_another_takes_its_place(stage: Stage) -> None:
     stage.command = lambda metadata_url: [sys.executable, "-c", BY_NOTICE, metadata_url]
     stage.says(1.0)

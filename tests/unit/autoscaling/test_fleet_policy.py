@@ -67,8 +67,8 @@ def test_schedules_and_the_scale_in_control_are_settings_too(monkeypatch: pytest
     [
         ("office", "LOWTIDE_FLEET_SCHEDULES: expected a JSON array of objects"),
         ('[{"name": "office"}]', "LOWTIDE_FLEET_SCHEDULES: Field required"),
-        (f'[{str(OFFICE | {"cron": "often"})}]'.replace("'", '"'), "schedule office: cron 'often'"),
-        (f'[{str(OFFICE | {"duration_s": 60})}]'.replace("'", '"'), "schedule office: duration_s is 60, less than 300"),
+        (f"[{OFFICE | {'cron': 'often'}!s}]".replace("'", '"'), "schedule office: cron 'often'"),
+        (f"[{OFFICE | {'duration_s': 60}!s}]".replace("'", '"'), "schedule office: duration_s is 60, less than 300"),
     ],
 )
 def test_a_schedule_that_compute_engine_would_refuse_is_refused(
