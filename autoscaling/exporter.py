@@ -91,8 +91,7 @@ class Exporter:
         self._monotonic = monotonic
         self._fine_s = monotonic()
         """When it last wrote, or began to lead."""
-        camera = Camera(redis, settings)
-        self._fleet = Held[Snapshot]("redis", lambda: _taken(camera), clock=monotonic)
+        self._fleet = Camera(redis, settings).held(clock=monotonic)
         self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
         self._flower: Held[FlowerReading] | None = None
         if settings.flower_url:
@@ -189,10 +188,3 @@ class Exporter:
             self._written_at = self._monitoring.newest_at()
         now = self._clock()
         return now if self._written_at is None else max(now, self._written_at + APART_S)
-
-
-def _taken(camera: Camera) -> Snapshot:
-    try:
-        return camera.take()
-    except RedisError as error:
-        raise SourceUnreadable(str(error)) from error

@@ -14,13 +14,14 @@ class SourceUnreadable(Exception):
 
 
 class Held(Generic[Value]):
-    """Reads a source. While it can't be read, `value` stays what it was: None before the first time. Says once that the
-    source is away, and once that it is back.
+    """Reads a source. While it can't be read, `value` stays what it was (None before the first time), and `why` tells
+    the reason. Logs once that the source is away, and once that it is back.
     """
 
     def __init__(self, name: str, read: Callable[[], Value], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self.value: Value | None = None
+        self.why: str | None = None
         self._read = read
         self._clock = clock
         self._at_s = clock()
@@ -36,8 +37,10 @@ class Held(Generic[Value]):
         try:
             self.value = self._read()
         except SourceUnreadable as error:
+            self.why = str(error)
             self._outage.failed(error)
         else:
+            self.why = None
             self._at_s = self._clock()
             self._outage.over()
         return self.value

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
 MIN_DURATION_S = 300
 """compute_v1.AutoscalingPolicyScalingSchedule.duration_sec: "the minimum allowed value is 300"."""
 
@@ -27,6 +25,9 @@ class Schedule:
     disabled: bool = False
 
     def __post_init__(self) -> None:
+        # Not at the top: a policy without schedules does without the extra that installs it.
+        from cronsim import CronSim, CronSimError
+
         if self.min_required_replicas < 0:
             raise ValueError(f"schedule {self.name}: min_required_replicas is negative")
         if self.duration_s < MIN_DURATION_S:
@@ -48,6 +49,8 @@ class Schedule:
         return start is not None and now - start.timestamp() < self.duration_s
 
     def _last_start(self, local: datetime) -> datetime | None:
+        from cronsim import CronSim
+
         cron, year = self._fields()
         if year is not None:
             local = min(local, datetime(year + 1, 1, 1, tzinfo=local.tzinfo) - timedelta(seconds=1))

@@ -1,12 +1,14 @@
 """A fleet at one moment, as Redis knows it: its work, its workers, its bridges."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisError
 
 from lowtide.autoscaling.backlog import Backlog, BacklogReader
+from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.signal import Bridges
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
@@ -51,3 +53,13 @@ class Camera:
             rates_s={model.decode(): float(rate) for model, rate in rates.items()},
             backlog=self._backlog.read(),
         )
+
+    def held(self, *, clock: Callable[[], float] = time.monotonic) -> Held[Snapshot]:
+        """Snapshots for whoever goes on while Redis is away."""
+        return Held("redis", self._taken, clock=clock)
+
+    def _taken(self) -> Snapshot:
+        try:
+            return self.take()
+        except RedisError as error:
+            raise SourceUnreadable(str(error)) from error

@@ -1,31 +1,62 @@
-"""What `lowtide status` says: gathered from a snapshot, as JSON or to look at. Pure."""
+"""What `lowtide status` says: gathered from a snapshot, and as JSON. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from rich.console import Group as Lines
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
-
 from lowtide.autoscaling.backlog import State
-from lowtide.autoscaling.decide import Decision, Group, Point, decide
-from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.decide import Decision, Group, Histories, Point, decide
+from lowtide.autoscaling.held import Held
+from lowtide.autoscaling.policy import Policy
 from lowtide.autoscaling.signal import Work, outstanding
 from lowtide.autoscaling.snapshot import Snapshot
-from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.config.redact import redacted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """How it is with what a figure comes from. `known`: it was read at least once; `age_s`: seconds since it was last
+    read, or since the first try; `why`: why it can't be read now, on one line.
+    """
+
+    known: bool
+    age_s: float
+    why: str | None
+
+    @classmethod
+    def of(cls, held: Held[Any]) -> "Source":
+        """As it is now."""
+        known = held.value is not None
+        why = "no answer so far" if not known and held.why is None else held.why
+        return cls(known=known, age_s=held.age_s, why=why and redacted(" ".join(why.split())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Redis was never read: nothing is known of the fleet, and zeros would be lies."""
+
+    fleet: str
+    redis: Source
+    pubsub: Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A snapshot, the work it amounts to, and the size that the policy would give the fleet."""
+    """A snapshot, the work it amounts to, and the size that the policy would give the fleet.
+
+    `undelivered`: what Pub/Sub's own metric says, None when it was never read. `remembers`: the decision knows what was
+    needed as far back as the policy looks.
+    """
 
     fleet: str
     snapshot: Snapshot
+    undelivered: int | None
     work: Work
     decision: Decision
+    remembers: bool
+    redis: Source
+    pubsub: Source
 
     @property
     def oldest_s(self) -> float | None:
@@ -33,26 +64,72 @@ class Report:
         oldest_at = self.snapshot.bridges.oldest_at
         return None if oldest_at is None else max(0.0, self.snapshot.at - oldest_at)
 
-
-def report(snapshot: Snapshot, *, settings: Settings, group: Group) -> Report:
-    """`group`: the size of the fleet, and what was recommended before."""
-    work = outstanding(undelivered=None, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s)
-    histories = {GPU_SECONDS_OUTSTANDING.type: [[Point(at=snapshot.at, value=work.gpu_seconds)]]}
-    decision = decide(policy_of(settings), histories=histories, group=group, now=snapshot.at)
-    return Report(fleet=settings.fleet, snapshot=snapshot, work=work, decision=decision)
+    @property
+    def reason(self) -> str:
+        """Why the size is what it is."""
+        return self.decision.reason + ("" if self.remembers else "; without the group's memory")
 
 
-def to_wire(report: Report) -> dict[str, Any]:
+Look = Report | Waiting
+
+
+def report(
+    snapshot: Snapshot,
+    *,
+    fleet: str,
+    policy: Policy,
+    undelivered: int | None,
+    signals: Histories | None,
+    group: Group,
+    remembers: bool,
+    redis: Source,
+    pubsub: Source,
+) -> Report:
+    """`signals`: what Cloud Monitoring has of the policy's signals, None: it can't be read. The fleet's own is known
+    better, from the snapshot. `group`: the size of the fleet, and what was recommended before.
+    """
+    now = snapshot.at + redis.age_s
+    work = outstanding(
+        undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
+    )
+    histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[Point(at=now, value=work.gpu_seconds)]]}
+    if signals is None:  # what we can't read need not be missing for the group: it would seem to hold its size
+        policy = replace(policy, signals=tuple(one for one in policy.signals if one.metric in histories))
+    return Report(
+        fleet=fleet,
+        snapshot=snapshot,
+        undelivered=undelivered,
+        work=work,
+        decision=decide(policy, histories=histories, group=group, now=now),
+        remembers=remembers,
+        redis=redis,
+        pubsub=pubsub,
+    )
+
+
+def to_wire(look: Look) -> dict[str, Any]:
     """JSON-ready. Times in seconds."""
+    return {"fleet": look.fleet, **_sources(look), **(_figures(look) if isinstance(look, Report) else {})}
+
+
+def _sources(look: Look) -> dict[str, Any]:
+    sources = {"redis": look.redis, "pubsub": look.pubsub}
+    return {
+        "source_age_s": {name: source.age_s if source.known else None for name, source in sources.items()},
+        "unreadable": {name: source.why for name, source in sources.items() if source.why},
+    }
+
+
+def _figures(report: Report) -> dict[str, Any]:
     snapshot, bridges = report.snapshot, report.snapshot.bridges
     return {
-        "fleet": report.fleet,
         "at": snapshot.at,
         "backlog": {
             model: {state.value: snapshot.backlog.requests[model, state] for state in State}
             for model in dict.fromkeys(model for model, _ in snapshot.backlog.requests)
         },
         "chunks_in_flight": snapshot.backlog.chunks,
+        "pubsub_undelivered": report.undelivered,
         "pubsub_leased": bridges.leased,
         "oldest_s": report.oldest_s,
         "at_risk": bridges.at_risk,
@@ -60,7 +137,7 @@ def to_wire(report: Report) -> dict[str, Any]:
         "workers": [
             {
                 "name": name,
-                "state": _state(word),
+                "state": state_of(word),
                 "in_process": word.get("in_process", 0),
                 "rates": word.get("rates", {}),
                 "done": word.get("done", {}),
@@ -70,48 +147,10 @@ def to_wire(report: Report) -> dict[str, Any]:
         "bridges": sorted(snapshot.bridge_words),
         "requests_outstanding": report.work.requests,
         "gpu_seconds_outstanding": report.work.gpu_seconds,
-        "recommendation": {"size": report.decision.recommended_size, "reason": report.decision.reason},
+        "recommendation": {"size": report.decision.recommended_size, "reason": report.reason},
     }
 
 
-def view(report: Report) -> RenderableType:
-    """To look at."""
-    snapshot, bridges = report.snapshot, report.snapshot.bridges
-    oldest = "none" if report.oldest_s is None else f"{report.oldest_s:.0f} s"
-    lines = [
-        f"Fleet {report.fleet}: {len(snapshot.workers)} workers, {len(snapshot.bridge_words)} bridges",
-        f"Pub/Sub: the bridges have {bridges.leased} messages; oldest {oldest}, {bridges.at_risk} at risk of expiring",
-        f"Outstanding: {report.work.requests} requests, {report.work.gpu_seconds:.1f} s of device time, "
-        f"{snapshot.backlog.chunks} chunks in flight",
-        f"Recommended size {report.decision.reason}",
-    ]
-    return Lines(*map(Text, lines), "", _backlog(report), "", _workers(snapshot.workers))
-
-
-def _backlog(report: Report) -> Table:
-    table = Table("Model", title="Requests in Redis", title_justify="left")
-    for heading in ("queued", "held", "left behind", "s each"):
-        table.add_column(heading, justify="right")
-    backlog = report.snapshot.backlog.requests
-    for model in dict.fromkeys(model for model, _ in backlog):
-        rate_s = report.snapshot.rates_s.get(model)
-        counts = [f"{backlog[model, state]:,}" for state in State]
-        table.add_row(model, *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
-    return table
-
-
-def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    if not words:
-        return Text("No worker is alive.")
-    table = Table("Worker", "State", title="Workers", title_justify="left")
-    for heading in ("in process", "done", "requests/s of the device"):
-        table.add_column(heading, justify="right")
-    for name, word in sorted(words.items()):
-        rates = [f"{model} {1 / rate_s:,.0f}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
-        done = sum(word.get("done", {}).values())
-        table.add_row(name, _state(word), str(word.get("in_process", 0)), f"{done:,}", ", ".join(rates))
-    return table
-
-
-def _state(word: Mapping[str, Any]) -> str:
+def state_of(word: Mapping[str, Any]) -> str:
+    """What a worker's word makes it."""
     return "busy" if word.get("busy") else "idle"

@@ -1,25 +1,40 @@
-"""`lowtide status` on a real Redis, in which bridges and workers have signed in."""
+"""`lowtide status` on a real Redis, in which bridges and workers have signed in, and a real server of Monitoring."""
 
 import contextlib
 import json
 import os
 import pty
+import re
 import signal
+import socket
 import subprocess
+import sys
+import time
 import uuid
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from redis import Redis
 
+from lowtide.autoscaling.held import SourceUnreadable
+from lowtide.autoscaling.lookout import READ_S
+from lowtide.autoscaling.monitoring import TIMEOUT_S, Monitoring
+from lowtide.autoscaling.samples import Sample
 from lowtide.cli.main import main
+from lowtide.config import load_settings
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Kind, Presence
-from tests.fleet import LOWTIDE
+from tests.fleet import LOWTIDE, eventually
+from tests.services import free_port
 
 KEYS = Keys("fleet:")
+SUBSCRIPTION = "projects/p/subscriptions/lowtide-requests"
 BUSY = {"busy": True, "in_process": 12, "rates": {"digits": 0.002}, "done": {"ok": 900, "failed": 1}}
 
 
@@ -28,7 +43,37 @@ def env(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     wanted = {"LOWTIDE_REDIS_URL": redis_url, "LOWTIDE_PREFIX": KEYS.prefix, "LOWTIDE_FLEET_WORK_S": "2"}
     for name, value in wanted.items():
         monkeypatch.setenv(name, value)
+    for name in ("LOWTIDE_PROJECT", "LOWTIDE_MONITORING_HOST", "PUBSUB_EMULATOR_HOST"):
+        monkeypatch.delenv(name, raising=False)
     return wanted
+
+
+@pytest.fixture
+def monitoring(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitoring]:
+    """Cloud Monitoring, in which Pub/Sub says that 3000 messages wait."""
+    with MonitoringServer(undelivered=lambda: {SUBSCRIPTION: 3000}) as server:
+        monkeypatch.setenv("LOWTIDE_PROJECT", "p")
+        monkeypatch.setenv("LOWTIDE_MONITORING_HOST", server.address)
+        client = Monitoring(load_settings())
+        yield client
+        client.close()
+
+
+def counted(monitoring: Monitoring) -> bool:
+    try:
+        return monitoring.undelivered() == 3000
+    except SourceUnreadable:
+        return False
+
+
+@pytest.fixture
+def own_redis(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedRedis]:
+    """A Redis that a test starts and stops."""
+    port = free_port()
+    server = EmbeddedRedis(tmp_path / "redis", port=port)
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    yield server
+    server.stop()
 
 
 @pytest.fixture
@@ -98,7 +143,8 @@ def test_an_empty_fleet_without_work_needs_nobody(redis: Redis, env: dict[str, s
     said = json.loads(look("--json"))
     assert (said["workers"], said["bridges"], said["gpu_seconds_outstanding"], said["oldest_s"]) == ([], [], 0, None)
     assert said["backlog"] == {"digits": {"queued": 0, "held": 0, "left_behind": 0}}
-    assert said["recommendation"] == {"size": 0, "reason": "0: gpu_seconds_outstanding is 0 and asks for 0"}
+    reason = "0: gpu_seconds_outstanding is 0 and asks for 0; without the group's memory"
+    assert said["recommendation"] == {"size": 0, "reason": reason}
 
 
 def test_the_work_is_told_with_the_size_that_it_asks_for(filled: Redis) -> None:
@@ -163,3 +209,157 @@ def test_a_redis_that_is_away_is_an_error_that_says_so(monkeypatch: pytest.Monke
     assert result.exit_code == 1
     assert "LOWTIDE_REDIS_URL does not answer" in result.output
     assert "hunter2" not in result.output
+
+
+def test_what_waits_in_pubsub_counts_as_monitoring_says(filled: Redis, monitoring: Monitoring) -> None:
+    eventually(lambda: counted(monitoring), within_s=10, what="a sample of Pub/Sub's metric")
+    said = json.loads(look("--json"))
+
+    assert (said["pubsub_undelivered"], said["pubsub_leased"]) == (3000, 300)
+    assert said["requests_outstanding"] == 3100  # and a caller's 100: those at the bridges are among the 3000
+    assert said["gpu_seconds_outstanding"] == pytest.approx(31.0)
+    assert said["unreadable"] == {}
+    assert all(0 <= age_s < READ_S for age_s in said["source_age_s"].values())
+    assert "3,000 messages waiting, of which the bridges have 300; oldest" in " ".join(look().split())
+
+
+def test_pubsubs_count_is_a_signal_of_its_own(
+    filled: Redis, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWTIDE_FLEET_WORK_S", "100")
+    monkeypatch.setenv("LOWTIDE_FLEET_MESSAGES", "1000")
+    eventually(lambda: counted(monitoring), within_s=10, what="a sample of Pub/Sub's metric")
+    said = json.loads(look("--json"))["recommendation"]
+
+    assert said["size"] == 3
+    assert "outstanding is 31 and asks for 1; num_undelivered_messages is 3000 and asks for 3" in said["reason"]
+    assert said["reason"].endswith("; without the group's memory"), "nobody wrote what the group would have followed"
+
+
+def test_one_look_has_the_memory_of_the_group(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_FLEET_MESSAGES", "0")
+    for ago_s, work_s in ((700, 30.0), (650, 0.0), (400, 10.0), (385, 0.0), (370, 0.0)):
+        monitoring.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=work_s)], at_s=time.time() - ago_s)
+    said = json.loads(look("--json"))["recommendation"]
+
+    assert said["size"] == 5
+    assert said["reason"].endswith("5 were needed in the last 600 s")
+
+
+@pytest.mark.parametrize(
+    ("env_too", "why"),
+    [
+        ({}, "LOWTIDE_PROJECT is not set"),
+        ({"LOWTIDE_PROJECT": "p", "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere"}, "no credentials for Google's Cloud"),
+        ({"LOWTIDE_PROJECT": "p", "PUBSUB_EMULATOR_HOST": "localhost:1"}, "at PUBSUB_EMULATOR_HOST"),
+        ({"LOWTIDE_PROJECT": "p", "LOWTIDE_MONITORING_HOST": "127.0.0.1:1"}, "failed to connect"),
+    ],
+)
+def test_without_monitoring_pubsubs_count_is_unknown_and_never_zero(
+    filled: Redis, env_too: dict[str, str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env_too.items():
+        monkeypatch.setenv(name, value)
+    said = json.loads(look("--json"))
+
+    assert (said["pubsub_undelivered"], said["source_age_s"]["pubsub"], said["requests_outstanding"]) == (
+        None,
+        None,
+        400,
+    )
+    assert why in said["unreadable"]["pubsub"]
+    assert said["recommendation"]["reason"].endswith("; without the group's memory")
+    assert "is missing" not in said["recommendation"]["reason"], "the group may well have what we can't read"
+    for_people = " ".join(look().split())
+    assert f"how many messages wait there is not known: {said['unreadable']['pubsub']}" in for_people
+
+
+def test_a_monitoring_that_does_not_answer_costs_a_few_seconds_at_most(
+    filled: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("LOWTIDE_PROJECT", "p")
+        monkeypatch.setenv("LOWTIDE_MONITORING_HOST", f"127.0.0.1:{silent.getsockname()[1]}")
+        with running("--json", stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            out, error = process.communicate(timeout=2 * TIMEOUT_S - 1)  # the thread's two calls would take longer
+    said = json.loads(out)
+
+    assert (process.returncode, error) == (0, "")
+    assert said["unreadable"] == {"pubsub": "no answer so far"}, "it did not wait for the end of the first call"
+    assert said["requests_outstanding"] == 400
+
+
+def test_watching_goes_on_while_redis_is_away(own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_FLEET_STABILIZATION_S", "1")
+    own_redis.start()
+    with Redis.from_url(own_redis.url) as redis:
+        push(redis, "lowtide.digits", 100)
+    with running("--watch", "--json", "--every", "0.1s", stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        own_redis.stop()
+        while (old := json.loads(process.stdout.readline()))["source_age_s"]["redis"] < 1:
+            pass
+        own_redis.start()
+        while (back := json.loads(process.stdout.readline()))["unreadable"].get("redis"):
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+    assert (first["requests_outstanding"], "redis" in first["unreadable"]) == (100, False)
+    assert "refused" in old["unreadable"]["redis"]
+    assert old["requests_outstanding"] == 100
+    assert first["at"] <= old["at"] < back["at"]
+    # It has watched for longer than a group remembers.
+    remembers = ["without the group's memory" not in look["recommendation"]["reason"] for look in (first, old, back)]
+    assert remembers == [False, True, True]
+    assert (back["requests_outstanding"], back["source_age_s"]["redis"] < 1) == (100, True)
+
+
+def test_watching_waits_for_a_redis_that_was_never_there(own_redis: EmbeddedRedis) -> None:
+    with running("--watch", "--json", "--every", "0.1s", stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        own_redis.start()
+        while "workers" not in (there := json.loads(process.stdout.readline())):
+            assert there["source_age_s"]["redis"] is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+    assert first.keys() == {"fleet", "source_age_s", "unreadable"}
+    assert "refused" in first["unreadable"]["redis"]
+    assert there["source_age_s"]["redis"] is not None
+
+
+def test_a_person_who_watches_sees_how_old_the_figures_are(own_redis: EmbeddedRedis) -> None:
+    with running("--watch", "--every", "0.1s", stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "Fleet default: waiting for Redis, which has not answered for " in process.stdout.readline()
+        own_redis.start()
+        while "0 workers, 0 bridges" not in process.stdout.readline():
+            pass
+        own_redis.stop()
+        while not re.match(
+            r"These figures are old: Redis has not answered for [1-9]\d* s: ", process.stdout.readline()
+        ):
+            pass
+        assert "Fleet default: 0 workers" in process.stdout.readline() + process.stdout.readline()
+
+
+def test_as_json_it_needs_the_client_alone(filled: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_PROJECT", "p")
+    extras = ["cronsim", "google", "grpc", "prometheus_client", "requests", "rich"]
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({extras}));"  # None: as if it was not installed
+        "from lowtide.cli.main import main; main(['status', *sys.argv[1:]])"
+    )
+    command = [sys.executable, "-c", program]
+    as_json = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    said = json.loads(as_json.stdout)
+
+    assert as_json.stderr == "", "what is away is told in the report alone"
+    assert said["requests_outstanding"] == 400
+    assert 'is not installed: pip install "lowtide[autoscaling]"' in said["unreadable"]["pubsub"]
+    to_look_at = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert to_look_at.stderr.startswith("Error: rich")
+    assert 'is not installed: pip install "lowtide[autoscaling]"' in to_look_at.stderr

@@ -34,9 +34,9 @@ def test_the_last_value_is_held_with_its_age_and_told_once(caplog: pytest.LogCap
     for _ in range(3):
         source.now_s += 15
         assert held.refresh() == 7
-    assert held.age_s == 45.0
+    assert (held.age_s, held.why) == (45.0, "no answer")
     source.answer = 0
-    assert (held.refresh(), held.age_s) == (0, 0.0)
+    assert (held.refresh(), held.age_s, held.why) == (0, 0.0, None)
     said = [record.message for record in caplog.records]
     assert [line.split(":")[0] for line in said] == ["source can't be read"] * 4
     assert [("no answer" in line, "back after" in line) for line in said] == [(True, False), (False, True)] * 2

@@ -1,0 +1,69 @@
+"""`Looker`: a fleet seen again and again, with Redis and Cloud Monitoring there or away."""
+
+from dataclasses import replace
+from typing import Self
+
+from lowtide.autoscaling.decide import Group
+from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.lookout import Lookout
+from lowtide.autoscaling.memory import remembered
+from lowtide.autoscaling.snapshot import Camera
+from lowtide.cli.status_report import Look, Source, Waiting, report
+from lowtide.config import Settings
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.tasks.store import connect
+
+
+class Looker:
+    """Each look's recommendation knows the earlier ones: its own, and the group's if Cloud Monitoring tells them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._policy = policy_of(settings)
+        self._fleet = Camera(connect(settings), settings).held()
+        self._lookout = Lookout(settings)
+        self._group = Group()
+        self._began_at: float | None = None
+        """By Redis' clock."""
+        self._has_read_back = False
+
+    def __enter__(self) -> Self:
+        self._lookout.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lookout.stop()
+
+    def look(self) -> Look:
+        """The fleet now, or as it last was while Redis is away."""
+        self._lookout.wait()
+        snapshot = self._fleet.refresh()
+        redis, pubsub = Source.of(self._fleet), Source.of(self._lookout.undelivered)
+        if snapshot is None:
+            return Waiting(fleet=self._settings.fleet, redis=redis, pubsub=pubsub)
+        now = snapshot.at + redis.age_s
+        remembers = self._remembers(now)
+        latest = report(
+            snapshot,
+            fleet=self._settings.fleet,
+            policy=self._policy,
+            undelivered=self._lookout.undelivered.value,
+            group=replace(self._group, size=len(snapshot.workers)),
+            signals=None if self._lookout.signals.why else self._lookout.signals.value,
+            remembers=remembers,
+            redis=redis,
+            pubsub=pubsub,
+        )
+        self._group = latest.decision.group
+        return latest
+
+    def _remembers(self, now: float) -> bool:
+        """Whether it knows what was needed as far back as the policy looks. Reads the group's memory back if it can."""
+        if self._began_at is None:
+            self._began_at = now
+        histories = self._lookout.signals.value
+        if histories and histories[GPU_SECONDS_OUTSTANDING.type] and not self._has_read_back:
+            before = remembered(self._policy, histories=histories, now=now)
+            self._group = replace(self._group, recommendations=(*before, *self._group.recommendations))
+            self._has_read_back = True
+        return self._has_read_back or now - self._began_at >= self._policy.window_s

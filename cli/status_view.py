@@ -1,0 +1,72 @@
+"""A look of `lowtide status`, to look at. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group as Lines
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lowtide.autoscaling.backlog import State
+from lowtide.cli.status_report import Look, Report, Waiting, state_of
+
+
+def view(look: Look) -> RenderableType:
+    """As much as there is to see."""
+    if isinstance(look, Waiting):
+        return Text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
+    snapshot = look.snapshot
+    lines = [
+        f"Fleet {look.fleet}: {len(snapshot.workers)} workers, {len(snapshot.bridge_words)} bridges",
+        f"Pub/Sub: {_pubsub(look)}",
+        f"Outstanding: {look.work.requests} requests, {look.work.gpu_seconds:.1f} s of device time, "
+        f"{snapshot.backlog.chunks} chunks in flight",
+        f"Recommended size {look.reason}",
+    ]
+    if look.redis.why:
+        lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
+    return Lines(*map(Text, lines), "", _backlog(look), "", _workers(snapshot.workers))
+
+
+def _away(look: Look) -> str:
+    return f"{look.redis.age_s:.0f} s: {look.redis.why}"
+
+
+def _pubsub(report: Report) -> str:
+    bridges, source = report.snapshot.bridges, report.pubsub
+    oldest = "none" if report.oldest_s is None else f"{report.oldest_s:.0f} s"
+    have = f"the bridges have {bridges.leased:,}; oldest {oldest}, {bridges.at_risk} at risk of expiring"
+    if report.undelivered is None:
+        return f"{have}; how many messages wait there is not known: {source.why}"
+    # The metric is the older figure: the bridges may have more than it has seen.
+    between = ", of which " if bridges.leased <= report.undelivered else "; "
+    age = "up to 3 minutes old"
+    if source.why:
+        age = f"read {source.age_s:.0f} s ago; now it can't be read: {source.why}"
+    return f"{report.undelivered:,} messages waiting{between}{have}; as of Monitoring, {age}"
+
+
+def _backlog(report: Report) -> Table:
+    table = Table("Model", title="Requests in Redis", title_justify="left")
+    for heading in ("queued", "held", "left behind", "s each"):
+        table.add_column(heading, justify="right")
+    backlog = report.snapshot.backlog.requests
+    for model in dict.fromkeys(model for model, _ in backlog):
+        rate_s = report.snapshot.rates_s.get(model)
+        counts = [f"{backlog[model, state]:,}" for state in State]
+        table.add_row(model, *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
+    return table
+
+
+def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    if not words:
+        return Text("No worker is alive.")
+    table = Table("Worker", "State", title="Workers", title_justify="left")
+    for heading in ("in process", "done", "requests/s of the device"):
+        table.add_column(heading, justify="right")
+    for name, word in sorted(words.items()):
+        rates = [f"{model} {1 / rate_s:,.0f}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
+        done = sum(word.get("done", {}).values())
+        table.add_row(name, state_of(word), str(word.get("in_process", 0)), f"{done:,}", ", ".join(rates))
+    return table

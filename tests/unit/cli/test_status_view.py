@@ -1,0 +1,60 @@
+"""What a person reads of Pub/Sub, whose own count may be old, held or unknown."""
+
+import pytest
+from rich.console import Console
+
+from lowtide.autoscaling.backlog import Backlog
+from lowtide.autoscaling.decide import Group
+from lowtide.autoscaling.fleet_policy import policy_of
+from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.cli.status_report import Source, report
+from lowtide.cli.status_view import view
+from lowtide.config import load_settings
+
+
+def read(*, undelivered: int | None, leased: int, pubsub: Source) -> str:
+    snapshot = Snapshot(
+        at=1000.0,
+        backlog=Backlog(),
+        workers={},
+        bridge_words={"b": {"leased": leased, "oldest_at": 970.0, "at_risk": 2}},
+        rates_s={},
+    )
+    seen = report(
+        snapshot,
+        fleet="default",
+        policy=policy_of(load_settings()),
+        signals=None,
+        undelivered=undelivered,
+        group=Group(),
+        remembers=True,
+        redis=Source(known=True, age_s=0.0, why=None),
+        pubsub=pubsub,
+    )
+    console = Console(width=300)
+    with console.capture() as captured:
+        console.print(view(seen))
+    return next(line.rstrip() for line in captured.get().splitlines() if line.startswith("Pub/Sub: "))
+
+
+@pytest.mark.parametrize(
+    ("undelivered", "pubsub", "said"),
+    [
+        (3000, Source(known=True, age_s=1.0, why=None), "3,000 messages waiting, of which {}; {}, up to 3 minutes old"),
+        (200, Source(known=True, age_s=1.0, why=None), "200 messages waiting; {}; {}, up to 3 minutes old"),
+        (
+            3000,
+            Source(known=True, age_s=95.2, why="503 away"),
+            "3,000 messages waiting, of which {}; {}, read 95 s ago; now it can't be read: 503 away",
+        ),
+        (
+            None,
+            Source(known=False, age_s=95.0, why="LOWTIDE_PROJECT is not set"),
+            "{}; how many messages wait there is not known: LOWTIDE_PROJECT is not set",
+        ),
+    ],
+)
+def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, pubsub: Source, said: str) -> None:
+    have = "the bridges have 300; oldest 30 s, 2 at risk of expiring"
+    line = read(undelivered=undelivered, leased=300, pubsub=pubsub)
+    assert line == "Pub/Sub: " + said.format(have, "as of Monitoring")
