@@ -78,7 +78,9 @@ def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, s
     said = json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment))
 
     assert (len(said["workers"]), len(said["bridges"])) == (1, 1)
-    assert said["requests_outstanding"] == said["recommendation"]["size"] == 0
+    assert said["requests_outstanding"] == said["pubsub_undelivered"] == 0
+    assert said["recommendation"]["size"] == 1
+    assert "1 were needed in the last 600 s" in said["recommendation"]["reason"]
     assert said["seconds_per_request"].keys() == {"digits"}
 
 

@@ -165,8 +165,8 @@ def test_an_idle_fleet_writes_zeros_that_the_instance_group_reads(world: World) 
 
 
 def test_whatever_happens_what_is_written_is_what_an_instance_group_wants(world: World) -> None:
-    """Page "Scale based on Monitoring metrics": a resource type that is no machine's, a point at least every 60 s, nothing
-    negative; and one series, for several would be added up.
+    """Page "Scale based on Monitoring metrics": a resource type that is no machine's, a point at least every 60 s,
+    nothing negative; and one series, for several would be added up.
     """
     other = world.make()
 
