@@ -1,5 +1,6 @@
 """What `lowtide status` says: gathered from a snapshot, and as JSON. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +66,23 @@ class Report:
         return None if oldest_at is None else max(0.0, self.snapshot.at - oldest_at)
 
     @property
+    def backlog(self) -> dict[str, dict[str, int]]:
+        """Model → requests in Redis, by state. What is held runs, or waits for that (`reserved`). Redis can't tell
+        the two apart: what runs is what each worker said of itself in the last 5 s.
+        """
+        said = Counter[str]()
+        for word in self.snapshot.workers.values():
+            said.update(word.get("running", {}))
+        requests = self.snapshot.backlog.requests
+        found = {}
+        for model in dict.fromkeys(model for model, _ in requests):
+            held = requests[model, State.HELD]
+            running = min(held, said[model])
+            states = {state.value: requests[model, state] for state in State}
+            found[model] = {**states, "reserved": held - running, "running": running}
+        return found
+
+    @property
     def reason(self) -> str:
         """Why the size is what it is."""
         return self.decision.reason + ("" if self.remembers else "; without the group's memory")
@@ -124,10 +142,7 @@ def _figures(report: Report) -> dict[str, Any]:
     snapshot, bridges = report.snapshot, report.snapshot.bridges
     return {
         "at": snapshot.at,
-        "backlog": {
-            model: {state.value: snapshot.backlog.requests[model, state] for state in State}
-            for model in dict.fromkeys(model for model, _ in snapshot.backlog.requests)
-        },
+        "backlog": report.backlog,
         "chunks_in_flight": snapshot.backlog.chunks,
         "pubsub_undelivered": report.undelivered,
         "pubsub_leased": bridges.leased,

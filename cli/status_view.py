@@ -8,7 +8,6 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lowtide.autoscaling.backlog import State
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
 
 
@@ -49,12 +48,13 @@ def _pubsub(report: Report) -> str:
 
 def _backlog(report: Report) -> Table:
     table = Table("Model", title="Requests in Redis", title_justify="left")
-    for heading in ("queued", "held", "left behind", "s each"):
-        table.add_column(heading, justify="right")
-    backlog = report.snapshot.backlog.requests
-    for model in dict.fromkeys(model for model, _ in backlog):
+    states = ("queued", "reserved", "running", "left_behind")
+    for state in states:
+        table.add_column(state.replace("_", " "), justify="right")
+    table.add_column("s each", justify="right")
+    for model, backlog in report.backlog.items():
         rate_s = report.snapshot.rates_s.get(model)
-        counts = [f"{backlog[model, state]:,}" for state in State]
+        counts = [f"{backlog[state]:,}" for state in states]
         table.add_row(model, *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
     return table
 

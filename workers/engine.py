@@ -44,11 +44,14 @@ JOIN_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What an engine is doing. Times are monotonic seconds; counts are since it was made."""
+    """What an engine is doing. Times are monotonic seconds. `running`: requests on its devices, by model; `done` and
+    `batches` count since it was made.
+    """
 
     has_work: bool
     moved_s: float
     in_process: int
+    running: Mapping[str, int]
     done: Mapping[str, int]
     batches: Mapping[str, int]
 
@@ -140,6 +143,7 @@ class Engine:
             has_work=len(self._in_process) > 0,
             moved_s=self._progress.moved_s,
             in_process=len(self._in_process),
+            running=Counter(ready.job.request.model for run in self._at() for ready in run.items),
             done=self._in_process.done,
             batches=dict(sum((device.fired.copy() for device in self._devices), Counter[str]())),
         )
@@ -157,8 +161,7 @@ class Engine:
     def overdue(self) -> Running | None:
         """What a device has been at for longer than a batch may take; None as a rule. Ask every second."""
         now_s = time.monotonic()
-        at = [device.running for device in self._devices]
-        return next((run for run in at if run and now_s - run.started_s > self._batch_deadline_s), None)
+        return next((run for run in self._at() if now_s - run.started_s > self._batch_deadline_s), None)
 
     def give_up(self, overdue: Running) -> None:
         """End, because `overdue` does not: alone on the device a request is to blame, and fails; of several nobody
@@ -190,6 +193,10 @@ class Engine:
             self._close_lanes()
             log.info("engine closed in %.1f s, %d requests handed back", time.monotonic() - started_s, handed_back)
             return self._join(JOIN_S)
+
+    def _at(self) -> list[Running]:
+        """What the devices are at now."""
+        return [run for device in self._devices if (run := device.running)]
 
     def _job(self, request: InferenceRequest, arrived_s: float) -> Job:
         model = self._models.get(request.model)

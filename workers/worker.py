@@ -137,6 +137,7 @@ class Word:
             "rates": self._engine.rates,
             "busy": activity.has_work,
             "in_process": activity.in_process,
+            "running": dict(activity.running),
             "done": dict(activity.done),
             "batches": dict(activity.batches),
             "started_at": self._started_at,

@@ -30,6 +30,8 @@ from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Kind, Presence
+from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.room import Budget, Turns
 from tests.fleet import LOWTIDE, eventually
 from tests.services import free_port
 
@@ -142,7 +144,8 @@ def look(*options: str) -> str:
 def test_an_empty_fleet_without_work_needs_nobody(redis: Redis, env: dict[str, str]) -> None:
     said = json.loads(look("--json"))
     assert (said["workers"], said["bridges"], said["gpu_seconds_outstanding"], said["oldest_s"]) == ([], [], 0, None)
-    assert said["backlog"] == {"digits": {"queued": 0, "held": 0, "left_behind": 0}}
+    states = ("queued", "held", "left_behind", "reserved", "running")
+    assert said["backlog"] == {"digits": dict.fromkeys(states, 0)}
     reason = "0: gpu_seconds_outstanding is 0 and asks for 0; without the group's memory"
     assert said["recommendation"] == {"size": 0, "reason": reason}
 
@@ -150,7 +153,7 @@ def test_an_empty_fleet_without_work_needs_nobody(redis: Redis, env: dict[str, s
 def test_the_work_is_told_with_the_size_that_it_asks_for(filled: Redis) -> None:
     said = json.loads(look("--json"))
 
-    assert said["backlog"]["digits"] == {"queued": 356, "held": 0, "left_behind": 0}
+    assert (said["backlog"]["digits"]["queued"], said["backlog"]["digits"]["held"]) == (356, 0)
     assert said["requests_outstanding"] == 400  # 300 that a bridge has, 256 of them in Redis, and a caller's 100
     assert said["gpu_seconds_outstanding"] == pytest.approx(4.0)
     assert said["recommendation"]["size"] == 2
@@ -158,6 +161,23 @@ def test_the_work_is_told_with_the_size_that_it_asks_for(filled: Redis) -> None:
     assert said["at_risk"] == 4
     [worker] = said["workers"]
     assert (worker["name"], worker["state"], worker["in_process"]) == ("vm-1:0:17", "busy", 12)
+
+
+def test_what_is_held_runs_or_is_reserved(filled: Redis, signed: Signed) -> None:
+    signed.sign_in("worker", "vm-2:0:18", BUSY | {"running": {"digits": 30}})
+    signed.sign_in("worker", "vm-3:0:19", BUSY | {"running": {"digits": 26, "gone": 1}})
+    taken = Moves(filled, KEYS).take(
+        "vm-2:0", queues=["lowtide.digits"], seconds=[0.0], budget=Budget(messages=1, work_s=1.0), turns=Turns(0.1)
+    )
+    assert len(taken) == 1
+    states = {"queued": 256, "held": 100, "left_behind": 0, "reserved": 44, "running": 56}
+    assert json.loads(look("--json"))["backlog"] == {"digits": states}
+    assert "digits │ 256 │ 44 │ 56 │ 0 │ 0.01" in " ".join(look().split())
+
+    signed.sign_off("vm-3:0:19")
+    signed.sign_in("worker", "vm-3:0:19", BUSY | {"running": {"digits": 200}})  # said before the last one ended
+    said = json.loads(look("--json"))["backlog"]["digits"]
+    assert (said["held"], said["reserved"], said["running"]) == (100, 0, 100)
 
 
 def test_a_person_sees_the_same(filled: Redis) -> None:

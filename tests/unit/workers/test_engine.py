@@ -101,6 +101,7 @@ def test_items_that_wait_for_the_device_run_as_one_batch(engine_of) -> None:
     through_one_batch(engine, model, [request()] * 20)
     assert model.batches == [1, 8, 8, 4]
     assert engine.progress().batches == {"idle": 2, "full": 2}
+    assert engine.progress().running == {}
 
 
 def test_content_is_fetched_and_an_error_of_one_request_is_its_own(engine_of, memory) -> None:
@@ -383,7 +384,7 @@ def test_a_device_that_finishes_no_batch_is_stuck_and_an_idle_one_is_not(engine_
     engine.submit([request()])
     assert model.entered.wait(WAIT_S)
     assert engine.stuck() is None
-    assert engine.progress().has_work
+    assert (engine.progress().has_work, engine.progress().running) == (True, {"sum": 1})
     time.sleep(0.3)
     assert "no request was settled" in str(engine.stuck())
     model.gate.set()
