@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import urllib.request
 from pathlib import Path
 
+import pytest
 from redis import Redis
 
 from lowtide.autoscaling.monitoring import Monitoring
@@ -48,6 +50,9 @@ def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_cl
             eventually(
                 lambda: json.loads(get(health, "/healthz") or "{}").get("writes"), within_s=60, what="a first write"
             )
+            for port in (metrics, health):  # loopback is more than one address, and all but the first are "beyond"
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(("127.0.0.2", port), timeout=5)
             client = Monitoring(settings)
             eventually(lambda: client.newest_at(), within_s=60, what="a point")
             client.close()

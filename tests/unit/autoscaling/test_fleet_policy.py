@@ -35,6 +35,12 @@ def test_the_work_outstanding_sizes_the_fleet_and_what_waits_in_pubsub_alone_wak
     assert size_of(policy, gpu_seconds=35, messages=7_000_000) == 7
 
 
+def test_the_limits_and_the_stabilization_are_the_fleets() -> None:
+    policy = policy_of(load_settings(fleet_min=1, fleet_max=3, fleet_stabilization_s=90))
+
+    assert (policy.min_replicas, policy.max_replicas, policy.stabilization_period_s) == (1, 3, 90)
+
+
 def test_pubsubs_count_is_of_the_most_urgent_subscription_whatever_project_it_is_in() -> None:
     policy = policy_of(load_settings(project="p", subscription="projects/q/subscriptions/urgent,later"))
 
