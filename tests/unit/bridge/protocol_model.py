@@ -5,7 +5,6 @@ number: what may happen after a while may happen at any moment, and a process th
 step while others do. A chunk that nobody waits for any more is left out: its result is read by nobody.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -30,6 +29,9 @@ DONE = ("acknowledge", "let expire")
 
 PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forget what is stale"})
 """What the protocol needs beside its steps."""
+
+LOST = "acknowledged, and nothing was published"
+TWICE = "published twice"
 
 
 class Circumstance(Enum):
@@ -81,10 +83,6 @@ class State(NamedTuple):
     astray: bool = False
     excused: bool = False
     faults_left: int = 0
-
-    @property
-    def finished(self) -> bool:
-        return self.acked and self.bridges == (REST, REST)
 
     def of(self, b: int, me: Bridge) -> "State":
         """With bridge `b` as it is now."""
@@ -280,6 +278,14 @@ class Model:
 
     # ---- judgement
 
+    def finished(self, state: State) -> bool:
+        return state.acked and state.bridges == (REST, REST)
+
+    def wrong(self, state: State) -> str | None:
+        if state.acked and not state.copies:
+            return LOST
+        return TWICE if state.copies > 1 else None
+
     def _excuse(self, state: State, circumstance: Circumstance) -> State:
         return state._replace(excused=True) if circumstance in self.circumstances else state
 
@@ -290,75 +296,3 @@ class Model:
             # What no invariant asks for any more: many states become one.
             return state._replace(astray=False, lost_data=False, copies=min(1, state.copies))
         return state
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    """What is wrong, and the moves that lead there, as few as possible."""
-
-    what: str
-    trace: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.what}:", *(f"{number:4}. {move}" for number, move in enumerate(self.trace, 1))])
-
-
-LOST = "acknowledged, and nothing was published"
-TWICE = "published twice"
-WEDGED = "nothing leads to an end"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exploration:
-    """How many states there are, and what is wrong with the first bad one."""
-
-    states: int
-    violation: Violation | None
-
-
-def explore(model: Model) -> Exploration:
-    """Every state, breadth first. Stops at the first that breaks an invariant; then looks for those that are wedged."""
-    start = model.start()
-    came_from: dict[State, Move | None] = {start: None}
-    backward: dict[State, list[State]] = {}
-    todo = deque([start])
-    while todo:
-        state = todo.popleft()
-        if what := _wrong(state):
-            return Exploration(states=len(came_from), violation=_violation(what, state, came_from))
-        for word, new in model.moves(state):
-            backward.setdefault(new, []).append(state)
-            if came_from.setdefault(new, (word, state)) == (word, state):
-                todo.append(new)
-        for word, new in model.faults_of(state):
-            if came_from.setdefault(new, (word, state)) == (word, state):
-                todo.append(new)
-    wedged = _cannot_finish(came_from, backward)
-    violation = _violation(WEDGED, wedged, came_from) if wedged else None
-    return Exploration(states=len(came_from), violation=violation)
-
-
-def _wrong(state: State) -> str | None:
-    if state.acked and not state.copies:
-        return LOST
-    return TWICE if state.copies > 1 else None
-
-
-def _cannot_finish(states: dict[State, Move | None], backward: dict[State, list[State]]) -> State | None:
-    """The first state from which no moves, faults aside, lead to an end."""
-    todo = [state for state in states if state.finished]
-    can = set(todo)
-    while todo:
-        for before in backward.get(todo.pop(), ()):
-            if before not in can:
-                can.add(before)
-                todo.append(before)
-    return next((state for state in states if state not in can), None)
-
-
-def _violation(what: str, state: State, came_from: dict[State, Move | None]) -> Violation:
-    trace = []
-    while came := came_from[state]:
-        word, state = came
-        trace.append(word)
-    return Violation(what=what, trace=tuple(reversed(trace)))

@@ -1,0 +1,193 @@
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from lowtide.tasks import Outcome, port
+from lowtide.tasks.losses import STRIKES_MAX, History
+from lowtide.tasks.run import Run
+from lowtide.tasks.stub import StubEngine
+from tests.unit.bridge import protocol_model
+from tests.unit.exploration import WEDGED, Violation, explore
+from tests.unit.tasks.solo_model import (
+    AGAIN,
+    ALONE,
+    BLAMED,
+    ENDLESS,
+    GIVEN_UP,
+    PIECES,
+    WORKER,
+    Circumstance,
+    Model,
+)
+
+ALL = frozenset(Circumstance)
+
+
+def only(*kinds: str) -> frozenset[str]:
+    return frozenset(kinds)
+
+
+def given_up(**fields: Any) -> set[int]:
+    """The requests that are given up in some state, in which no promise is broken."""
+    found = explore(Model(**fields))
+    assert found.violation is None, str(found.violation)
+    results = {state.result for state in found.states if state.result}
+    return {index for result in results for index, outcome in enumerate(result) if outcome == GIVEN_UP}
+
+
+def violation(**fields: Any) -> Violation:
+    found = explore(Model(**fields)).violation
+    assert found is not None, "no state breaks a promise"
+    print(found)  # noqa: T201 (`pytest -s` shows every interleaving)
+    return found
+
+
+@pytest.mark.parametrize("poison", [None, 0, 1])
+def test_whatever_two_faults_happen_the_poisonous_request_is_given_up_its_neighbour_answered_and_nothing_run_twice(
+    poison: int | None,
+) -> None:
+    found = explore(Model(poison=poison))
+
+    assert found.violation is None, str(found.violation)
+    ends = {state.result for state in found.states if state.result}
+    assert ends == {tuple(GIVEN_UP if index == poison else "ok" for index in range(2))}
+    assert len(found.states) > 5_000  # else faults were not explored
+
+
+@pytest.mark.parametrize("poison", [0, 1, 2])
+def test_of_three_requests_the_poisonous_one_alone_is_given_up_whatever_goes_wrong_once(poison: int) -> None:
+    assert given_up(requests=3, poison=poison, faults=1) == {poison}
+
+
+@pytest.mark.parametrize("kind", ["CRASH", "UNANSWERED", "REFUSED"])
+def test_an_innocent_request_is_given_up_after_as_many_accidents_while_it_runs_alone_and_no_fewer(kind: str) -> None:
+    """The poisonous one costs the first loss, after which they run alone."""
+    assert given_up(poison=0, kinds=only(kind), faults=STRIKES_MAX - 1) == {0}
+    assert given_up(poison=0, kinds=only(kind), faults=STRIKES_MAX) == {0, 1}
+
+
+def test_without_a_poisonous_request_the_first_accident_costs_no_strike() -> None:
+    assert given_up(poison=None, kinds=only("CRASH"), faults=STRIKES_MAX) == set()
+    assert given_up(poison=None, kinds=only("CRASH"), faults=STRIKES_MAX + 1) == {0, 1}
+
+
+def test_no_drain_and_no_overdue_batch_is_a_strike_however_often() -> None:
+    assert given_up(poison=0, kinds=only("DRAIN", "OVERDUE"), faults=STRIKES_MAX + 2) == {0}
+
+
+@pytest.mark.parametrize(
+    ("steps", "poison", "what"),
+    [
+        (("submit", "strike", "absolve"), 0, WEDGED),
+        (("strike", "absolve", "submit"), 0, WEDGED),
+        (("submit", "absolve"), 0, WEDGED),
+        (("strike", "submit"), 1, AGAIN),
+    ],
+)
+def test_no_step_with_a_request_alone_can_be_left_out_or_taken_earlier(
+    steps: Sequence[str], poison: int, what: str
+) -> None:
+    assert violation(alone=steps, poison=poison, faults=0).what == what
+
+
+@pytest.mark.parametrize(
+    ("steps", "what"), [(("look", "store", "run", "ack"), AGAIN), (("look", "run", "ack", "store"), WEDGED)]
+)
+def test_a_worker_that_takes_one_step_before_another_breaks_a_promise(steps: Sequence[str], what: str) -> None:
+    assert violation(worker=steps, kinds=only("CRASH"), faults=1).what == what
+
+
+@pytest.mark.parametrize(
+    ("piece", "poison", "kinds", "what"),
+    [
+        ("reaper", 0, (), WEDGED),
+        ("count losses", 0, (), WEDGED),
+        ("send again", 0, ("FLUSHALL",), WEDGED),
+        ("store parts", 1, (), AGAIN),
+        ("keep what is done at a drain", 1, ("DRAIN",), AGAIN),
+        ("skip what is finished", None, ("CRASH",), AGAIN),
+        ("absolve at a drain", 1, ("DRAIN",), BLAMED),
+    ],
+)
+def test_no_piece_of_solo_mode_can_be_left_out(piece: str, poison: int | None, kinds: Sequence[str], what: str) -> None:
+    assert violation(pieces=PIECES - {piece}, poison=poison, kinds=only(*kinds), faults=3).what == what
+
+
+@pytest.mark.parametrize(
+    ("circumstance", "poison", "kinds", "faults", "what"),
+    [
+        (Circumstance.TWOFOLD, 0, ("PAUSED",), 1, BLAMED),
+        (Circumstance.TWOFOLD, None, ("SECOND",), 1, AGAIN),
+        (Circumstance.UNCONFIRMED, 0, ("UNANSWERED",), 1, BLAMED),
+        (Circumstance.UNCONFIRMED, None, ("CRASH", "REFUSED"), 4, BLAMED),
+        (Circumstance.EMPTIED, 0, ("FLUSHALL", "DRAIN"), 2, ENDLESS),
+    ],
+)
+def test_in_each_circumstance_that_is_excused_a_promise_is_broken(
+    circumstance: Circumstance, poison: int | None, kinds: Sequence[str], faults: int, what: str
+) -> None:
+    fields: dict[str, Any] = {"requests": 1, "poison": poison, "kinds": only(*kinds), "faults": faults}
+
+    assert violation(**fields, circumstances=ALL - {circumstance}).what == what
+    assert explore(Model(**fields)).violation is None
+
+
+def test_a_trace_tells_how_a_drain_without_absolution_becomes_a_strike() -> None:
+    found = violation(
+        poison=None, requests=1, pieces=PIECES - {"absolve at a drain"}, kinds=only("CRASH", "DRAIN"), faults=4
+    )
+
+    alone = ["worker 0: take copy 0", "worker 0: look", "worker 0: strike 0", "worker 0: DRAIN, 0 not done"]
+    assert str(found).splitlines() == [
+        f"{BLAMED}:",
+        *(
+            f"{number:4}. {word}"
+            for number, word in enumerate(
+                ["worker 0: take copy 0", "worker 0: CRASH", "reaper: give back copy 0", *alone * 3, *alone[:2]], 1
+            )
+        ),
+    ]
+
+
+class Outside(StubEngine):
+    """Redis and the engine, as far as a run asks them. Notes each step."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda request: [request.uri])
+        self.steps: list[str] = []
+
+    def look(self, task: str) -> History:
+        self.steps.append("look")
+        return History(losses=1)
+
+    def strike(self, task: str, index: int) -> None:
+        self.steps.append(f"strike {index}")
+
+    def absolve(self, task: str, index: int, outcome: Outcome | None = None) -> None:
+        assert outcome is not None
+        self.steps.append(f"absolve {index}")
+
+    def submit(self, requests: Sequence[Any]) -> Any:
+        self.steps.append(f"submit {' '.join(request.uri for request in requests)}")
+        return super().submit(requests)
+
+
+@pytest.fixture
+def outside() -> Iterator[Outside]:
+    plugged = Outside()
+    port.plug(plugged)
+    yield plugged
+    port.plug(None)
+
+
+def test_a_run_takes_the_steps_of_the_model_in_its_order(outside: Outside) -> None:
+    requests: list[Mapping[str, Any]] = [{"model": "m", "uri": str(index)} for index in range(2)]
+    Run("t", requests, lambda: outside).outcomes(redelivered=True)  # type: ignore[arg-type, return-value]
+
+    assert outside.steps == ["look", *(f"{step} {index}" for index in range(2) for step in ALONE)]
+
+
+def test_the_worker_of_this_model_ends_as_that_of_the_settle_protocol_does() -> None:
+    """Whose order another test compares with the code."""
+    assert WORKER[-2:] == protocol_model.WORKER[-2:]
