@@ -44,9 +44,9 @@ def google_emulator(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint
 
 
 @contextmanager
-def local_pubsub(log_path: Path) -> Iterator[PubsubEndpoint]:
+def local_pubsub(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint]:
     """Our own Pub/Sub server, as a process."""
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "lowtide.local.pubsub", f"--port={port}"]
     with _served("ours", command, port=port, log_path=log_path) as endpoint:
         yield endpoint

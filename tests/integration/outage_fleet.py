@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -11,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,17 @@ from redis import Redis, RedisError
 
 from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.config import load_settings
-from lowtide.local.process import ChildProcess, tied
+from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
+from tests.services import PubsubEndpoint
 
 PATIENCE_S = 60.0
 RESULTS = "lowtide-results"
+
+Serve = Callable[..., AbstractContextManager[PubsubEndpoint]]
 
 MODEL = '''
 import time
@@ -71,35 +73,32 @@ def steady_port() -> int:
     return next(port for port in range(20_000 + os.getpid() % 10_000, 32_000) if free_port(port) == port)
 
 
-class LocalPubsub:
-    """Our Pub/Sub server as a process that can be stopped, continued and started afresh, without its memory."""
+class PubsubServer:
+    """A Pub/Sub server as a process that can be stopped, continued and started afresh, without its memory, at the same
+    address. `serve`, one of tests.services: which server.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, serve: Serve, folder: Path) -> None:
         self.port = steady_port()
         self.host = f"127.0.0.1:{self.port}"
+        self.serve = serve
         self._log = folder / "pubsub.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running = ExitStack()
+        self._pid: int | None = None
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                tied([sys.executable, "-m", "lowtide.local.pubsub", f"--port={self.port}"]),
-                stdout=log,
-                stderr=log,
-            )
-        with grpc.insecure_channel(self.host) as channel:
-            grpc.channel_ready_future(channel).result(timeout=20)
+        self._pid = self._running.enter_context(self.serve(self._log, port=self.port)).pid
 
     def signal(self, signum: int) -> None:
-        assert self._process
-        self._process.send_signal(signum)
+        assert self._pid
+        os.kill(self._pid, signum)
 
     def stop(self) -> None:
-        if self._process:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        """Without a word to anybody. Idempotent."""
+        if self._pid:
+            self.signal(signal.SIGKILL)
+            self._pid = None
+            self._running.close()
 
 
 class OutageFleet:

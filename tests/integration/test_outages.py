@@ -17,11 +17,13 @@ import pytest
 from celery import Celery
 
 from lowtide.bridge.create import create_missing
+from lowtide.bridge.pubsub import CALL_S
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.preemption import PREEMPTED
 from lowtide.tasks.transport.pulse import LONGEST_TURN_S
-from tests.integration.outage_fleet import LocalPubsub, OutageFleet, outage_fleet, steady_port, until
+from tests import services
+from tests.integration.outage_fleet import OutageFleet, PubsubServer, Serve, outage_fleet, steady_port, until
 
 SAID = re.compile(r"lowtide\.tasks\.outage: (.*): (trying on|back after)")
 NOT_PULLING = "Redis can't be used: not pulling"
@@ -37,9 +39,9 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture(scope="module")
-def own_pubsub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalPubsub]:
+def pubsub_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PubsubServer]:
     """One that may be broken."""
-    server = LocalPubsub(tmp_path_factory.mktemp("pubsub"))
+    server = PubsubServer(services.local_pubsub, tmp_path_factory.mktemp("pubsub"))
     server.start()
     yield server
     server.stop()
@@ -53,11 +55,40 @@ def metadata() -> Iterator[MetadataServer]:
 
 @pytest.fixture(scope="module")
 def fleet(
-    redis: EmbeddedRedis, own_pubsub: LocalPubsub, metadata: MetadataServer, tmp_path_factory: Any
+    redis: EmbeddedRedis, pubsub_server: PubsubServer, metadata: MetadataServer, tmp_path_factory: Any
 ) -> Iterator[OutageFleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    with outage_fleet(folder, redis, own_pubsub.host, "test-outages", metadata_url=metadata.url) as running:
+    with outage_fleet(folder, redis, pubsub_server.host, "test-outages", metadata_url=metadata.url) as running:
         yield running
+
+
+@pytest.fixture(scope="module", params=["ours", "emulator"])
+def pubsub(request: pytest.FixtureRequest, fleet: OutageFleet, pubsub_server: PubsubServer) -> PubsubServer:
+    """Ours, then Google's emulator at the same address, which stays: such tests come last."""
+    if request.param == "emulator":
+        request.getfixturevalue("emulator_here")
+        exchange(fleet, pubsub_server, services.google_emulator)
+    return pubsub_server
+
+
+def exchange(fleet: OutageFleet, server: PubsubServer, serve: Serve) -> None:
+    """Another server takes the place of the one that runs. The bridge sleeps meanwhile: it would wait for topics."""
+    bridge = fleet.processes["bridge"].pid
+    assert bridge
+    os.kill(bridge, signal.SIGSTOP)
+    server.stop()
+    server.serve = serve
+    server.start()
+    create_topics(fleet, server)
+    os.kill(bridge, signal.SIGCONT)
+    with everything_gets_one_result(fleet):
+        until(lambda: fleet.copies)
+
+
+def create_topics(fleet: OutageFleet, server: PubsubServer) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUB_EMULATOR_HOST", server.host)
+        create_missing(fleet.settings)
 
 
 def kill(fleet: OutageFleet) -> None:
@@ -238,32 +269,6 @@ def test_infer_many_waits_for_a_redis_that_is_away(
         assert caller.communicate(timeout=60)[0] == "True\n"
 
 
-def test_a_pubsub_that_stands_still_costs_neither_a_request_nor_a_copy(
-    fleet: OutageFleet, own_pubsub: LocalPubsub
-) -> None:
-    with each_process_says_it_once(fleet), everything_gets_one_result(fleet):
-        until(lambda: fleet.copies)
-        own_pubsub.signal(signal.SIGSTOP)
-        time.sleep(12.0)  # longer than a call may take
-        own_pubsub.signal(signal.SIGCONT)
-
-
-def test_a_pubsub_that_is_gone_and_comes_back_without_topics_is_waited_for(
-    fleet: OutageFleet, own_pubsub: LocalPubsub
-) -> None:
-    with each_process_says_it_once(fleet) as said:
-        own_pubsub.stop()
-        time.sleep(1.0)
-        own_pubsub.start()
-        until(lambda: "NOT_FOUND" in fleet.health()["reason"], what="the bridge says what is missing")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PUBSUB_EMULATOR_HOST", own_pubsub.host)
-            create_missing(fleet.settings)
-        with everything_gets_one_result(fleet):
-            until(lambda: fleet.copies)
-    assert said["bridge"] == {"can't pull"}
-
-
 def test_a_notice_of_preemption_drains_and_who_starts_meanwhile_takes_nothing(
     fleet: OutageFleet, metadata: MetadataServer
 ) -> None:
@@ -292,3 +297,27 @@ def test_a_drain_ends_in_time_also_when_redis_does_not_answer(fleet: OutageFleet
         fleet.stop_both(lambda: [os.kill(pid, signal.SIGTERM) for pid in signals if pid], within_s=15.0)
         thaw(fleet)
         fleet.start_both()
+
+
+def test_a_pubsub_that_stands_still_costs_neither_a_request_nor_a_copy(
+    fleet: OutageFleet, pubsub: PubsubServer
+) -> None:
+    with each_process_says_it_once(fleet), everything_gets_one_result(fleet):
+        until(lambda: fleet.copies)
+        pubsub.signal(signal.SIGSTOP)
+        time.sleep(CALL_S + 1.0)
+        pubsub.signal(signal.SIGCONT)
+
+
+def test_a_pubsub_that_is_gone_and_comes_back_without_topics_is_waited_for(
+    fleet: OutageFleet, pubsub: PubsubServer
+) -> None:
+    with each_process_says_it_once(fleet) as said:
+        pubsub.stop()
+        time.sleep(1.0)
+        pubsub.start()
+        until(lambda: "NOT_FOUND" in fleet.health()["reason"], what="the bridge says what is missing")
+        create_topics(fleet, pubsub)
+        with everything_gets_one_result(fleet):
+            until(lambda: fleet.copies)
+    assert said["bridge"] == {"can't pull"}
