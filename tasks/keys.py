@@ -35,7 +35,7 @@ class Keys:
         return f"{self.prefix}lt:loss:{task}"
 
     def strike(self, task: str) -> str:
-        """Hash: place in the task → times that a worker vanished while that request ran alone (1 day)."""
+        """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved (1 day)."""
         return f"{self.prefix}lt:strike:{task}"
 
     def part(self, task: str) -> str:

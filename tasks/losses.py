@@ -1,10 +1,13 @@
 """What Redis remembers of a task that was held before and not finished: losses, strikes, and outcomes that it has.
 
 A *loss* is a worker that vanished while it held the task, which may be innocent of it. A *strike* is a loss while one
-request ran alone in its process. All of it is forgotten after a day, and when Redis is emptied.
+request ran alone in its process. Losses are counted by whoever gives the task back. A request that runs alone leaves a
+mark with the number of losses so far: if a loss followed and the mark is still there, that is a strike. So a mark whose
+writer had no answer counts for nothing by itself. All of it is forgotten after a day, and when Redis is emptied.
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,10 +50,11 @@ class Losses:
             pipe.get(self._keys.loss(task))
             pipe.hgetall(self._keys.strike(task))
             pipe.hgetall(self._keys.part(task))
-            losses, strikes, outcomes = pipe.execute()
+            found, marks, outcomes = pipe.execute()
+        losses = int(found or 0)
         return History(
-            losses=int(losses or 0),
-            strikes={int(index): int(count) for index, count in strikes.items()},
+            losses=losses,
+            strikes=Counter(index for index, after in map(_read, marks) if after < losses),
             outcomes={
                 int(index): Outcome.model_validate_json(text, extra="ignore") for index, text in outcomes.items()
             },
@@ -63,17 +67,17 @@ class Losses:
             pipe.expire(self._keys.loss(task), LOSS_S)
             pipe.execute()
 
-    def strike(self, task: str, index: int) -> None:
-        """The request is about to run alone: whoever never comes to absolve it was lost with it."""
+    def mark(self, task: str, index: int, *, after: int) -> None:
+        """The request is about to run alone, after so many losses: the next one is a strike, unless it is absolved."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hincrby(self._keys.strike(task), str(index), 1)
+            pipe.hset(self._keys.strike(task), _mark(index, after), 1)
             pipe.expire(self._keys.strike(task), LOSS_S)
             pipe.execute()
 
-    def absolve(self, task: str, index: int, outcome: Outcome | None = None) -> None:
-        """The process outlived the request: with this outcome, or none when it was handed back."""
+    def absolve(self, task: str, index: int, outcome: Outcome | None = None, *, after: int) -> None:
+        """The process outlived the request that it had marked: with this outcome, or none when it was handed back."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hincrby(self._keys.strike(task), str(index), -1)
+            pipe.hdel(self._keys.strike(task), _mark(index, after))
             if outcome is not None:
                 self._keep(pipe, task, {index: outcome})
             pipe.execute()
@@ -88,3 +92,12 @@ class Losses:
         key = self._keys.part(task)
         pipe.hset(key, mapping={str(index): json.dumps(outcome.to_wire()) for index, outcome in outcomes.items()})
         pipe.expire(key, LOSS_S)
+
+
+def _mark(index: int, after: int) -> str:
+    return f"{index}:{after}"
+
+
+def _read(mark: bytes) -> tuple[int, int]:
+    index, _, after = mark.partition(b":")
+    return int(index), int(after)

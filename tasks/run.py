@@ -44,7 +44,7 @@ class Run:
             if history.losses:
                 log.warning("task %s was lost %d times: its requests run alone", self._task, history.losses)
                 with GATE.alone():
-                    self._one_by_one(history.strikes)
+                    self._one_by_one(history)
             else:
                 with GATE.together():
                     self._all_at_once()
@@ -85,23 +85,23 @@ class Run:
         except RedisError as error:
             log.warning("task %s goes back without what it has: %s", self._task, error)
 
-    def _one_by_one(self, strikes: Mapping[int, int]) -> None:
+    def _one_by_one(self, history: History) -> None:
         for index, request in self._left().items():
-            if strikes.get(index, 0) >= STRIKES_MAX:
+            if history.strikes.get(index, 0) >= STRIKES_MAX:
                 log.error("request %d of task %s took its worker with it %d times", index, self._task, STRIKES_MAX)
                 self._outcomes[index] = _worker_lost()
             else:
-                self._outcomes[index] = self._alone(index, request)
+                self._outcomes[index] = self._alone(index, request, after=history.losses)
 
-    def _alone(self, index: int, request: InferenceRequest) -> Outcome:
-        self._losses.strike(self._task, index)
+    def _alone(self, index: int, request: InferenceRequest, *, after: int) -> Outcome:
+        self._losses.mark(self._task, index, after=after)
         [future] = plugged().submit([request])
         try:
             outcome = future.result()
         except EngineStopped:
-            self._losses.absolve(self._task, index)
+            self._losses.absolve(self._task, index, after=after)
             raise
-        self._losses.absolve(self._task, index, outcome)
+        self._losses.absolve(self._task, index, outcome, after=after)
         return outcome
 
 

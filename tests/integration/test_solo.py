@@ -134,8 +134,29 @@ def test_a_drain_is_no_strike_however_often(run, losses) -> None:
     for _ in range(STRIKES_MAX + 1):
         with pytest.raises(HandBack):
             run("a", "stop")
-    assert set(losses.look(TASK).strikes.values()) == {0}
-    assert losses.look(TASK).losses == 1
+    losses.lost(TASK)
+    assert losses.look(TASK).strikes == {}
+
+
+def test_a_mark_that_was_written_but_not_confirmed_is_no_strike_however_often(run, losses) -> None:
+    losses.lost(TASK)
+    for _ in range(STRIKES_MAX + 1):
+        losses.mark(TASK, 0, after=losses.look(TASK).losses)  # and there is no answer, so the task goes back
+        assert losses.look(TASK).strikes == {}
+    assert run("a") == ["a"]
+    losses.lost(TASK)
+    assert losses.look(TASK).strikes == {}
+
+
+def test_a_loss_while_a_request_ran_alone_is_a_strike_and_a_loss_before_it_ran_is_not(run, losses) -> None:
+    losses.lost(TASK)
+    for strikes in (1, 2):
+        with pytest.raises(SystemExit):
+            run("crash")
+        losses.lost(TASK)
+        assert losses.look(TASK).strikes == {0: strikes}
+        losses.lost(TASK)
+        assert losses.look(TASK).strikes == {0: strikes}
 
 
 def test_what_was_done_before_a_drain_is_not_run_again(run, engine) -> None:
@@ -155,7 +176,8 @@ def test_what_was_on_the_device_when_it_hung_runs_alone_the_next_time(run, losse
 
 def test_histories_are_forgotten_after_a_day(run, redis, losses) -> None:
     losses.lost(TASK)
-    run("a")
+    with pytest.raises(SystemExit):
+        run("a", "crash")
     for key in (KEYS.loss(TASK), KEYS.strike(TASK), KEYS.part(TASK)):
         assert 0 < redis.ttl(key) <= LOSS_S
 

@@ -16,7 +16,7 @@ from lowtide.tasks.losses import STRIKES_MAX
 WORKER = ("look", "run", "store", "ack")
 """What a worker does with a chunk that it took."""
 
-ALONE = ("strike", "submit", "absolve")
+ALONE = ("mark", "submit", "absolve")
 """What it does with each request of a chunk that was lost, while it runs."""
 
 PIECES = frozenset(
@@ -36,6 +36,8 @@ FAULTS = frozenset({"CRASH", "PAUSED", "DRAIN", "OVERDUE", "UNANSWERED", "REFUSE
 """What may go wrong, by the word that tells it."""
 
 WORKERS = (0, 1)
+LOSSES_MAX = 12
+"""As many as anybody counts: else a variation that ends nothing has no end of states."""
 COPIES = (0, 1, 2)
 """Names for copies of the chunk: one that is sent again finds one that no worker runs."""
 
@@ -51,8 +53,10 @@ class Circumstance(Enum):
     """In which less is promised."""
 
     TWOFOLD = "two have the chunk: a worker stood still until it was given to another, or it was sent a second time"
-    UNCONFIRMED = "Redis took a strike, or did not take an absolution, and the worker had no answer"
-    EMPTIED = "Redis was emptied while the request ran alone, and the worker, which lived, took its strike away"
+    UNCONFIRMED = (
+        "Redis took a mark, or did not take an absolution, and the next worker was lost before it ran anything"
+    )
+    EMPTIED = "Redis was emptied while the request ran alone"
 
 
 class Copy(NamedTuple):
@@ -70,20 +74,19 @@ NOWHERE = Copy()
 class Run(NamedTuple):
     """A worker with the chunk.
 
-    `copy`: which one it took; `again`: that was held before. `at`: index of its next step. `alone`: it found a loss.
-    `spent`: requests for which it found three strikes. `outcomes`: those that it has, "" for none. `step`: index of its
-    next step with the request whose turn it is, the first without an outcome. `struck`: Redis counts a strike that is
-    this worker's to take away.
+    `copy`: which one it took; `again`: that was held before. `at`: index of its next step. `after`: so many losses it
+    found. `spent`: requests for which it found three strikes. `outcomes`: those that it has, "" for none. `step`: index
+    of its next step with the request whose turn it is, the first without an outcome. `marked`: Redis has a mark of it.
     """
 
     copy: int
     again: bool
     at: int = 0
-    alone: bool = False
+    after: int = 0
     spent: frozenset[int] = frozenset()
     outcomes: tuple[str, ...] = ()
     step: int = 0
-    struck: bool = False
+    marked: bool = False
 
     @property
     def turn(self) -> int:
@@ -94,19 +97,21 @@ class Run(NamedTuple):
 class State(NamedTuple):
     """Everything at one moment.
 
-    Redis has `copies`, `loss`, `strikes`, `parts` and `result`. `learned`: the bridge knows the result; `forgot`: Redis
-    lost its data, and the bridge has yet to notice. For the judgement: `losses`, of a worker that ran this request
-    alone; `answered`, requests whose outcome was stored; `twofold` and `emptied`, see `Circumstance`; `wrong`.
+    Redis has `copies`, `count` of losses, `marks` (for each request, after how many losses it ran alone), `parts` and
+    `result`. `learned`: the bridge knows the result; `forgot`: Redis lost its data, and the bridge has yet to notice.
+    For the judgement: `losses`, of a worker that ran this request alone; `unsure`, marks of it that nobody confirmed;
+    `answered`, requests whose outcome was stored; `twofold` and `emptied`, see `Circumstance`; `wrong`.
     """
 
     copies: tuple[Copy, ...]
-    strikes: tuple[int, ...]
+    marks: tuple[frozenset[int], ...]
     parts: tuple[bool, ...]
     losses: tuple[int, ...]
+    unsure: tuple[int, ...]
     answered: tuple[bool, ...]
     faults_left: int
     runs: tuple[Run | None, Run | None] = (None, None)
-    loss: bool = False
+    count: int = 0
     result: tuple[str, ...] | None = None
     learned: bool = False
     forgot: bool = False
@@ -143,9 +148,10 @@ class Model:
         none = (False,) * self.requests
         return State(
             copies=(Copy(place="queue"), NOWHERE, NOWHERE),
-            strikes=(0,) * self.requests,
+            marks=(frozenset(),) * self.requests,
             parts=none,
             losses=(0,) * self.requests,
+            unsure=(0,) * self.requests,
             answered=none,
             faults_left=self.faults,
         )
@@ -200,7 +206,7 @@ class Model:
             yield f"worker {w}: ack", self._next(state.placed(run.copy, "") if held else state, w, run)
         elif "" not in run.outcomes:
             yield f"worker {w}: has all", self._next(state, w, run)
-        elif not run.alone:
+        elif not run.after:
             yield f"worker {w}: submit all", self._together(state, w, run)
         elif run.turn in run.spent:
             new = run._replace(outcomes=_with(run.outcomes, run.turn, GIVEN_UP))
@@ -213,7 +219,7 @@ class Model:
         if at == len(self.worker):
             return state.of(w, None)
         if self.worker[run.at] == "run":
-            run = run._replace(alone=False, spent=frozenset())  # no more asked for: many states become one
+            run = run._replace(after=0, spent=frozenset())  # no more asked for: many states become one
         return state.of(w, run._replace(at=at))
 
     def _looks(self, state: State, w: int, run: Run) -> State:
@@ -222,12 +228,11 @@ class Model:
         if state.result and "skip what is finished" in self.pieces:
             return state.of(w, run._replace(outcomes=state.result, at=self.worker.index("ack")))
         run = run._replace(outcomes=tuple(OK if part else "" for part in state.parts))
-        if not state.loss:
+        if not state.count:
             return self._next(state, w, run)
-        spent = [
-            turn for turn, strikes in enumerate(state.strikes) if strikes >= STRIKES_MAX and not run.outcomes[turn]
-        ]
-        new = self._next(state, w, run._replace(alone=True, spent=frozenset(spent)))
+        strikes = [sum(after < state.count for after in marks) for marks in state.marks]
+        spent = [turn for turn, many in enumerate(strikes) if many >= STRIKES_MAX and not run.outcomes[turn]]
+        new = self._next(state, w, run._replace(after=state.count, spent=frozenset(spent)))
         return new._replace(wrong=self._blamed(state, w, spent))
 
     def _together(self, state: State, w: int, run: Run) -> State:
@@ -239,24 +244,27 @@ class Model:
 
     def _with_one(self, state: State, w: int, run: Run) -> State:
         turn, step = run.turn, self.alone[run.step]
-        if step == "strike":
-            state, run = self._struck(state, turn), run._replace(struck=True)
+        if step == "mark":
+            state, run = self._marked(state, turn, run), run._replace(marked=True)
         elif step == "absolve":
-            state, run = self._absolved(state, turn, run), run._replace(struck=False)
+            state, run = self._absolved(state, turn, run), run._replace(marked=False)
         else:
             state = state._replace(wrong=self._again(state, turn) or self._endless(state, turn))
             if turn == self.poison:
                 return self._crashed(state, w, run)
         if run.step + 1 < len(self.alone):
             return state.of(w, run._replace(step=run.step + 1))
-        run = run._replace(outcomes=_with(run.outcomes, turn, OK), step=0, struck=False)
+        run = run._replace(outcomes=_with(run.outcomes, turn, OK), step=0, marked=False)
         return state.of(w, run)._replace(answered=_with(state.answered, turn, True))
 
-    def _struck(self, state: State, turn: int, by: int = 1) -> State:
-        return state._replace(strikes=_with(state.strikes, turn, state.strikes[turn] + by))
+    def _marked(self, state: State, turn: int, run: Run) -> State:
+        return state._replace(marks=_with(state.marks, turn, state.marks[turn] | {run.after}))
+
+    def _unmarked(self, state: State, turn: int, run: Run) -> State:
+        return state._replace(marks=_with(state.marks, turn, state.marks[turn] - {run.after}))
 
     def _absolved(self, state: State, turn: int, run: Run) -> State:
-        state = self._struck(state, turn, -1)._replace(emptied=state.emptied or not run.struck)
+        state = self._unmarked(state, turn, run)
         has_outcome = "submit" in self.alone[: run.step]
         return self._parted(state, [turn]) if has_outcome else state
 
@@ -271,7 +279,7 @@ class Model:
         return state._replace(result=outcomes, answered=(True,) * len(outcomes), wrong=wrong)
 
     def _crashed(self, state: State, w: int, run: Run) -> State:
-        if run.struck:
+        if run.marked:
             state = self._lost_alone(state, run.turn)
         if state.copies[run.copy].place == str(w):
             state = state.placed(run.copy, "dead", again=state.copies[run.copy].again)
@@ -287,7 +295,16 @@ class Model:
 
     def _lost(self, state: State, c: int) -> State:
         """Restored by a reaper, or by its worker's successor."""
-        return state.placed(c, "queue", again=True)._replace(loss=state.loss or "count losses" in self.pieces)
+        state = state.placed(c, "queue", again=True)
+        return self._counted(state) if "count losses" in self.pieces else state
+
+    def _counted(self, state: State) -> State:
+        """Only the order of the counts matters: those that nothing refers to any more are left out."""
+        found = {run.after for run in state.runs if run}.union(*state.marks) - {0}
+        rank = {count: number for number, count in enumerate([0, *sorted(found)])}
+        one, other = (run._replace(after=rank[run.after]) if run else None for run in state.runs)
+        marks = tuple(frozenset(rank[after] for after in marks) for marks in state.marks)
+        return state._replace(count=min(len(rank), LOSSES_MAX), runs=(one, other), marks=marks)
 
     def _send_again(self, state: State, word: str) -> Iterator[Move]:
         in_use = {run.copy for run in state.runs if run}
@@ -296,15 +313,15 @@ class Model:
 
     def _flushed(self, state: State) -> State:
         none = (False,) * self.requests
-        one, other = (run._replace(struck=False) if run else None for run in state.runs)
         return state._replace(
             copies=tuple(NOWHERE for _ in state.copies),
-            runs=(one, other),
-            loss=False,
-            strikes=(0,) * self.requests,
+            count=0,
+            marks=(frozenset(),) * self.requests,
             parts=none,
             result=None,
             losses=(0,) * self.requests,
+            unsure=(0,) * self.requests,
+            emptied=state.emptied or any(run and run.after for run in state.runs),
             answered=none,
             forgot=True,
         )
@@ -322,10 +339,11 @@ class Model:
     def _of_worker(self, state: State, w: int, run: Run) -> Iterator[Move]:
         yield f"worker {w}: CRASH", self._crashed(state, w, run)
         if state.copies[run.copy].place == str(w):
-            yield f"reaper: give back copy {run.copy}, which PAUSED worker {w} runs", self._lost(state, run.copy)
+            back = self._lost(state, run.copy)._replace(twofold=True)
+            yield f"reaper: give back copy {run.copy}, which PAUSED worker {w} runs", back
         if self.worker[run.at] != "run" or "" not in run.outcomes:
             return
-        if not run.alone:
+        if not run.after:
             yield from self._drains(state, w, run)
         elif run.turn not in run.spent:
             yield from self._alone(state, w, run)
@@ -343,19 +361,19 @@ class Model:
             answered = tuple(had or index in done for index, had in enumerate(kept.answered))
             back = self._back(kept._replace(answered=answered), w, run)
             yield f"worker {w}: DRAIN, with {done} done", back
-            yield f"worker {w}: a batch OVERDUE, with {done} done", back._replace(loss=True)
+            yield f"worker {w}: a batch OVERDUE, with {done} done", self._counted(back)
 
     def _alone(self, state: State, w: int, run: Run) -> Iterator[Move]:
         turn, step = run.turn, self.alone[run.step]
         if step == "submit":
             absolved = state
             if "absolve at a drain" in self.pieces:
-                absolved = self._struck(state, turn, -1)._replace(emptied=state.emptied or not run.struck)
+                absolved = self._unmarked(state, turn, run)
             yield f"worker {w}: DRAIN, {turn} not done", self._back(absolved, w, run)
-        elif step == "strike":
-            taken = self._unconfirmed(self._struck(state, turn), turn)
-            yield f"worker {w}: strike {turn}, UNANSWERED", self._back(taken, w, run)
-        elif run.struck:
+        elif step == "mark":
+            taken = self._unconfirmed(self._marked(state, turn, run), turn)
+            yield f"worker {w}: mark {turn}, UNANSWERED", self._back(taken, w, run)
+        elif run.marked:
             yield f"worker {w}: absolve {turn}, REFUSED", self._back(self._unconfirmed(state, turn), w, run)
 
     # ---- judgement
@@ -364,18 +382,20 @@ class Model:
         return it_is_so and circumstance in self.circumstances
 
     def _lost_alone(self, state: State, turn: int) -> State:
-        # Three are as many as anybody asks for: else a variation that ends nothing has no end of states.
+        # Three are as many as anybody asks for.
         return state._replace(losses=_with(state.losses, turn, min(state.losses[turn] + 1, STRIKES_MAX)))
 
     def _unconfirmed(self, state: State, turn: int) -> State:
-        """Counts as a loss: nobody can tell."""
-        return self._lost_alone(state, turn) if Circumstance.UNCONFIRMED in self.circumstances else state
+        """The mark is a strike if the next worker is lost before it runs the request."""
+        if Circumstance.UNCONFIRMED not in self.circumstances:
+            return state
+        return state._replace(unsure=_with(state.unsure, turn, min(state.unsure[turn] + 1, STRIKES_MAX)))
 
     def _blamed(self, state: State, w: int, spent: Iterable[int]) -> str | None:
-        """Each strike is a loss; or the request runs alone in the other worker, too."""
+        """Each strike is a loss or may be one; or the request runs alone in the other worker, too."""
         other = state.runs[1 - w]
-        at = other.turn if other and other.struck and self._excused(state.twofold, Circumstance.TWOFOLD) else None
-        few = any(state.losses[turn] + (turn == at) < STRIKES_MAX for turn in spent)
+        at = other.turn if other and other.marked and self._excused(state.twofold, Circumstance.TWOFOLD) else None
+        few = any(state.losses[turn] + state.unsure[turn] + (turn == at) < STRIKES_MAX for turn in spent)
         return BLAMED if few else None
 
     def _endless(self, state: State, turn: int) -> str | None:

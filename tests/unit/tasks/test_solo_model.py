@@ -60,11 +60,10 @@ def test_of_three_requests_the_poisonous_one_alone_is_given_up_whatever_goes_wro
     assert given_up(requests=3, poison=poison, faults=1) == {poison}
 
 
-@pytest.mark.parametrize("kind", ["CRASH", "UNANSWERED", "REFUSED"])
-def test_an_innocent_request_is_given_up_after_as_many_accidents_while_it_runs_alone_and_no_fewer(kind: str) -> None:
+def test_an_innocent_request_is_given_up_after_three_crashes_while_it_runs_alone_and_no_fewer() -> None:
     """The poisonous one costs the first loss, after which they run alone."""
-    assert given_up(poison=0, kinds=only(kind), faults=STRIKES_MAX - 1) == {0}
-    assert given_up(poison=0, kinds=only(kind), faults=STRIKES_MAX) == {0, 1}
+    assert given_up(poison=0, kinds=only("CRASH"), faults=STRIKES_MAX - 1) == {0}
+    assert given_up(poison=0, kinds=only("CRASH"), faults=STRIKES_MAX) == {0, 1}
 
 
 def test_without_a_poisonous_request_the_first_accident_costs_no_strike() -> None:
@@ -76,13 +75,17 @@ def test_no_drain_and_no_overdue_batch_is_a_strike_however_often() -> None:
     assert given_up(poison=0, kinds=only("DRAIN", "OVERDUE"), faults=STRIKES_MAX + 2) == {0}
 
 
+def test_no_write_that_redis_does_not_confirm_is_a_strike_however_often() -> None:
+    assert given_up(poison=0, kinds=only("UNANSWERED", "REFUSED"), faults=STRIKES_MAX + 2) == {0}
+
+
 @pytest.mark.parametrize(
     ("steps", "poison", "what"),
     [
-        (("submit", "strike", "absolve"), 0, WEDGED),
-        (("strike", "absolve", "submit"), 0, WEDGED),
+        (("submit", "mark", "absolve"), 0, WEDGED),
+        (("mark", "absolve", "submit"), 0, WEDGED),
         (("submit", "absolve"), 0, WEDGED),
-        (("strike", "submit"), 1, AGAIN),
+        (("mark", "submit"), 1, AGAIN),
     ],
 )
 def test_no_step_with_a_request_alone_can_be_left_out_or_taken_earlier(
@@ -107,7 +110,6 @@ def test_a_worker_that_takes_one_step_before_another_breaks_a_promise(steps: Seq
         ("store parts", 1, (), AGAIN),
         ("keep what is done at a drain", 1, ("DRAIN",), AGAIN),
         ("skip what is finished", None, ("CRASH",), AGAIN),
-        ("absolve at a drain", 1, ("DRAIN",), BLAMED),
     ],
 )
 def test_no_piece_of_solo_mode_can_be_left_out(piece: str, poison: int | None, kinds: Sequence[str], what: str) -> None:
@@ -119,8 +121,8 @@ def test_no_piece_of_solo_mode_can_be_left_out(piece: str, poison: int | None, k
     [
         (Circumstance.TWOFOLD, 0, ("PAUSED",), 1, BLAMED),
         (Circumstance.TWOFOLD, None, ("SECOND",), 1, AGAIN),
-        (Circumstance.UNCONFIRMED, 0, ("UNANSWERED",), 1, BLAMED),
-        (Circumstance.UNCONFIRMED, None, ("CRASH", "REFUSED"), 4, BLAMED),
+        (Circumstance.UNCONFIRMED, None, ("CRASH", "UNANSWERED"), 1 + 2 * STRIKES_MAX, BLAMED),
+        (Circumstance.UNCONFIRMED, None, ("CRASH", "REFUSED"), 1 + 2 * STRIKES_MAX, BLAMED),
         (Circumstance.EMPTIED, 0, ("FLUSHALL", "DRAIN"), 2, ENDLESS),
     ],
 )
@@ -134,20 +136,17 @@ def test_in_each_circumstance_that_is_excused_a_promise_is_broken(
 
 
 def test_a_trace_tells_how_a_drain_without_absolution_becomes_a_strike() -> None:
-    found = violation(
-        poison=None, requests=1, pieces=PIECES - {"absolve at a drain"}, kinds=only("CRASH", "DRAIN"), faults=4
-    )
+    """Of three strikes one is a drain: the worker that took the task next was lost before it ran anything."""
+    faults = 1 + 2 + 2
+    left_out = PIECES - {"absolve at a drain"}
+    found = violation(poison=None, requests=1, pieces=left_out, kinds=only("CRASH", "DRAIN"), faults=faults)
 
-    alone = ["worker 0: take copy 0", "worker 0: look", "worker 0: strike 0", "worker 0: DRAIN, 0 not done"]
-    assert str(found).splitlines() == [
-        f"{BLAMED}:",
-        *(
-            f"{number:4}. {word}"
-            for number, word in enumerate(
-                ["worker 0: take copy 0", "worker 0: CRASH", "reaper: give back copy 0", *alone * 3, *alone[:2]], 1
-            )
-        ),
-    ]
+    crash = ["worker 0: CRASH", "reaper: give back copy 0"]
+    alone = ["worker 0: take copy 0", "worker 0: look", "worker 0: mark 0"]
+    drain = ["worker 0: DRAIN, 0 not done", "worker 0: take copy 0"]
+    words = ["worker 0: take copy 0", *crash, *(alone + crash) * 2, *alone, *drain, *crash, *alone[:2]]
+    assert str(found).splitlines() == [f"{BLAMED}:", *(f"{number:4}. {word}" for number, word in enumerate(words, 1))]
+    assert explore(Model(poison=None, requests=1, kinds=only("CRASH", "DRAIN"), faults=faults)).violation is None
 
 
 class Outside(StubEngine):
@@ -161,11 +160,13 @@ class Outside(StubEngine):
         self.steps.append("look")
         return History(losses=1)
 
-    def strike(self, task: str, index: int) -> None:
-        self.steps.append(f"strike {index}")
+    def mark(self, task: str, index: int, *, after: int) -> None:
+        assert after == 1
+        self.steps.append(f"mark {index}")
 
-    def absolve(self, task: str, index: int, outcome: Outcome | None = None) -> None:
+    def absolve(self, task: str, index: int, outcome: Outcome | None = None, *, after: int) -> None:
         assert outcome is not None
+        assert after == 1
         self.steps.append(f"absolve {index}")
 
     def submit(self, requests: Sequence[Any]) -> Any:
