@@ -114,8 +114,11 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     exports = " ".join(f"{name}={value}" for name, value in _joining(stack).items())
     also = "" if "LOWTIDE_REDIS_URL=" in exports else ", with LOWTIDE_REDIS_URL set as in this one"
     watch = f"http://{settings.flower_address}:{settings.flower_port}" if flower else "off (--no-flower)"
+    workers = (
+        "" if stack.group is None else "\nWorkers come when there is work: the first answer takes as long as a start."
+    )
     return f"""
-Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.
+Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.{workers}
 
   Pub/Sub   {stack.pubsub_host}   project {settings.project}, topic {settings.topic}
   Redis     {redacted(settings.redis_url)}

@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from lowtide.cli.up import welcome
+import pytest
+from click.testing import CliRunner
+
+from lowtide.cli.up import _here, command, welcome
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack
 
@@ -19,3 +22,22 @@ def test_the_welcome_of_a_redis_of_its_own_can_be_pasted_whole(tmp_path: Path) -
     said = welcome(Stack(load_settings(), folder=tmp_path), flower=False)
 
     assert "export LOWTIDE_REDIS_URL=redis://127.0.0.1:" in said
+
+
+def test_on_one_machine_the_current_folder_is_readable_and_two_workers_are_enough_unless_somebody_says_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOWTIDE_FLEET_MAX", "LOWTIDE_FLEET_MIN", "LOWTIDE_FILE_ROOTS"):
+        monkeypatch.delenv(name, raising=False)
+
+    assert (_here(load_settings()).fleet_max, _here(load_settings()).file_roots) == (2, (str(Path.cwd()),))
+    assert _here(load_settings(fleet_min=3)).fleet_max == 3
+    said = _here(load_settings(fleet_max=5, file_roots=("/data",)))
+    assert (said.fleet_max, said.file_roots) == (5, ("/data",))
+
+
+def test_workers_that_are_always_there_do_not_boot() -> None:
+    refused = CliRunner().invoke(command, ["--workers", "1", "--boot-delay", "3s"])
+
+    assert refused.exit_code == 2
+    assert "leave out --workers" in refused.output
