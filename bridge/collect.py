@@ -103,10 +103,7 @@ class Collector:
             self._told_unreadable = True
             log.warning("can't read a result, is a worker of a newer release? Handing its messages back: %s", why)
         self._leaser.hand_back([item.received.key for item in flight.items], after_s=UNREADABLE_AGAIN_S)
-        try:
-            self._records.forget(self._in_flight.settled([flight.task_id] * len(flight.items)))
-        except RedisError as error:
-            log.debug("the result of %s expires by itself: %s", flight.task_id, error)
+        self._forget([flight.task_id] * len(flight.items))
 
     def _end(self, task_id: str, items: Sequence[Translated], outcomes: Sequence[Outcome]) -> None:
         pairs = list(zip(items, outcomes, strict=True))
@@ -150,7 +147,16 @@ class Collector:
             self._settler.put([self._endings.of_outcome(item, failed.outcome, task_id=failed.task_id)])
             return
         self._leaser.hand_back([failed.item.received.key], after_s=wait_s)
-        self._records.forget(self._in_flight.settled([failed.task_id]))
+        self._forget([failed.task_id])
+
+    def _forget(self, task_ids: Sequence[str]) -> None:
+        """Messages of these chunks need their results no longer. Never raises: the retries that come after would be
+        dropped with their leases kept, and nobody would see them again.
+        """
+        try:
+            self._records.forget(self._in_flight.settled(task_ids))
+        except RedisError as error:
+            log.debug("the results of %s expire by themselves: %s", task_ids, error)
 
 
 def _outcomes(result: ChunkResult, count: int) -> Sequence[Outcome]:

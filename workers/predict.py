@@ -18,6 +18,8 @@ from lowtide.workers.rates import Rates
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = "out_of_memory"
+
 ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
 
@@ -48,6 +50,13 @@ class Predictor:
 
     def predict(self, model: Model, items: Sequence[Ready]) -> list[Predicted]:
         """An output or an error for every item, in order. Raises DeviceBroken."""
+        most = self._most[model.name]
+        predicted = self._predict(model, items)
+        if self._most[model.name] < most:
+            self._judge_ceiling(model.name, predicted, most)
+        return predicted
+
+    def _predict(self, model: Model, items: Sequence[Ready]) -> list[Predicted]:
         started_s = time.monotonic()
         self.running = Running(items=tuple(items), started_s=started_s)
         try:
@@ -105,9 +114,18 @@ class Predictor:
         while items:
             # The ceiling may come down while the first pieces run.
             size = min(most, self._most[model.name])
-            predicted += self.predict(model, items[:size])
+            predicted += self._predict(model, items[:size])
             items = items[size:]
         return predicted
+
+    def _judge_ceiling(self, model: str, predicted: Sequence[Predicted], before: int) -> None:
+        """A request that runs out of memory alone brought the ceiling down for all: it says nothing of the size of
+        batches. Was the batch too large as well, then the next one finds that out. When nothing fits, memory is short.
+        """
+        fitted = [one.error is None or one.error.type != OUT_OF_MEMORY for one in predicted]
+        if any(fitted) and not all(fitted):
+            log.warning("model %s: one request was too much by itself, up to %d at once again", model, before)
+            self._most[model] = before
 
     def _lower(self, model: str, most: int) -> None:
         if most < self._most[model]:
@@ -123,5 +141,5 @@ def _blame(model: Model, error: Exception, *, short: bool) -> RequestError:
     said = str(error)[:ERROR_MAX_CHARS]
     if short:
         message = f"model {model.name} runs out of memory on this request alone: {said}"
-        return RequestError(type="out_of_memory", message=message)
+        return RequestError(type=OUT_OF_MEMORY, message=message)
     return RequestError(type="model_error", message=f"model {model.name} raised {type(error).__name__}: {said}")

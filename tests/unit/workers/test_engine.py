@@ -229,6 +229,28 @@ def test_out_of_memory_halves_the_batch_and_the_ceiling_is_remembered(engine_of)
     assert model.batches == [1, 8, 4, 2, 2, 2, 2, 2, 2]
 
 
+class Swallowed(Gated):
+    """Has memory for anything but the content 13."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        outputs = super().judge(batch)
+        if 13 in batch[:, 0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 TiB")
+        return outputs
+
+
+def test_a_request_that_alone_runs_out_of_memory_leaves_the_ceiling_where_it_was(engine_of) -> None:
+    model = Swallowed()
+    engine = engine_of({"sum": model}, batch_max_requests=16)
+    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in range(16)])
+    assert [i for i, outcome in enumerate(outcomes) if outcome.status is not Status.OK] == [13]
+    assert outcomes[13].error.type == "out_of_memory"
+    model.gate.clear()
+    model.entered.clear()
+    through_one_batch(engine, model, [request()] * 16)
+    assert model.batches[-1] == 16
+
+
 class Starved(Sum):
     def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
