@@ -1,7 +1,8 @@
 """`Exporter`: every 15 s the fleet's figures go to Cloud Monitoring, from one of those who could write them.
 
 Any number of exporters may run; the one that holds a lock in Redis writes. Without Redis the last leader keeps writing
-what it holds: a signal that stops would freeze the fleet, and one that says zero would end it.
+what it holds: a signal that stops would freeze the fleet, and one that says zero would end it. When Redis is away for
+the leader alone, another takes over, and its points tell the first to stop.
 """
 
 import logging
@@ -41,13 +42,17 @@ class Leadership:
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.held = False
+        self.sure = True
+        """Redis said so at the last `renew`."""
         self._lock = Lock(redis, keys.exporter, timeout=LEAD_S, blocking=False, thread_local=False)
 
     def renew(self) -> bool:
         """Take it or keep it. While Redis is away, whoever had it has it."""
         try:
             self.held = self._keep() or bool(self._lock.acquire())
+            self.sure = True
         except RedisError as error:
+            self.sure = False
             log.debug("leadership is as it was: %s", error)
         return self.held
 
@@ -100,10 +105,13 @@ class Exporter:
             self._flower = Held("flower", reader.read, clock=monotonic)
         self._leadership = Leadership(redis, Keys.of(settings))
         self._outage = Outage("Cloud Monitoring refuses what is written")
+        self._undescribed = Outage("Cloud Monitoring refuses descriptors")
         self._rates_s: dict[str, float] = {}
         self._done: Done | None = None
         self._described = False
         self._written_at: float | None = None
+        self._tried_at: float | None = None
+        """Of the last points that it wanted to write: a write without an answer may have been done."""
         self.latest = Exported()
 
     def turn(self) -> None:
@@ -116,6 +124,10 @@ class Exporter:
         self.latest.samples = self._samples(before, snapshot)
         was_leader = self._leadership.held
         if not self._leadership.renew():
+            return
+        if was_leader and not self._leadership.sure and self._another_writes():
+            log.warning("Redis can't be read from here, and another writes the figures of the fleet: stops writing")
+            self._leadership.held = False
             return
         if not was_leader:
             log.info("writes the figures of the fleet from now on")
@@ -167,9 +179,8 @@ class Exporter:
         at_s = 0.0
         try:
             if not self._described:
-                self._monitoring.describe()
-                self._described = True
-            at_s = self._next_at()
+                self._describe()
+            at_s = self._tried_at = self._next_at()
             self._monitoring.write(samples, at_s=at_s)
         except WriteRefused as error:
             self.latest.writes_failed += error.count
@@ -181,6 +192,26 @@ class Exporter:
         else:
             self._written_at, self._fine_s = at_s, self._monotonic()
             self._outage.over()
+
+    def _describe(self) -> None:
+        """Descriptors that are refused keep nothing from being written: only their own series may be refused too."""
+        try:
+            self._monitoring.describe()
+        except WriteRefused as error:
+            if not error.partly:
+                raise
+            self._undescribed.failed(error)
+        else:
+            self._described = True
+            self._undescribed.over()
+
+    def _another_writes(self) -> bool:
+        """The signal has a point that isn't ours. False when that can't be read."""
+        try:
+            newest_at = self._monitoring.newest_at()
+        except SourceUnreadable:
+            return False
+        return newest_at is not None and self._tried_at is not None and newest_at > self._tried_at + 1.0
 
     def _next_at(self) -> float:
         """The time of the next points: now, but after those that are there, whoever wrote them by whatever clock."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 from google.api import metric_pb2
-from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.api_core.exceptions import ClientError, GoogleAPICallError, RetryError
 from google.auth.exceptions import DefaultCredentialsError
 from google.cloud.monitoring_v3 import MetricServiceClient, types
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
@@ -62,7 +62,10 @@ class Monitoring:
         self._client.transport.close()
 
     def describe(self) -> None:
-        """Create or update the descriptors of all our metrics. Raises WriteRefused."""
+        """Create or update the descriptors of all our metrics. Raises WriteRefused, `partly` when the service refused
+        some and took or refused each of the others.
+        """
+        refused: list[str] = []
         for metric in METRICS:
             descriptor = metric_pb2.MetricDescriptor(
                 type=metric.type,
@@ -75,8 +78,12 @@ class Monitoring:
             )
             try:
                 self._client.create_metric_descriptor(name=self._name, metric_descriptor=descriptor, timeout=TIMEOUT_S)
+            except ClientError as error:  # an answer, and quick: a metric of this name that is of another kind, a quota
+                refused.append(f"{metric.type}: {error}")
             except (GoogleAPICallError, RetryError) as error:
                 raise WriteRefused(0, f"the descriptor of {metric.type}: {error}") from error
+        if refused:
+            raise WriteRefused(0, "; ".join(refused), partly=True)
 
     def write(self, samples: Iterable[Sample], *, at_s: float) -> None:
         """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not."""

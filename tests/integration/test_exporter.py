@@ -10,6 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api import metric_pb2
+from google.cloud.monitoring_v3 import MetricServiceClient
+from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
@@ -371,6 +374,44 @@ def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> N
     world.turn(other)
     assert len(world.signal) == 4
     assert other.latest.writes_failed == 0
+
+
+def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(3000)
+    other = world.make()
+    world.turn(world.exporter, other)
+
+    pool = world.exporter._leadership._lock.redis.connection_pool
+    pool.connection_kwargs["port"] = free_port()
+    pool.disconnect()
+    pool.reset()
+    world.turn(world.exporter, other)
+    assert world.latest(SOURCE_AGE, source="redis") > 0
+    assert world.exporter.health().details["writes"], "nobody else writes yet"
+
+    world.redis.delete(KEYS.exporter, KEYS.queue("lowtide.digits"))  # the lock lapses, the work is done
+    for _ in range(4):
+        other.turn()
+        world.clock.passes(EVERY_S / 2)
+        world.exporter.turn()
+        world.clock.passes(EVERY_S / 2)
+    assert (other.health().details["writes"], world.exporter.health().details["writes"]) == (True, False)
+    assert world.signal[-3:] == [0.0] * 3
+
+
+def test_a_metric_whose_descriptor_is_refused_keeps_no_other_from_being_written(world: World) -> None:
+    kind = metric_pb2.MetricDescriptor(type=THROUGHPUT.type, metric_kind="GAUGE", value_type="INT64")
+    client = MetricServiceClient(
+        transport=MetricServiceGrpcTransport(channel=grpc.insecure_channel(world.monitoring.address))
+    )
+    with client:
+        client.create_metric_descriptor(name=f"projects/{PROJECT}", metric_descriptor=kind)
+    for _ in range(3):
+        world.turn()
+    assert len(world.signal) == 3
+    assert world.exporter.latest.writes_failed > 0
+    assert world.exporter.health().ok
 
 
 def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is_behind(world: World) -> None:
