@@ -8,13 +8,13 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse, HTTPSConnectionPool
-from urllib3.connection import HTTPSConnection
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
@@ -66,26 +66,30 @@ def guarded_adapter(private_networks: Iterable[str], **options: Any) -> HTTPAdap
     return adapter
 
 
-class _Connection(HTTPSConnection):
-    private_networks: ClassVar[tuple[Network, ...]]
+class WatchedConnection(HTTPConnection):
+    """A connection whose answers can be cut off. Urllib3's time-out is between two bytes: a server that drips would
+    hold the thread.
+    """
 
-    def _new_conn(self) -> socket.socket:
-        return connect(self, self.private_networks)
+    answering: socket.socket
+    """What the last answer comes through; `sock` is None as soon as the answer says that it is the last one."""
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        """Urllib3's own. Its time-out is between two bytes: a server that drips headers would hold the thread."""
-        late = threading.Event()
-        watch = threading.Timer(float(self.timeout or 0), _cut, (self.sock, late))
-        watch.daemon = True
-        watch.start()
-        try:
+        """Urllib3's own, its headers within the time-out."""
+        self.answering = self.sock
+        with cut_off(self.answering, after_s=float(self.timeout or 0)) as late:
             response = super().getresponse()
-        finally:
-            watch.cancel()
         if late.is_set():  # headers that break off are headers to http.client
             response.close()
             raise TimeoutError("the headers are not here in time")
         return response
+
+
+class _Connection(WatchedConnection, HTTPSConnection):
+    private_networks: ClassVar[tuple[Network, ...]]
+
+    def _new_conn(self) -> socket.socket:
+        return connect(self, self.private_networks)
 
 
 def connect(to: HTTPSConnection, networks: Iterable[Network]) -> socket.socket:
@@ -118,6 +122,21 @@ def _look_up(to: HTTPSConnection) -> list[str]:
     except socket.gaierror as error:
         raise NameResolutionError(to.host, to, error) from error
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+@contextmanager
+def cut_off(connection: socket.socket, *, after_s: float) -> Iterator[threading.Event]:
+    """A block that reads from `connection`, for `after_s` at most: then it finds the connection at its end, and the
+    event is set.
+    """
+    late = threading.Event()
+    watch = threading.Timer(max(after_s, 0.0), _cut, (connection, late))
+    watch.daemon = True
+    watch.start()
+    try:
+        yield late
+    finally:
+        watch.cancel()
 
 
 def _cut(connection: socket.socket, late: threading.Event) -> None:

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import urljoin
@@ -12,7 +13,7 @@ import requests
 import urllib3
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable
-from lowtide.workers.addresses import guarded_adapter
+from lowtide.workers.addresses import cut_off, guarded_adapter
 from lowtide.workers.source import too_large
 
 REDIRECTS_MAX = 5
@@ -100,14 +101,25 @@ class HttpsSource:
         if announced.isdigit() and int(announced) > self._max_bytes:
             raise too_large(url, self._max_bytes)
         body = bytearray()
-        # read1 gives what is there: a server that drips a byte at a time can't hold the thread beyond the deadline.
-        while piece := answer.raw.read1(READ_BYTES, decode_content=True):
-            body += piece
-            if len(body) > self._max_bytes:
-                raise too_large(url, self._max_bytes)
-            if time.monotonic() >= until_s:
-                raise ContentUnavailable(f"{url}: not here in time ({len(body)} bytes came)")
+        with _until(answer, until_s) as late:
+            # read1 gives what is there, so that what is too large is left early.
+            while piece := answer.raw.read1(READ_BYTES, decode_content=True):
+                body += piece
+                if len(body) > self._max_bytes:
+                    raise too_large(url, self._max_bytes)
+                if time.monotonic() >= until_s:
+                    break
+        if late.is_set() or time.monotonic() >= until_s:  # what is cut off may look complete
+            raise ContentUnavailable(f"{url}: not here in time ({len(body)} bytes came)")
         return bytes(body)
+
+
+def _until(answer: requests.Response, until_s: float) -> AbstractContextManager[threading.Event]:
+    """A server can also drip what is no content, such as the sizes of chunks: only a cut ends that."""
+    connection: Any = answer.raw.connection
+    if connection is None:  # all of it is here
+        return nullcontext(threading.Event())
+    return cut_off(connection.answering, after_s=until_s - time.monotonic())
 
 
 def _check_status(answer: requests.Response, url: str) -> None:

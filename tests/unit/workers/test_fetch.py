@@ -13,9 +13,11 @@ import pytest
 import requests
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from urllib3 import HTTPConnectionPool
 
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, ContentUnavailable
+from lowtide.workers.addresses import WatchedConnection
 from lowtide.workers.fetch import Fetcher, sources
 from lowtide.workers.fetch_file import FileSource
 from lowtide.workers.fetch_gs import GsSource
@@ -78,10 +80,15 @@ class Web:
         return Handler
 
 
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = WatchedConnection
+
+
 class _Loopback(requests.adapters.HTTPAdapter):
     def __init__(self, port: int) -> None:
         super().__init__()
         self._port = port
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool}
 
     def send(self, request, **options):
         parts = urlsplit(request.url)
@@ -247,6 +254,34 @@ def test_a_server_that_drips_is_left_at_the_deadline(web: Web, https: HttpsSourc
     web.pages["/cat.jpg"] = drip
     began_s = time.monotonic()
     with pytest.raises(ContentUnavailable, match="not here in time"):
+        https.read("https://good.org/cat.jpg", timeout_s=0.2)
+    assert time.monotonic() - began_s < 1.0
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(b"1;", b"a"), (b"1\r\na\r\n0\r\n", b"X-More: b\r\n")],
+    ids=["the size of a chunk", "trailers"],
+)
+def test_a_server_that_drips_what_is_no_content_is_left_at_the_deadline(
+    web: Web, https: HttpsSource, first: bytes, then: bytes
+) -> None:
+    def drip(to: BaseHTTPRequestHandler) -> None:
+        to.protocol_version = "HTTP/1.1"
+        to.send_response(200)
+        to.send_header("Transfer-Encoding", "chunked")
+        to.end_headers()
+        try:
+            to.wfile.write(first)
+            for _ in range(150):
+                to.wfile.write(then)
+                time.sleep(0.02)
+        except OSError:
+            pass
+
+    web.pages["/cat.jpg"] = drip
+    began_s = time.monotonic()
+    with pytest.raises(ContentUnavailable):
         https.read("https://good.org/cat.jpg", timeout_s=0.2)
     assert time.monotonic() - began_s < 1.0
 
