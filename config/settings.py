@@ -1,37 +1,18 @@
 """`Settings`: one typed, frozen object, read once from the environment and an optional TOML file."""
 
-import ipaddress
-import json
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from lowtide.config.fleet_schedule import FleetSchedule
+from lowtide.config.values import FlowerUrl, Names, Networks, Pairs, RedisUrl, Schedules, as_text
 
 ENV_PREFIX = "LOWTIDE_"
 
 NO_METADATA = "none"
 """The value of `metadata_url` that reads no notices."""
-
-Names = Annotated[tuple[str, ...], NoDecode]
-"""A comma-separated list in the environment, an array in the file."""
-
-Pairs = Annotated[dict[str, str], NoDecode]
-"""Comma-separated `name=value` pairs in the environment, a table in the file."""
-
-Schedules = Annotated[tuple[FleetSchedule, ...], NoDecode]
-"""A JSON array of objects in the environment, an array of tables in the file."""
 
 
 class SettingsError(Exception):
@@ -44,7 +25,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     # Where the parts meet
-    redis_url: str = Field(
+    redis_url: RedisUrl = Field(
         default="redis://localhost:6379/0",
         repr=False,
         description="Redis: broker, results and working memory of one or more fleets. "
@@ -119,7 +100,7 @@ class Settings(BaseSettings):
     https_hosts: Names = Field(
         default=(), description="Hosts that https:// URIs may name; `*.example.org` covers subdomains. Empty: none."
     )
-    https_private_networks: Names = Field(
+    https_private_networks: Networks = Field(
         default=(),
         description="Networks (CIDRs) beyond the public Internet in which those hosts may be. Empty: none, so that no "
         "name and no redirect leads to loopback, private networks or the metadata server.",
@@ -189,86 +170,12 @@ class Settings(BaseSettings):
         description="`user:password` pairs for Flower. Required unless Flower binds loopback.",
     )
     flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
-    flower_url: str = Field(
+    flower_url: FlowerUrl = Field(
         default="",
         description="Flower whose figures are metrics of the fleet as well: `http://host:port`. It is asked with the "
         "first login of LOWTIDE_FLOWER_BASIC_AUTH. Empty: none is asked.",
     )
     log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-
-    @field_validator(
-        "subscription",
-        "reply_topics",
-        "models",
-        "file_roots",
-        "https_hosts",
-        "https_private_networks",
-        "gs_buckets",
-        "flower_basic_auth",
-        mode="before",
-    )
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
-
-    @field_validator("fleet_schedules", mode="before")
-    @classmethod
-    def _decode(cls, value: object) -> object:
-        if isinstance(value, str):
-            try:
-                return json.loads(value or "[]")
-            except ValueError as error:
-                raise ValueError(f"expected a JSON array of objects: {error}") from error
-        return value
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _split_pairs(cls, value: object) -> object:
-        if isinstance(value, str):
-            pairs = [part.strip().partition("=") for part in value.split(",") if part.strip()]
-            if any(not (name and sign and uri) for name, sign, uri in pairs):
-                raise ValueError("expected name=URI, comma-separated")
-            return {name: uri for name, _, uri in pairs}
-        return value
-
-    @field_validator("redis_url")
-    @classmethod
-    def _redis(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            fine = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
-            fine = fine and not re.search(r"[\s'\"<>]", value)
-        except ValueError:
-            fine = False
-        if not fine:
-            # Not quoted: it holds the password.
-            raise ValueError(
-                "expected redis://[user:password@]host[:port][/db], or rediss:// for TLS; percent-encode what is no "
-                "letter or digit in the password"
-            )
-        return value
-
-    @field_validator("flower_url")
-    @classmethod
-    def _flower(cls, value: str) -> str:
-        if value and not re.fullmatch(r"https?://[^\s/@?#'\"<>]+(/[^\s@?#'\"<>]*)?", value):
-            # Not quoted: it may hold a password.
-            raise ValueError(
-                "expected http://host:port or https://host:port; a login goes into LOWTIDE_FLOWER_BASIC_AUTH"
-            )
-        return value
-
-    @field_validator("https_private_networks")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for entry in value:
-            try:
-                ipaddress.ip_network(entry)
-            except ValueError as error:
-                raise ValueError(f"{error}: expected a network such as 10.0.0.0/8") from error
-        return value
 
     @model_validator(mode="after")
     def _limits_agree(self) -> "Settings":
@@ -309,7 +216,7 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """What was set, not defaulted, as environment variables: for a process that shall have the same settings."""
-        return {f"{ENV_PREFIX}{name.upper()}": _as_text(getattr(self, name)) for name in self.model_fields_set}
+        return {f"{ENV_PREFIX}{name.upper()}": as_text(getattr(self, name)) for name in self.model_fields_set}
 
     @classmethod
     def settings_customise_sources(
@@ -339,16 +246,6 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise SettingsError("\n".join(_complaint(item) for item in error.errors(include_url=False))) from error
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, tuple) and any(isinstance(entry, FleetSchedule) for entry in value):
-        return json.dumps([entry.model_dump() for entry in value])
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ",".join(f"{name}={text}" for name, text in value.items())
-    return str(value)
 
 
 def _complaint(item: Any) -> str:
