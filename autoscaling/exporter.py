@@ -125,7 +125,7 @@ class Exporter:
         was_leader = self._leadership.held
         if not self._leadership.renew():
             return
-        if was_leader and not self._leadership.sure and self._another_writes():
+        if not self._leadership.sure and self._another_writes():
             log.warning("Redis can't be read from here, and another writes the figures of the fleet: stops writing")
             self._leadership.held = False
             return

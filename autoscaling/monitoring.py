@@ -83,7 +83,8 @@ class Monitoring:
             except (GoogleAPICallError, RetryError) as error:
                 raise WriteRefused(0, f"the descriptor of {metric.type}: {error}") from error
         if refused:
-            raise WriteRefused(0, "; ".join(refused), partly=True)
+            more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+            raise WriteRefused(0, f"the descriptor of {refused[0]}{more}", partly=True)
 
     def write(self, samples: Iterable[Sample], *, at_s: float) -> None:
         """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not."""

@@ -102,14 +102,16 @@ class HttpsSource:
             raise too_large(url, self._max_bytes)
         body = bytearray()
         with _until(answer, until_s) as late:
-            # read1 gives what is there, so that what is too large is left early.
-            while piece := answer.raw.read1(READ_BYTES, decode_content=True):
-                body += piece
-                if len(body) > self._max_bytes:
-                    raise too_large(url, self._max_bytes)
-                if time.monotonic() >= until_s:
-                    break
-        if late.is_set() or time.monotonic() >= until_s:  # what is cut off may look complete
+            try:
+                # read1 gives what is there, so that what is too large is left early.
+                while piece := answer.raw.read1(READ_BYTES, decode_content=True):
+                    body += piece
+                    if len(body) > self._max_bytes:
+                        raise too_large(url, self._max_bytes)
+            except urllib3.exceptions.HTTPError:
+                if not late.is_set():
+                    raise
+        if late.is_set():  # what is cut off may look complete
             raise ContentUnavailable(f"{url}: not here in time ({len(body)} bytes came)")
         return bytes(body)
 

@@ -11,8 +11,6 @@ from typing import Any
 import grpc
 import pytest
 from google.api import metric_pb2
-from google.cloud.monitoring_v3 import MetricServiceClient
-from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
@@ -402,11 +400,7 @@ def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(wo
 
 def test_a_metric_whose_descriptor_is_refused_keeps_no_other_from_being_written(world: World) -> None:
     kind = metric_pb2.MetricDescriptor(type=THROUGHPUT.type, metric_kind="GAUGE", value_type="INT64")
-    client = MetricServiceClient(
-        transport=MetricServiceGrpcTransport(channel=grpc.insecure_channel(world.monitoring.address))
-    )
-    with client:
-        client.create_metric_descriptor(name=f"projects/{PROJECT}", metric_descriptor=kind)
+    world._clients[0]._client.create_metric_descriptor(name=f"projects/{PROJECT}", metric_descriptor=kind)
     for _ in range(3):
         world.turn()
     assert len(world.signal) == 3

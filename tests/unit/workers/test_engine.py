@@ -251,6 +251,26 @@ def test_a_request_that_alone_runs_out_of_memory_leaves_the_ceiling_where_it_was
     assert model.batches[-1] == 16
 
 
+class Exhausted(Gated):
+    """Has no memory for anything."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        super().judge(batch)
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+
+
+def test_when_no_request_of_a_batch_fits_the_ceiling_stays_down(engine_of) -> None:
+    model = Exhausted()
+    engine = engine_of({"sum": model}, batch_max_requests=4)
+    model.gate.set()
+    first = engine.submit([request()] * 12)
+    assert {future.result(WAIT_S).error.type for future in first} == {"out_of_memory"}
+    model.batches.clear()
+    again = engine.submit([request()] * 4)
+    assert {future.result(WAIT_S).error.type for future in again} == {"out_of_memory"}
+    assert model.batches == [1, 1, 1, 1]
+
+
 class Starved(Sum):
     def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 TB")
