@@ -59,7 +59,9 @@ SECONDS_PER_REQUEST = Metric(
     name="seconds_per_request", unit="s", description="Measured device seconds per request.", labels=(MODEL,)
 )
 OLDEST_WAITING = Metric(
-    name="oldest_waiting", unit="s", description="Age of the oldest request that waits in Redis or at a bridge."
+    name="oldest_waiting",
+    unit="s",
+    description="Age of the oldest request that a bridge holds; what Python callers sent has none.",
 )
 REQUESTS_AT_RISK = Metric(
     name="requests_at_risk",
