@@ -5,14 +5,21 @@
 --       4 bytes of all lists, after which of a further one only its length is read
 --       5 seconds after which what nobody touched has no holder
 -- Gives one entry per list: {length, messages read, requests in them}; then one per group of unacked, held and left
--- behind: {messages, messages read, and for each message read: its queue, requests in it}.
+-- behind: {messages, messages read, and for each message read: its queue, requests in it}; last, of all messages read,
+-- the Unix time at which the oldest was sent, or '' when none says.
 local WHOLE, EDGE = tonumber(ARGV[1]), tonumber(ARGV[2])
 local BYTES, ALL, QUIET_S = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- By plain search: see take.lua, where a key found twice is looked at more closely. Here it only blurs an estimate.
+local oldest_at
 local function requests(raw)
     local _, last = string.find(raw, '"lowtide-n":', 1, true)
     local n = last and tonumber(string.match(raw, '^%s*(%d+)', last + 1) or nil)
+    _, last = string.find(raw, '"lowtide-at":', last or 1, true) -- which follows it, where we wrote both
+    local at = last and tonumber(string.match(raw, '^%s*(%d+%.?%d*)', last + 1) or nil)
+    if at and not (oldest_at and oldest_at < at) then
+        oldest_at = at
+    end
     return math.min(math.max(n or 1, 1), 1e6)
 end
 
@@ -78,4 +85,5 @@ for at = 3, #KEYS do
     answer[#answer + 1] = list(KEYS[at])
 end
 answer[#answer + 1], answer[#answer + 2] = group(held), group(left)
+answer[#answer + 1] = oldest_at and string.format('%.3f', oldest_at) or ''
 return answer

@@ -40,11 +40,13 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """Requests by model and state, and `chunks`: tasks that workers hold. Of long queues both are exact in messages
-    and estimated in requests.
+    and estimated in requests. `oldest_at`: Unix time at which the oldest of them was published or sent, by its sender's
+    clock; of a long queue, the oldest at its two ends.
     """
 
     requests: Mapping[tuple[str, State], int] = field(default_factory=dict)
     chunks: int = 0
+    oldest_at: float | None = None
 
     @property
     def total(self) -> int:
@@ -72,7 +74,9 @@ class BacklogReader:
 
     def read(self) -> Backlog:
         """The backlog now. Raises RedisError."""
-        *lists, held, left = self._script(keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S])
+        *lists, held, left, oldest_at = self._script(
+            keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S]
+        )
         requests: Counter[tuple[str, State]] = Counter({(model, state): 0 for model in self._models for state in State})
         # A list that the bound left unread is taken to be like those that were read.
         mean = sum(found for _, _, found in lists) / max(1, sum(read for _, read, _ in lists))
@@ -85,7 +89,9 @@ class BacklogReader:
         for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left)):
             for model, count in self._of_group(group).items():
                 requests[model, state] += count
-        return Backlog(requests=dict(requests), chunks=held[0] + left[0])
+        return Backlog(
+            requests=dict(requests), chunks=held[0] + left[0], oldest_at=float(oldest_at) if oldest_at else None
+        )
 
     def _of_group(self, group: Sequence[Any]) -> dict[str, int]:
         messages, read, *sample = group

@@ -95,7 +95,7 @@ class Exporter:
         self._clock = clock
         self._monotonic = monotonic
         self._fine_s = monotonic()
-        """When it last wrote, or began to lead."""
+        """When it last wrote the signal, or began to lead."""
         self._fleet = Camera(redis, settings).held(clock=monotonic)
         self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
         self._flower: Held[FlowerReading] | None = None
@@ -139,12 +139,12 @@ class Exporter:
         self._leadership.give_up()
 
     def health(self) -> Health:
-        """Ill when it is the one to write and has not written for a while, or can't read Redis."""
+        """Ill when it is the one to write and has not written the signal for a while, or can't read Redis."""
         since_s = self._monotonic() - self._fine_s
         ages_s = {name: round(age_s, 1) for name, age_s in self._ages_s().items()}
         details = {"writes": self._leadership.held, "source_age_s": ages_s, "writes_failed": self.latest.writes_failed}
         if self._leadership.held and since_s > ALARM_AFTER_S:
-            return Health(ok=False, reason=f"nothing was written for {since_s:.0f} s", details=details)
+            return Health(ok=False, reason=f"the signal was not written for {since_s:.0f} s", details=details)
         if self._fleet.age_s > ALARM_AFTER_S:
             return Health(ok=False, reason=f"Redis was not read for {self._fleet.age_s:.0f} s", details=details)
         return Health(ok=True, details=details)
@@ -186,7 +186,9 @@ class Exporter:
             self.latest.writes_failed += error.count
             self._outage.failed(error)
             if error.partly:
-                self._written_at, self._fine_s = at_s, self._monotonic()
+                self._written_at = at_s
+            if error.signal:
+                self._fine_s = self._monotonic()
         except SourceUnreadable as error:
             self._outage.failed(error)
         else:

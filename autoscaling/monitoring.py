@@ -17,7 +17,7 @@ from lowtide.autoscaling.fleet_policy import own_signal
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import Settings, SettingsError
-from lowtide.config.metrics import FLEET, METRICS, PUBSUB_UNDELIVERED
+from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING, METRICS, PUBSUB_UNDELIVERED
 
 SERIES_PER_REQUEST = 200
 """CreateTimeSeriesRequest.time_series."""
@@ -28,12 +28,13 @@ OWN_LOOK_BACK_S = 3600
 
 
 class WriteRefused(Exception):
-    """Raised when points were not written: `count` of them. `partly`: the others of the same call were."""
+    """Raised when points were not written: `count` of them. `partly`: the others were, `signal`: its point was."""
 
-    def __init__(self, count: int, why: str, *, partly: bool = False) -> None:
+    def __init__(self, count: int, why: str, *, partly: bool = False, signal: bool = False) -> None:
         super().__init__(why)
         self.count = count
         self.partly = partly
+        self.signal = signal
 
 
 class Monitoring:
@@ -87,18 +88,26 @@ class Monitoring:
             raise WriteRefused(0, f"the descriptor of {refused[0]}{more}", partly=True)
 
     def write(self, samples: Iterable[Sample], *, at_s: float) -> None:
-        """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not."""
-        series = [self._series(sample, at_s) for sample in samples]
-        refused, why = 0, ""
-        for first in range(0, len(series), SERIES_PER_REQUEST):
-            part = series[first : first + SERIES_PER_REQUEST]
+        """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not.
+
+        The signal goes in a call of its own: the service tells how many points of a call it refused, not which.
+        """
+        signal: list[Any] = []
+        others: list[Any] = []
+        for sample in samples:
+            of = signal if sample.metric is GPU_SECONDS_OUTSTANDING else others
+            of.append(self._series(sample, at_s))
+        parts = [signal, *(others[at : at + SERIES_PER_REQUEST] for at in range(0, len(others), SERIES_PER_REQUEST))]
+        refused, why, signal_written = 0, "", bool(signal)
+        for part in filter(None, parts):
             try:
                 self._client.create_time_series(name=self._name, time_series=part, timeout=TIMEOUT_S)
             except (GoogleAPICallError, RetryError) as error:
                 refused += _refused(error, of=len(part))
                 why = str(error)
+                signal_written = signal_written and part is not signal
         if why:
-            raise WriteRefused(refused, why, partly=refused < len(series))
+            raise WriteRefused(refused, why, partly=refused < len(signal) + len(others), signal=signal_written)
 
     def series(self, query: str, *, back_s: int, ahead_s: int = 0) -> list[list[Point]]:
         """The series that a filter selects, each with the points of so many seconds back and ahead, oldest first.

@@ -46,11 +46,10 @@ def samples_of(
     `undelivered` None: Pub/Sub's count is not known, and not told; `done` None: there was one look so far.
     """
     bridges = snapshot.bridges
-    oldest_s = 0.0 if bridges.oldest_at is None else max(0.0, snapshot.at - bridges.oldest_at)
     plain: dict[Metric, float] = {
         metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds,
         metrics.REQUESTS_OUTSTANDING: work.requests,
-        metrics.OLDEST_WAITING: oldest_s,
+        metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0,
         metrics.REQUESTS_AT_RISK: bridges.at_risk,
         metrics.WORKERS: len(snapshot.workers),
         metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),

@@ -32,6 +32,12 @@ class Snapshot:
         """What the bridges say, together."""
         return Bridges.of(self.bridge_words.values())
 
+    @property
+    def oldest_s(self) -> float | None:
+        """Age of the oldest request that a bridge holds or Redis has, seconds; None without any."""
+        known = [at for at in (self.bridges.oldest_at, self.backlog.oldest_at) if at is not None]
+        return max(0.0, self.at - min(known)) if known else None
+
 
 class Camera:
     """Takes snapshots of one fleet."""

@@ -27,6 +27,7 @@ def to_chunk(task_id: str, items: Sequence[Translated]) -> Chunk:
             item.request.model_dump(mode="json", exclude_defaults=True, exclude=set(UNKNOWN_TO_WORKERS))
             for item in items
         ),
+        sent_at=min(item.received.published_s for item in items),
     )
 
 

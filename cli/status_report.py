@@ -60,12 +60,6 @@ class Report:
     pubsub: Source
 
     @property
-    def oldest_s(self) -> float | None:
-        """Age of the oldest request that a bridge has in Redis, seconds."""
-        oldest_at = self.snapshot.bridges.oldest_at
-        return None if oldest_at is None else max(0.0, self.snapshot.at - oldest_at)
-
-    @property
     def backlog(self) -> dict[str, dict[str, int]]:
         """Model → requests in Redis, by state. What is held runs, or waits for that (`reserved`). Redis can't tell
         the two apart: what runs is what each worker said of itself in the last 5 s.
@@ -146,7 +140,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "chunks_in_flight": snapshot.backlog.chunks,
         "pubsub_undelivered": report.undelivered,
         "pubsub_leased": bridges.leased,
-        "oldest_s": report.oldest_s,
+        "oldest_s": snapshot.oldest_s,
         "at_risk": bridges.at_risk,
         "seconds_per_request": dict(snapshot.rates_s),
         "workers": [

@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
 
 
@@ -20,7 +21,7 @@ def view(look: Look) -> RenderableType:
         f"Fleet {look.fleet}: {len(snapshot.workers)} workers, {len(snapshot.bridge_words)} bridges",
         f"Pub/Sub: {_pubsub(look)}",
         f"Outstanding: {look.work.requests} requests, {look.work.gpu_seconds:.1f} s of device time, "
-        f"{snapshot.backlog.chunks} chunks in flight",
+        f"{snapshot.backlog.chunks} chunks in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
     if look.redis.why:
@@ -32,10 +33,13 @@ def _away(look: Look) -> str:
     return f"{look.redis.age_s:.0f} s: {look.redis.why}"
 
 
+def _oldest(snapshot: Snapshot) -> str:
+    return "none waits" if snapshot.oldest_s is None else f"the oldest {snapshot.oldest_s:.0f} s old"
+
+
 def _pubsub(report: Report) -> str:
     bridges, source = report.snapshot.bridges, report.pubsub
-    oldest = "none" if report.oldest_s is None else f"{report.oldest_s:.0f} s"
-    have = f"the bridges have {bridges.leased:,}; oldest {oldest}, {bridges.at_risk} at risk of expiring"
+    have = f"the bridges have {bridges.leased:,}, {bridges.at_risk} at risk of expiring"
     if report.undelivered is None:
         return f"{have}; how many messages wait there is not known: {source.why}"
     # The metric is the older figure: the bridges may have more than it has seen.

@@ -61,7 +61,7 @@ SECONDS_PER_REQUEST = Metric(
 OLDEST_WAITING = Metric(
     name="oldest_waiting",
     unit="s",
-    description="Age of the oldest request that a bridge holds; what Python callers sent has none.",
+    description="Age of the oldest request that a bridge holds or Redis has, since it was published or sent.",
 )
 REQUESTS_AT_RISK = Metric(
     name="requests_at_risk",

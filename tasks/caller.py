@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -44,7 +45,7 @@ class Caller:
         never been reached: a wrong address, perhaps. Afterwards it is away for a while, and the chunk is sent then.
         """
         wire = tuple(request.to_wire() for request in requests)
-        chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire)
+        chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire, sent_at=time.time())
         future: Future[tuple[Outcome, ...]] = Future()
         self._sent[chunk.task_id] = (chunk, future)
         self._results.watch(chunk.task_id)

@@ -20,7 +20,7 @@ from redis.exceptions import TimeoutError as RedisTimeout
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, WIRE_VERSION_HEADER
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.wire import WIRE_VERSION, Outcome
 
 log = logging.getLogger(__name__)
@@ -34,11 +34,14 @@ _OUTCOMES = TypeAdapter(list[Outcome])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Requests of one model that travel as one task."""
+    """Requests of one model that travel as one task. `sent_at`: Unix time at which the oldest of them was published or
+    sent, also when the chunk is sent again.
+    """
 
     task_id: str
     queue: str
     requests: tuple[Mapping[str, Any], ...]
+    sent_at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +100,7 @@ class ChunkSender:
             "root_id": chunk.task_id,
             "argsrepr": describe(chunk.requests),
             CHUNK_COUNT_HEADER: len(chunk.requests),
+            SENT_AT_HEADER: round(chunk.sent_at, 3),
             WIRE_VERSION_HEADER: WIRE_VERSION,
         }
 

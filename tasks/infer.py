@@ -1,5 +1,6 @@
 """The tasks: `lowtide.infer` (one request → its outputs) and `lowtide.infer_chunk` (a list → a list of outcomes)."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -12,7 +13,7 @@ from celery.result import AsyncResult
 from lowtide.tasks.app import app
 from lowtide.tasks.errors import HandBack, RequestFailed
 from lowtide.tasks.losses import Losses
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, WIRE_VERSION_HEADER
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.run import Run
 from lowtide.tasks.wire import WIRE_VERSION, InferenceRequest, Outcome, Status
 
@@ -44,7 +45,7 @@ def describe(requests: Sequence[Mapping[str, Any]]) -> str:
 
 
 class InferTask(Task):
-    """Counts its requests in a header, and describes them to Flower without their content."""
+    """Tells in headers how many requests there are and since when, and describes them to Flower without content."""
 
     Request = "lowtide.tasks.receive:Request"
     Strategy = "lowtide.tasks.receive:strategy"
@@ -56,7 +57,11 @@ class InferTask(Task):
         given: Any = args[0] if args else next(iter((kwargs or {}).values()), None)
         many = isinstance(given, list | tuple)
         requests = [InferenceRequest.parse(request).to_wire() for request in (given if many else [given])]
-        ours = {CHUNK_COUNT_HEADER: len(requests), WIRE_VERSION_HEADER: WIRE_VERSION}
+        ours = {
+            CHUNK_COUNT_HEADER: len(requests),
+            SENT_AT_HEADER: round(time.time(), 3),
+            WIRE_VERSION_HEADER: WIRE_VERSION,
+        }
         headers = {**ours, **(options.pop("headers", None) or {})}
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}
         return super().apply_async((requests if many else requests[0],), {}, headers=headers, **described)

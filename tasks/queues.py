@@ -8,6 +8,9 @@ from lowtide.tasks.wire import Priority
 CHUNK_COUNT_HEADER = "lowtide-n"
 """Header with the number of requests in a task: what the backlog is counted in."""
 
+SENT_AT_HEADER = "lowtide-at"
+"""Header with the Unix time at which the oldest request in a task was published or sent."""
+
 WIRE_VERSION_HEADER = "lowtide-v"
 """Header with the wire version that a task's sender speaks (`wire.WIRE_VERSION`). Without it: 1."""
 

@@ -15,7 +15,7 @@ from lowtide.config import load_settings
 from lowtide.tasks.app import configure
 from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, topic_queue
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, topic_queue
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.reaper import QUIET_S
 from lowtide.tasks.transport.room import Budget, Turns
@@ -38,9 +38,10 @@ def reader(redis: Redis) -> BacklogReader:
     return BacklogReader(redis, KEYS, MODELS)
 
 
-def chunk(requests: int | None, *, body: str = "x") -> str:
+def chunk(requests: int | None, *, body: str = "x", sent_at: float | None = None) -> str:
     headers: dict[str, Any] = {"id": str(uuid.uuid4())}
     headers |= {CHUNK_COUNT_HEADER: requests} if requests is not None else {}
+    headers |= {SENT_AT_HEADER: sent_at} if sent_at is not None else {}
     return json.dumps({"body": body, "headers": headers, "properties": {"delivery_tag": str(uuid.uuid4())}})
 
 
@@ -80,10 +81,31 @@ def test_requests_are_counted_in_all_queues_of_the_fleet_and_in_no_others(redis:
 def test_what_a_python_caller_sent_is_counted(redis_url: str, redis: Redis) -> None:
     configure(load_settings(redis_url=redis_url, models=MODELS))
     reader = BacklogReader(redis, CALLERS, MODELS)
+    before = time.time()
     for _ in range(3):
         infer.delay({"model": "digits", "data": ""})
 
-    assert reader.read().requests["digits", State.QUEUED] == 3
+    backlog = reader.read()
+    assert backlog.requests["digits", State.QUEUED] == 3
+    assert backlog.oldest_at is not None
+    assert before - 0.001 <= backlog.oldest_at <= time.time()
+
+
+def test_the_oldest_is_told_wherever_it_is(redis: Redis, reader: BacklogReader) -> None:
+    assert reader.read().oldest_at is None
+    push(redis, "lowtide.digits", chunk(None))
+    assert reader.read().oldest_at is None, "nobody says since when"
+
+    queue = topic_queue("digits")
+    push(redis, queue, chunk(7, sent_at=1_780_000_000.125), *(chunk(7, sent_at=1_780_000_100.5) for _ in range(100)))
+    push(redis, "lowtide.digits", chunk(7, sent_at=1_780_000_050.0))
+    assert reader.read().oldest_at == 1_780_000_000.125
+    take(redis, queue, 1)
+    assert reader.read().oldest_at == 1_780_000_000.125, "a worker has it now"
+    age(redis, QUIET_S + 1)
+    assert reader.read().oldest_at == 1_780_000_000.125, "a dead one has it"
+    redis.delete(KEYS.unacked)
+    assert reader.read().oldest_at == 1_780_000_050.0
 
 
 def test_what_a_worker_took_is_held_and_what_a_dead_one_took_is_left_behind(
@@ -177,7 +199,9 @@ def test_with_many_models_the_bytes_of_all_queues_together_are_bounded(redis: Re
 
 
 def test_messages_that_are_none_of_kombus_count_as_one(redis: Redis, reader: BacklogReader) -> None:
-    push(redis, "lowtide.digits", "garbage", '{"headers": {"lowtide-n": "many"}}')
+    push(redis, "lowtide.digits", "garbage", '{"headers": {"lowtide-n": "many", "lowtide-at": null}}')
     redis.hset(KEYS.unacked, "tag", "garbage")
 
-    assert reader.read().by_model == {"digits": 2, "resnet101": 0}
+    backlog = reader.read()
+    assert backlog.by_model == {"digits": 2, "resnet101": 0}
+    assert backlog.oldest_at is None

@@ -14,12 +14,13 @@ from google.api import metric_pb2
 from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
-from lowtide.autoscaling.exporter import ALARM_AFTER_S, EVERY_S, Exporter
+from lowtide.autoscaling.exporter import EVERY_S, Exporter
 from lowtide.autoscaling.fleet_policy import own_signal, policy_of
 from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import load_settings
 from lowtide.config.metrics import (
+    BRIDGES,
     FLOWER_WORKERS_ONLINE,
     GPU_SECONDS_OUTSTANDING,
     METRICS,
@@ -338,7 +339,7 @@ def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world:
         world.turn()
     failed = world.exporter.latest.writes_failed
     assert failed >= 5 * 10
-    assert "nothing was written" in world.exporter.health().reason
+    assert "the signal was not written" in world.exporter.health().reason
     world.monitoring.accept()
     world.turn()
 
@@ -350,15 +351,28 @@ def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world:
 def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: World) -> None:
     world.turn()
     client = world._clients[0]
-    client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.clock.wall_s + 12)
-    world.turn()  # sooner than that, so of all series this one is refused
+    for _ in range(5):
+        client.write([Sample(metric=BRIDGES, value=1.0)], at_s=world.clock.wall_s + 12)
+        world.turn()  # sooner than that, so of all series this one is refused
 
-    assert world.exporter.latest.writes_failed == 1
-    world.clock.monotonic_s += ALARM_AFTER_S - EVERY_S
-    assert world.exporter.health().ok, "the others were written"
+    assert world.exporter.latest.writes_failed == 5
+    assert world.signal == [0.0] * 6
+    assert world.exporter.health().ok, "the fleet is fed"
+
+
+def test_a_signal_that_alone_is_refused_is_an_alarm(world: World) -> None:
+    world.turn()
+    client = world._clients[0]
+    for _ in range(5):  # another fleet of the same name
+        client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.clock.wall_s + 12)
+        world.turn()
+
+    assert world.exporter.latest.writes_failed == 5
+    assert "the signal was not written for" in world.exporter.health().reason
     world.turn()
     world.turn()
-    assert world.signal == [0.0, 1.0, 0.0]
+    assert world.exporter.health().ok
+    assert world.signal == [0.0, *[1.0] * 5, 0.0]
 
 
 def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> None:

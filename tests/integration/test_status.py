@@ -240,7 +240,7 @@ def test_what_waits_in_pubsub_counts_as_monitoring_says(filled: Redis, monitorin
     assert said["gpu_seconds_outstanding"] == pytest.approx(31.0)
     assert said["unreadable"] == {}
     assert all(0 <= age_s < READ_S for age_s in said["source_age_s"].values())
-    assert "3,000 messages waiting, of which the bridges have 300; oldest" in " ".join(look().split())
+    assert "3,000 messages waiting, of which the bridges have 300, 4 at risk" in " ".join(look().split())
 
 
 def test_pubsubs_count_is_a_signal_of_its_own(

@@ -1,8 +1,10 @@
 """Figures under their names."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,7 +15,7 @@ from lowtide.autoscaling.prometheus import Figures
 from lowtide.autoscaling.samples import Done, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Snapshot
-from lowtide.config.metrics import METRICS, PUBSUB_REQUESTS
+from lowtide.config.metrics import METRICS, OLDEST_WAITING, PUBSUB_REQUESTS
 
 BACKLOG = Backlog(requests={("digits", state): number for number, state in enumerate(State, 1)})
 
@@ -64,6 +66,26 @@ def test_every_metric_has_its_figure() -> None:
         ("flower_failed",): 0.5,
     }
     assert {name for name, *_ in figures()} == {metric.name for metric in METRICS}
+
+
+@pytest.mark.parametrize(
+    ("bridges", "redis", "oldest_s"), [(None, None, 0.0), (None, 70.0, 30.0), (40.0, 70.0, 60.0), (40.0, 30.0, 70.0)]
+)
+def test_the_oldest_request_is_a_bridges_or_in_redis(
+    bridges: float | None, redis: float | None, oldest_s: float
+) -> None:
+    seen = replace(
+        snapshot(),
+        backlog=Backlog(oldest_at=redis),
+        bridge_words={"b": {"leased": 1, "models": {}, "oldest_at": bridges, "at_risk": 0}},
+    )
+    work = outstanding(undelivered=0, backlog=seen.backlog, bridges=seen.bridges, rates_s={})
+    [told] = [
+        sample.value
+        for sample in samples_of(seen, work=work, done=None, rates_s={}, undelivered=0)
+        if sample.metric is OLDEST_WAITING
+    ]
+    assert told == oldest_s
 
 
 def test_throughput_is_not_told_after_a_single_look() -> None:

@@ -7,10 +7,15 @@ from lowtide.tasks.packing import Packing
 from lowtide.tasks.wire import InferenceRequest
 
 
-def item(index: int, model: str = "a", **fields: Any) -> Translated:
+def item(index: int, model: str = "a", published_s: float = 0.0, **fields: Any) -> Translated:
     fields = fields if "data" in fields else {"uri": f"gs://b/{index}", **fields}
     received = Received(
-        subscription="s", ack_id="a", message_id=str(index), data=b"12345678", attributes={}, published_s=0.0
+        subscription="s",
+        ack_id="a",
+        message_id=str(index),
+        data=b"12345678",
+        attributes={},
+        published_s=published_s,
     )
     return Translated(received=received, request=InferenceRequest(model=model, **fields), reply_topic="t")
 
@@ -61,3 +66,7 @@ def test_sizes_follow_what_comes() -> None:
     assert 8 <= sizes.message_bytes < 9
     sizes.saw([item(index, "b") for index in range(200)], packing)
     assert round(sizes.chunk_requests(packing)) == 10
+
+
+def test_a_chunk_is_as_old_as_its_oldest_request() -> None:
+    assert to_chunk("t", [item(0, published_s=30.0), item(1, published_s=10.0)]).sent_at == 10.0

@@ -12,7 +12,7 @@ from lowtide.cli.status_view import view
 from lowtide.config import load_settings
 
 
-def read(*, undelivered: int | None, leased: int, pubsub: Source) -> str:
+def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) -> str:
     snapshot = Snapshot(
         at=1000.0,
         backlog=Backlog(),
@@ -34,7 +34,7 @@ def read(*, undelivered: int | None, leased: int, pubsub: Source) -> str:
     console = Console(width=300)
     with console.capture() as captured:
         console.print(view(seen))
-    return next(line.rstrip() for line in captured.get().splitlines() if line.startswith("Pub/Sub: "))
+    return next(line.rstrip() for line in captured.get().splitlines() if line.startswith(start))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,11 @@ def read(*, undelivered: int | None, leased: int, pubsub: Source) -> str:
     ],
 )
 def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, pubsub: Source, said: str) -> None:
-    have = "the bridges have 300; oldest 30 s, 2 at risk of expiring"
-    line = read(undelivered=undelivered, leased=300, pubsub=pubsub)
+    have = "the bridges have 300, 2 at risk of expiring"
+    line = read("Pub/Sub: ", undelivered=undelivered, leased=300, pubsub=pubsub)
     assert line == "Pub/Sub: " + said.format(have, "as of Monitoring")
+
+
+def test_the_age_of_the_oldest_is_told() -> None:
+    line = read("Outstanding: ", undelivered=None, leased=300, pubsub=Source(known=False, age_s=1.0, why="away"))
+    assert line.endswith(", the oldest 30 s old")
