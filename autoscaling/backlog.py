@@ -14,9 +14,8 @@ from kombu.transport.redis import PRIORITY_STEPS, Channel
 from redis import Redis
 
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.queues import topic_queue, worker_queues
 from lowtide.tasks.transport.reaper import QUIET_S
-from lowtide.tasks.transport.room import model_of
 
 WHOLE = 64
 """A list of so many messages is read whole; of a longer one, half as many from each end."""
@@ -39,12 +38,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """Requests by model and state, and `chunks`: tasks that workers hold. Of long queues both are exact in messages
-    and estimated in requests. `oldest_at`: Unix time at which the oldest of them was published or sent, by its sender's
-    clock; of a long queue, the oldest at its two ends.
+    """Requests by model and state, those `from_topic` of each model, and `chunks`: tasks that workers hold. Of long
+    queues all are exact in messages and estimated in requests. `oldest_at`: Unix time at which the oldest request was
+    published or sent, by its sender's clock; of a long queue, the oldest at its two ends.
     """
 
     requests: Mapping[tuple[str, State], int] = field(default_factory=dict)
+    from_topic: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
     oldest_at: float | None = None
 
@@ -68,6 +68,8 @@ class BacklogReader:
     def __init__(self, redis: Redis, keys: Keys, models: Sequence[str]) -> None:
         self._queues = worker_queues(models)
         self._models = tuple(models)
+        self._model_of = {queue: model for model in models for queue in worker_queues([model])}
+        self._topic_queues = frozenset(map(topic_queue, models))
         lists = [f"{queue}{Channel.sep}{step}" if step else queue for queue in self._queues for step in PRIORITY_STEPS]
         self._keys = [keys.unacked, keys.unacked_index, *map(keys.queue, lists)]
         self._script = redis.register_script(files(__package__).joinpath("backlog.lua").read_text(encoding="utf-8"))
@@ -77,30 +79,37 @@ class BacklogReader:
         *lists, held, left, oldest_at = self._script(
             keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S]
         )
-        requests: Counter[tuple[str, State]] = Counter({(model, state): 0 for model in self._models for state in State})
+        by_queue: Counter[tuple[str, State]] = Counter()
         # A list that the bound left unread is taken to be like those that were read.
         mean = sum(found for _, _, found in lists) / max(1, sum(read for _, read, _ in lists))
         for at, (length, read, found) in enumerate(lists):
-            model = model_of(self._queues[at // len(PRIORITY_STEPS)])
-            assert model is not None
-            requests[model, State.QUEUED] += (
-                _scaled(found, messages=length, read=read) if read else round(mean * length)
-            )
+            queue = self._queues[at // len(PRIORITY_STEPS)]
+            count = _scaled(found, messages=length, read=read) if read else round(mean * length)
+            by_queue[queue, State.QUEUED] += count
         for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left)):
-            for model, count in self._of_group(group).items():
-                requests[model, state] += count
+            for queue, count in self._of_group(group).items():
+                by_queue[queue, state] += count
+        requests = Counter({(model, state): 0 for model in self._models for state in State})
+        from_topic: Counter[str] = Counter()
+        for (queue, state), count in by_queue.items():
+            requests[self._model_of[queue], state] += count
+            if queue in self._topic_queues:
+                from_topic[self._model_of[queue]] += count
         return Backlog(
-            requests=dict(requests), chunks=held[0] + left[0], oldest_at=float(oldest_at) if oldest_at else None
+            requests=dict(requests),
+            from_topic=dict(from_topic),
+            chunks=held[0] + left[0],
+            oldest_at=float(oldest_at) if oldest_at else None,
         )
 
     def _of_group(self, group: Sequence[Any]) -> dict[str, int]:
         messages, read, *sample = group
         found: Counter[str] = Counter()
-        for queue, count in zip(sample[::2], sample[1::2], strict=True):
-            model = model_of(queue.decode() if isinstance(queue, bytes) else queue)
-            if model in self._models:
-                found[str(model)] += count
-        return {model: _scaled(count, messages=messages, read=read) for model, count in found.items()}
+        for raw, count in zip(sample[::2], sample[1::2], strict=True):
+            queue = raw.decode() if isinstance(raw, bytes) else raw
+            if queue in self._queues:
+                found[queue] += count
+        return {queue: _scaled(count, messages=messages, read=read) for queue, count in found.items()}
 
 
 def _scaled(found: int, *, messages: int, read: int) -> int:

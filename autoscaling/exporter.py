@@ -30,7 +30,10 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 15.0
 """An instance group wants a point at least every 60 s ("Scale based on Monitoring metrics"): two may fail."""
-LEAD_S = 3 * EVERY_S
+LEAD_S = 2 * EVERY_S
+"""The lock of a leader that died lapses after so long: with a turn's length and what the next one reads, its successor
+writes within the 60 s.
+"""
 APART_S = 10.0
 """Between two points of a series, whatever the clock says: Cloud Monitoring refuses what comes within about 5 s."""
 ALARM_AFTER_S = 60.0
@@ -38,7 +41,7 @@ ALARM_AFTER_S = 60.0
 
 
 class Leadership:
-    """Who writes. A lock of redis-py's, which lapses 45 s after its holder was last heard of."""
+    """Who writes. A lock of redis-py's, which lapses 30 s after its holder was last heard of."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.held = False
@@ -63,6 +66,7 @@ class Leadership:
                 self._lock.release()
         except RedisError as error:
             log.debug("leadership lapses by itself: %s", error)
+        self.held = False
 
     def _keep(self) -> bool:
         try:
@@ -95,7 +99,7 @@ class Exporter:
         self._clock = clock
         self._monotonic = monotonic
         self._fine_s = monotonic()
-        """When it last wrote the signal, or began to lead."""
+        """When it last wrote the signal, or another had that to do."""
         self._fleet = Camera(redis, settings).held(clock=monotonic)
         self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
         self._flower: Held[FlowerReading] | None = None
@@ -110,6 +114,10 @@ class Exporter:
         self._done: Done | None = None
         self._described = False
         self._written_at: float | None = None
+        self._passes = False
+        """Leaves one turn to the others, whether or not there are any."""
+        self._contested: float | None = None
+        """When another was last seen to write the signal, by the monotonic clock."""
         self._tried_at: float | None = None
         """Of the last points that it wanted to write: a write without an answer may have been done."""
         self.latest = Exported()
@@ -118,21 +126,17 @@ class Exporter:
         """Read, and write if it is ours to write."""
         before = self._fleet.value
         snapshot = self._fleet.refresh()
-        self._undelivered.refresh()
+        if self._undelivered.refresh() is None:
+            self._undelivered.value = self._exported_before()
         if self._flower:
             self._flower.refresh()
         self.latest.samples = self._samples(before, snapshot)
-        was_leader = self._leadership.held
-        if not self._leadership.renew():
-            return
-        if not self._leadership.sure and self._another_writes():
-            log.warning("Redis can't be read from here, and another writes the figures of the fleet: stops writing")
-            self._leadership.held = False
-            return
-        if not was_leader:
-            log.info("writes the figures of the fleet from now on")
-            self._written_at, self._fine_s = None, self._monotonic()
-        self._write(self.latest.samples)
+        if self._leads():
+            self._write(self.latest.samples)
+            if self._leadership.sure and self._unwritten_s > ALARM_AFTER_S:
+                log.warning("the signal was not written for %.0f s: another may try", self._unwritten_s)
+                self._leadership.give_up()
+                self._passes = True
 
     def close(self) -> None:
         """Let another write."""
@@ -140,14 +144,36 @@ class Exporter:
 
     def health(self) -> Health:
         """Ill when it is the one to write and has not written the signal for a while, or can't read Redis."""
-        since_s = self._monotonic() - self._fine_s
         ages_s = {name: round(age_s, 1) for name, age_s in self._ages_s().items()}
         details = {"writes": self._leadership.held, "source_age_s": ages_s, "writes_failed": self.latest.writes_failed}
-        if self._leadership.held and since_s > ALARM_AFTER_S:
-            return Health(ok=False, reason=f"the signal was not written for {since_s:.0f} s", details=details)
+        if self._unwritten_s > ALARM_AFTER_S:
+            reason = f"the signal was not written for {self._unwritten_s:.0f} s"
+            return Health(ok=False, reason=reason, details=details)
+        if self._contested is not None and self._monotonic() - self._contested < ALARM_AFTER_S:
+            reason = "another writes the signal of this fleet: every fleet needs a LOWTIDE_FLEET of its own"
+            return Health(ok=False, reason=reason, details=details)
         if self._fleet.age_s > ALARM_AFTER_S:
             return Health(ok=False, reason=f"Redis was not read for {self._fleet.age_s:.0f} s", details=details)
         return Health(ok=True, details=details)
+
+    def _leads(self) -> bool:
+        if self._passes:
+            self._passes = False
+            return False
+        was_leader = self._leadership.held
+        if not self._leadership.renew():
+            self._fine_s = self._monotonic()
+            return False
+        if self._another_writes():
+            if not self._leadership.sure:
+                log.warning("Redis can't be read from here, and another writes the figures of the fleet: stops writing")
+                self._leadership.held = False
+                return False
+            self._contested = self._monotonic()
+        if not was_leader:
+            log.info("writes the figures of the fleet from now on")
+            self._written_at = None
+        return True
 
     def _samples(self, before: Snapshot | None, snapshot: Snapshot | None) -> list[Sample]:
         own = [
@@ -175,6 +201,18 @@ class Exporter:
         sources: list[Held[Any]] = [self._fleet, self._undelivered, *([self._flower] if self._flower else [])]
         return {source.name: source.age_s for source in sources}
 
+    @property
+    def _unwritten_s(self) -> float:
+        """Seconds for which the signal was ours to write and was not written."""
+        return self._monotonic() - self._fine_s
+
+    def _exported_before(self) -> int | None:
+        """Pub/Sub's count as it was last written, when it can't be read since this process began."""
+        try:
+            return self._monitoring.pubsub_requests()
+        except SourceUnreadable:
+            return None
+
     def _write(self, samples: list[Sample]) -> None:
         at_s = 0.0
         try:
@@ -200,8 +238,6 @@ class Exporter:
         try:
             self._monitoring.describe()
         except WriteRefused as error:
-            if not error.partly:
-                raise
             self._undescribed.failed(error)
         else:
             self._described = True

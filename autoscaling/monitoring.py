@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -17,7 +18,14 @@ from lowtide.autoscaling.fleet_policy import own_signal
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import Settings, SettingsError
-from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING, METRICS, PUBSUB_UNDELIVERED
+from lowtide.config.metrics import (
+    FLEET,
+    GPU_SECONDS_OUTSTANDING,
+    METRICS,
+    PUBSUB_REQUESTS,
+    PUBSUB_UNDELIVERED,
+    Metric,
+)
 
 SERIES_PER_REQUEST = 200
 """CreateTimeSeriesRequest.time_series."""
@@ -63,8 +71,8 @@ class Monitoring:
         self._client.transport.close()
 
     def describe(self) -> None:
-        """Create or update the descriptors of all our metrics. Raises WriteRefused, `partly` when the service refused
-        some and took or refused each of the others.
+        """Create or update the descriptors of all our metrics. Raises WriteRefused: of one that the service refuses,
+        after the others were tried; at once when it does not answer.
         """
         refused: list[str] = []
         for metric in METRICS:
@@ -82,10 +90,11 @@ class Monitoring:
             except ClientError as error:  # an answer, and quick: a metric of this name that is of another kind, a quota
                 refused.append(f"{metric.type}: {error}")
             except (GoogleAPICallError, RetryError) as error:
-                raise WriteRefused(0, f"the descriptor of {metric.type}: {error}") from error
+                refused.append(f"{metric.type}: {error}")
+                break
         if refused:
             more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-            raise WriteRefused(0, f"the descriptor of {refused[0]}{more}", partly=True)
+            raise WriteRefused(0, f"the descriptor of {refused[0]}{more}")
 
     def write(self, samples: Iterable[Sample], *, at_s: float) -> None:
         """Write each as a point of `at_s` (seconds since 1970). Raises WriteRefused when some or all were not.
@@ -124,9 +133,21 @@ class Monitoring:
 
         Raises SourceUnreadable.
         """
+        newest = self._newest(GPU_SECONDS_OUTSTANDING)
+        return newest and newest.at
+
+    def pubsub_requests(self) -> int | None:
+        """What was last written of Pub/Sub's count, by whichever exporter; None without any of the last hour.
+
+        Raises SourceUnreadable.
+        """
+        newest = self._newest(PUBSUB_REQUESTS)
+        return None if newest is None else int(newest.value)
+
+    def _newest(self, metric: Metric) -> Point | None:
         # A clock that was ahead has written into the future, which the service allows for five minutes.
-        found = self.series(self._signal.query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
-        return max((points[-1].at for points in found), default=None)
+        found = self.series(replace(self._signal, metric=metric.type).query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
+        return max((points[-1] for points in found), key=lambda point: point.at, default=None)
 
     def undelivered(self) -> int:
         """Messages of the fleet's subscriptions that nobody has acknowledged. Raises SourceUnreadable, also when the

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from lowtide.autoscaling.flower_pace import FlowerReading
@@ -30,10 +31,14 @@ class Done:
 
     @classmethod
     def between(cls, before: Snapshot, after: Snapshot) -> "Done":
-        """By what each worker says that it has done since it began. One that vanished takes its last ones along."""
+        """By what each worker says that it has done since it began. One that vanished takes its last ones along; of one
+        that is back, because Redis was emptied or away, what it did before is not known and not told.
+        """
         ended: Counter[str] = Counter()
         for name, word in after.workers.items():
-            ended += Counter(word.get("done", {})) - Counter(before.workers.get(name, {}).get("done", {}))
+            known = before.workers.get(name)
+            if known is not None or _began_s(word) >= before.at:
+                ended += Counter(word.get("done", {})) - Counter((known or {}).get("done", {}))
         passed_s = after.at - before.at
         return cls(per_s=ended.total() / passed_s, failed_per_s=ended["failed"] / passed_s)
 
@@ -43,18 +48,18 @@ def samples_of(
 ) -> Iterator[Sample]:
     """All figures but those of the exporter itself. Zeros included: an autoscaler takes what is missing for unknown.
 
-    `undelivered` None: Pub/Sub's count is not known, and not told; `done` None: there was one look so far.
+    `undelivered` None: Pub/Sub's count is not known, and not told; `done` None: there was one look so far. How old
+    requests are, and how many at risk, is not known while they wait in Pub/Sub and no bridge lives.
     """
-    bridges = snapshot.bridges
     plain: dict[Metric, float] = {
         metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds,
         metrics.REQUESTS_OUTSTANDING: work.requests,
-        metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0,
-        metrics.REQUESTS_AT_RISK: bridges.at_risk,
         metrics.WORKERS: len(snapshot.workers),
         metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
         metrics.BRIDGES: len(snapshot.bridge_words),
     }
+    if snapshot.bridge_words or not undelivered:  # else nobody has looked at what waits there
+        plain |= {metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0, metrics.REQUESTS_AT_RISK: snapshot.bridges.at_risk}
     if done is not None:
         plain |= {metrics.THROUGHPUT: done.per_s, metrics.FAILURES: done.failed_per_s}
     if undelivered is not None:
@@ -83,6 +88,12 @@ def own_samples(ages_s: Mapping[str, float], *, writes_failed: int) -> Iterator[
     for source, age_s in ages_s.items():
         yield Sample(metric=metrics.SOURCE_AGE, value=age_s, labels={SOURCE: source})
     yield Sample(metric=metrics.WRITES_FAILED, value=writes_failed)
+
+
+def _began_s(word: Mapping[str, Any]) -> float:
+    """Unix time, by the worker's clock; whole seconds, so to be sure the end of that one."""
+    started_at = word.get("started_at")
+    return datetime.fromisoformat(started_at).timestamp() + 1.0 if started_at else 0.0
 
 
 def _busy(word: Mapping[str, Any]) -> bool:

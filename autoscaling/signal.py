@@ -1,8 +1,7 @@
 """The signal: device seconds of work outstanding, and the requests behind it, each counted once. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lowtide.autoscaling.backlog import Backlog
@@ -11,26 +10,23 @@ from lowtide.tasks.packing import GUESSED_RATE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridges:
-    """What all live bridges say of themselves. `leased`: messages of Pub/Sub that they have; `models`: those of them
-    that are in Redis, by model; `oldest_at`: Unix time at which the oldest of these was published.
+    """What all live bridges say of themselves. `leased`: messages of Pub/Sub that they have; `oldest_at`: Unix time at
+    which the oldest of those in Redis was published.
     """
 
     leased: int = 0
-    models: Mapping[str, int] = field(default_factory=dict)
     oldest_at: float | None = None
     at_risk: int = 0
 
     @classmethod
     def of(cls, words: Iterable[Mapping[str, Any]]) -> "Bridges":
         """From their words (`presence.live`). One of a release that said less counts for what it says."""
-        models: Counter[str] = Counter()
         leased, at_risk, oldest = 0, 0, []
         for word in words:
-            models.update(word.get("models", {}))
             leased += word.get("leased", 0)
             at_risk += word.get("at_risk", 0)
             oldest += [at for at in [word.get("oldest_at")] if at is not None]
-        return cls(leased=leased, models=dict(models), oldest_at=min(oldest, default=None), at_risk=at_risk)
+        return cls(leased=leased, oldest_at=min(oldest, default=None), at_risk=at_risk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,17 +47,17 @@ def outstanding(*, undelivered: int | None, backlog: Backlog, bridges: Bridges, 
     """The work of a fleet (DESIGN.md, section 6). `undelivered`: what Pub/Sub's metric says, None when it is not known;
     `rates_s`: device seconds per request, by model.
 
-    What a bridge has leased is in Redis and undelivered as well: it is taken off what Redis has. The metric may be
-    three minutes old: what the bridges have leased is then the better figure if it is the larger one. The sum of both
-    would count twice what the metric has seen already.
+    What a bridge put into Redis is undelivered until its result is published, also when that bridge is dead: the queue
+    tells whose it is. The metric may be three minutes old: what the bridges have leased, or what Redis has, is then the
+    better figure if it is the larger one. The sum would count twice what the metric has seen already.
     """
-    from_topic = max(undelivered or 0, bridges.leased)
-    callers = {model: max(0, count - bridges.models.get(model, 0)) for model, count in backlog.by_model.items()}
+    from_topic = max(undelivered or 0, bridges.leased, sum(backlog.from_topic.values()))
+    callers = {model: count - backlog.from_topic.get(model, 0) for model, count in backlog.by_model.items()}
     seconds = sum(count * rates_s.get(model, GUESSED_RATE_S) for model, count in callers.items())
     return Work(
         from_topic=from_topic,
         from_callers=sum(callers.values()),
-        gpu_seconds=seconds + from_topic * mean_rate_s(bridges.models, backlog.by_model, rates_s=rates_s),
+        gpu_seconds=seconds + from_topic * mean_rate_s(backlog.from_topic, backlog.by_model, rates_s=rates_s),
     )
 
 

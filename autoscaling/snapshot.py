@@ -45,6 +45,7 @@ class Camera:
     def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis = redis
         self._keys = Keys.of(settings)
+        self._models = settings.model_names
         self._backlog = BacklogReader(redis, self._keys, settings.model_names)
 
     def take(self) -> Snapshot:
@@ -53,10 +54,10 @@ class Camera:
         rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
         return Snapshot(
             at=seconds + microseconds / 1e6,
-            # The words before the work: what a bridge sends in between is counted for Redis, and so not missed.
             bridge_words=live(self._redis, self._keys, "bridge"),
             workers=live(self._redis, self._keys, "worker"),
-            rates_s={model.decode(): float(rate) for model, rate in rates.items()},
+            # Of a model that the fleet no longer serves the rate stays in Redis.
+            rates_s={model: float(rates[key]) for model in self._models if (key := model.encode()) in rates},
             backlog=self._backlog.read(),
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.api import metric_pb2
+from google.api_core.exceptions import InternalServerError, PermissionDenied
 from redis import Redis
 
 from lowtide.autoscaling.decide import Group, Point, decide
@@ -141,6 +142,36 @@ class World:
         return found[0] if found else None
 
 
+class Refusing:
+    """A client of Cloud Monitoring that may read and not write."""
+
+    def __init__(self, client: Any, error: Exception) -> None:
+        self._client = client
+        self._error = error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def create_time_series(self, **_: Any) -> None:
+        raise self._error
+
+
+class Undescribed:
+    """A client of Cloud Monitoring that has no luck with one descriptor."""
+
+    def __init__(self, client: Any, metric: Metric) -> None:
+        self._client = client
+        self._metric = metric
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def create_metric_descriptor(self, **request: Any) -> None:
+        if request["metric_descriptor"].type == self._metric.type:
+            raise InternalServerError("Internal error encountered. Please retry.")
+        self._client.create_metric_descriptor(**request)
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "redis")
@@ -231,7 +262,7 @@ def test_work_only_from_python_callers(world: World) -> None:
 def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
     world.counts(1000)
-    word = {"leased": 256, "models": {"digits": 256}, "oldest_at": None, "at_risk": 0}
+    word = {"leased": 256, "oldest_at": None, "at_risk": 0}
     Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: word).beat()
     world.push(256, "lowtide.digits.topic")
     world.turn()
@@ -341,6 +372,7 @@ def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world:
     assert failed >= 5 * 10
     assert "the signal was not written" in world.exporter.health().reason
     world.monitoring.accept()
+    world.turn()  # left to another, had there been one
     world.turn()
 
     assert world.signal == [0.0, 0.0]
@@ -369,10 +401,10 @@ def test_a_signal_that_alone_is_refused_is_an_alarm(world: World) -> None:
 
     assert world.exporter.latest.writes_failed == 5
     assert "the signal was not written for" in world.exporter.health().reason
-    world.turn()
-    world.turn()
+    for _ in range(6):
+        world.turn()
     assert world.exporter.health().ok
-    assert world.signal == [0.0, *[1.0] * 5, 0.0]
+    assert world.signal == [0.0, *[1.0] * 5, *[0.0] * 5]
 
 
 def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> None:
@@ -422,6 +454,14 @@ def test_a_metric_whose_descriptor_is_refused_keeps_no_other_from_being_written(
     assert world.exporter.health().ok
 
 
+def test_an_error_at_one_descriptor_keeps_nothing_from_being_written(world: World) -> None:
+    world._clients[0]._client = Undescribed(world._clients[0]._client, THROUGHPUT)
+    for _ in range(3):
+        world.turn()
+    assert len(world.signal) == 3
+    assert world.exporter.health().ok
+
+
 def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is_behind(world: World) -> None:
     world.turn()
     world.exporter.close()
@@ -444,6 +484,70 @@ def test_a_clock_that_steps_leaves_the_points_in_order(world: World, step_s: flo
     assert len(times) == 5
     assert all(later - earlier >= 5 for earlier, later in pairwise(times))
     assert world.exporter.latest.writes_failed == 0
+
+
+@pytest.mark.parametrize("why", ["refused", "clock"])
+def test_a_leader_that_cannot_write_lets_another(world: World, why: str) -> None:
+    other = world.make()
+    world.turn(world.exporter, other)
+    if why == "refused":
+        refused = PermissionDenied("for this one only")
+        world._clients[0]._client = Refusing(world._clients[0]._client, refused)
+    else:
+        ahead = world.clock.wall_s + 600
+        world.exporter._clock = lambda: ahead
+    for _ in range(7):
+        world.turn(world.exporter, other)
+        if not world.exporter.health().ok:
+            assert "the signal was not written" in world.exporter.health().reason
+
+    assert (world.exporter.health().details["writes"], other.health().details["writes"]) == (False, True)
+    assert other.health().ok
+    assert len(world.signal) >= 3
+
+
+def test_a_leader_that_cannot_write_and_is_alone_tries_on(world: World) -> None:
+    world.turn()
+    world.monitoring.refuse(grpc.StatusCode.UNAVAILABLE, "try again")
+    for _ in range(12):
+        world.turn()
+    assert "the signal was not written for 195 s" in world.exporter.health().reason
+    world.monitoring.accept()
+    for _ in range(2):
+        world.turn()
+    assert len(world.signal) == 3
+    assert world.exporter.health().ok
+
+
+def test_two_fleets_that_write_one_series_are_told(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"prefix": "another:"})
+    other = world.make()
+    world.push(3000)
+    for _ in range(3):
+        world.exporter.turn()
+        world.clock.passes(EVERY_S / 2)
+        other.turn()
+        world.clock.passes(EVERY_S / 2)
+
+    assert all("needs a LOWTIDE_FLEET of its own" in one.health().reason for one in (world.exporter, other))
+    for _ in range(6):
+        world.turn()
+    assert world.exporter.health().ok, "the other one is gone"
+
+
+def test_an_exporter_that_starts_while_pubsubs_metric_is_unreadable_holds_what_was_written(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.counts(3000)
+    world.turn()
+    del world.undelivered[SUBSCRIPTION]
+    world.clock.passes(LOOK_BACK_S)
+    world.exporter.close()
+    other = world.make()
+    world.turn(other)
+    world.turn(other)
+
+    assert world.signal == [pytest.approx(30.0)] * 3
+    assert world.latest(PUBSUB_REQUESTS, other) == 3000
 
 
 def test_an_emptied_redis_does_not_make_two_leaders(world: World) -> None:

@@ -128,7 +128,7 @@ def push(redis: Redis, queue: str, requests: int) -> None:
 @pytest.fixture
 def filled(redis: Redis, signed: Signed, env: dict[str, str]) -> Redis:
     signed.sign_in("worker", "vm-1:0:17", BUSY)
-    signed.sign_in("bridge", "b1", {"leased": 300, "models": {"digits": 256}, "oldest_at": 1.0, "at_risk": 4})
+    signed.sign_in("bridge", "b1", {"leased": 300, "oldest_at": 1.0, "at_risk": 4})
     redis.hset(KEYS.rates, "digits", "0.01")
     push(redis, "lowtide.digits.topic", 256)
     push(redis, "lowtide.digits", 100)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -15,13 +16,19 @@ from lowtide.autoscaling.prometheus import Figures
 from lowtide.autoscaling.samples import Done, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Snapshot
-from lowtide.config.metrics import METRICS, OLDEST_WAITING, PUBSUB_REQUESTS
+from lowtide.config.metrics import METRICS, OLDEST_WAITING, PUBSUB_REQUESTS, REQUESTS_AT_RISK
 
-BACKLOG = Backlog(requests={("digits", state): number for number, state in enumerate(State, 1)})
+BACKLOG = Backlog(
+    requests={("digits", state): number for number, state in enumerate(State, 1)}, from_topic={"digits": 2}
+)
+
+
+def word(started_s: int, **done: int) -> dict[str, Any]:
+    return {"started_at": datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"), "done": done}
 
 
 def snapshot(at: float = 100.0, **workers: Mapping[str, Any]) -> Snapshot:
-    bridge = {"leased": 9, "models": {"digits": 2}, "oldest_at": 40.0, "at_risk": 1}
+    bridge = {"leased": 9, "oldest_at": 40.0, "at_risk": 1}
     return Snapshot(at=at, backlog=BACKLOG, workers=workers, bridge_words={"b": bridge}, rates_s={"digits": 0.5})
 
 
@@ -77,7 +84,7 @@ def test_the_oldest_request_is_a_bridges_or_in_redis(
     seen = replace(
         snapshot(),
         backlog=Backlog(oldest_at=redis),
-        bridge_words={"b": {"leased": 1, "models": {}, "oldest_at": bridges, "at_risk": 0}},
+        bridge_words={"b": {"leased": 1, "oldest_at": bridges, "at_risk": 0}},
     )
     work = outstanding(undelivered=0, backlog=seen.backlog, bridges=seen.bridges, rates_s={})
     [told] = [
@@ -111,9 +118,22 @@ def test_what_flower_has_not_counted_yet_is_not_told() -> None:
 
 
 def test_throughput_is_what_workers_did_between_two_looks() -> None:
-    before = snapshot(100.0, old={"done": {"ok": 50}}, gone={"done": {"ok": 999}})
-    after = snapshot(110.0, old={"done": {"ok": 80, "failed": 10}}, new={"done": {"ok": 20}})
+    before = snapshot(100.0, old=word(10, ok=50), gone=word(10, ok=999))
+    after = snapshot(110.0, old=word(10, ok=80, failed=10), new=word(103, ok=20))
     assert Done.between(before, after) == Done(per_s=6.0, failed_per_s=1.0)
+
+
+def test_what_a_worker_did_before_redis_forgot_it_is_no_throughput_of_now() -> None:
+    assert Done.between(snapshot(100.0), snapshot(110.0, back=word(10, ok=10**6))) == Done(per_s=0.0, failed_per_s=0.0)
+
+
+def test_what_waits_in_pubsub_while_no_bridge_lives_has_no_age_that_is_known() -> None:
+    seen = replace(snapshot(), bridge_words={})
+    for undelivered, told in ((3000, False), (0, True), (None, True)):
+        work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
+        found = {s.metric for s in samples_of(seen, work=work, done=None, rates_s={}, undelivered=undelivered)}
+        assert ({OLDEST_WAITING, REQUESTS_AT_RISK} <= found) is told
+        assert not told or not found.isdisjoint({OLDEST_WAITING, REQUESTS_AT_RISK})
 
 
 def test_prometheus_sees_the_same_names_values_and_labels() -> None:

@@ -1,5 +1,8 @@
 """The work outstanding, each request counted once."""
 
+from collections import Counter
+from collections.abc import Mapping
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,8 +16,10 @@ counts = st.integers(min_value=0, max_value=10**6)
 mixes = st.dictionaries(st.sampled_from(["digits", "resnet101", "unmeasured"]), counts)
 
 
-def queued(**requests: int) -> Backlog:
-    return Backlog(requests={(model, State.QUEUED): count for model, count in requests.items()})
+def queued(topic: Mapping[str, int] | None = None, /, **callers: int) -> Backlog:
+    """So many of each model that came from the topic, and so many of callers."""
+    total = Counter(topic or {}) + Counter(callers)
+    return Backlog(requests={(model, State.QUEUED): count for model, count in total.items()}, from_topic=topic or {})
 
 
 def test_nothing_anywhere_is_zero() -> None:
@@ -33,26 +38,33 @@ def test_work_only_from_python_callers_counts_by_its_models() -> None:
 
 
 def test_what_a_bridge_holds_in_redis_is_undelivered_too_and_counts_once() -> None:
-    bridges = Bridges(leased=40, models={"resnet101": 40})
-    work = outstanding(undelivered=100, backlog=queued(resnet101=40), bridges=bridges, rates_s=RATES_S)
-    assert (work.from_topic, work.from_callers, round(work.gpu_seconds, 6)) == (100, 0, 1.0)
+    backlog = queued({"resnet101": 40})
+    for bridges in (Bridges(leased=40), Bridges()):  # and when that bridge is dead
+        work = outstanding(undelivered=100, backlog=backlog, bridges=bridges, rates_s=RATES_S)
+        assert (work.from_topic, work.from_callers, round(work.gpu_seconds, 6)) == (100, 0, 1.0)
+
+
+def test_what_a_dead_bridge_left_in_redis_counts_while_the_metric_has_not_seen_it() -> None:
+    work = outstanding(undelivered=0, backlog=queued({"digits": 60}), bridges=Bridges(), rates_s=RATES_S)
+    assert (work.from_topic, work.from_callers) == (60, 0)
 
 
 def test_callers_of_one_model_do_not_hide_behind_the_bridges_of_another() -> None:
-    bridges = Bridges(leased=50, models={"digits": 50})
-    work = outstanding(undelivered=50, backlog=queued(digits=20, resnet101=30), bridges=bridges, rates_s=RATES_S)
+    bridges = Bridges(leased=50)
+    backlog = queued({"digits": 20}, resnet101=30)
+    work = outstanding(undelivered=50, backlog=backlog, bridges=bridges, rates_s=RATES_S)
     assert work.from_callers == 30
 
 
 def test_while_the_metric_is_older_than_the_messages_the_bridges_are_believed() -> None:
-    bridges = Bridges(leased=70, models={"digits": 60})
-    work = outstanding(undelivered=0, backlog=queued(digits=60), bridges=bridges, rates_s=RATES_S)
+    bridges = Bridges(leased=70)
+    work = outstanding(undelivered=0, backlog=queued({"digits": 60}), bridges=bridges, rates_s=RATES_S)
     assert (work.from_topic, work.from_callers) == (70, 0)
 
 
 def test_a_stale_metric_that_has_seen_what_the_bridges_have_is_not_added_to_it() -> None:
-    bridges = Bridges(leased=100, models={"digits": 100})
-    work = outstanding(undelivered=100, backlog=queued(digits=100), bridges=bridges, rates_s=RATES_S)
+    bridges = Bridges(leased=100)
+    work = outstanding(undelivered=100, backlog=queued({"digits": 100}), bridges=bridges, rates_s=RATES_S)
     assert work.requests == 100
 
 
@@ -70,21 +82,21 @@ def test_the_words_of_all_bridges_are_added_up_and_an_older_release_says_less() 
     bridges = Bridges.of(
         [
             {"held": 5, "leased": 7, "settling": 0},
-            {"leased": 3, "models": {"digits": 2}, "oldest_at": 20.0, "at_risk": 1},
-            {"leased": 4, "models": {"digits": 3, "resnet101": 1}, "oldest_at": 10.0, "at_risk": 2},
-            {"leased": 0, "models": {}, "oldest_at": None, "at_risk": 0},
+            {"leased": 3, "oldest_at": 20.0, "at_risk": 1},
+            {"leased": 4, "oldest_at": 10.0, "at_risk": 2},
+            {"leased": 0, "oldest_at": None, "at_risk": 0},
         ]
     )
-    assert bridges == Bridges(leased=14, models={"digits": 5, "resnet101": 1}, oldest_at=10.0, at_risk=3)
+    assert bridges == Bridges(leased=14, oldest_at=10.0, at_risk=3)
 
 
-@given(undelivered=counts | st.none(), leased=counts, held=mixes, redis=mixes)
+@given(undelivered=counts | st.none(), leased=counts, topic=mixes, callers=mixes)
 def test_the_work_covers_each_source_and_is_no_more_than_all_of_them(
-    undelivered: int | None, leased: int, held: dict[str, int], redis: dict[str, int]
+    undelivered: int | None, leased: int, topic: dict[str, int], callers: dict[str, int]
 ) -> None:
-    bridges = Bridges(leased=leased, models=held)
-    work = outstanding(undelivered=undelivered, backlog=queued(**redis), bridges=bridges, rates_s=RATES_S)
+    bridges, backlog = Bridges(leased=leased), queued(topic, **callers)
+    work = outstanding(undelivered=undelivered, backlog=backlog, bridges=bridges, rates_s=RATES_S)
 
-    assert max(undelivered or 0, leased) <= work.requests <= (undelivered or 0) + leased + sum(redis.values())
-    assert work.requests >= sum(redis.values()) - sum(held.values())
+    assert work.from_callers == sum(callers.values())
+    assert work.from_topic == max(undelivered or 0, leased, sum(topic.values()))
     assert (work.gpu_seconds > 0) == (work.requests > 0)

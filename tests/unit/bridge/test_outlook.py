@@ -25,10 +25,10 @@ def flight(
 
 
 def test_without_requests_nothing_waits_and_nothing_is_late() -> None:
-    assert outlook([], packing=PACKING, workers=0, now_s=NOW_S) == Outlook(models={}, oldest_at=None, at_risk=0)
+    assert outlook([], packing=PACKING, workers=0, now_s=NOW_S) == Outlook(oldest_at=None, at_risk=0)
 
 
-def test_requests_are_counted_by_model_and_the_oldest_is_told() -> None:
+def test_the_oldest_is_told() -> None:
     flights = [
         flight(sent_s=2, published_s=NOW_S - 50, expires=(None,)),
         flight(sent_s=1, model="fast", published_s=NOW_S - 90, expires=(None, None)),
@@ -36,7 +36,7 @@ def test_requests_are_counted_by_model_and_the_oldest_is_told() -> None:
 
     seen = outlook(flights, packing=PACKING, workers=1, now_s=NOW_S)
 
-    assert seen == Outlook(models={"slow": 1, "fast": 2}, oldest_at=NOW_S - 90, at_risk=0)
+    assert seen == Outlook(oldest_at=NOW_S - 90, at_risk=0)
 
 
 def test_a_deadline_is_at_risk_when_what_was_sent_before_takes_longer() -> None:
