@@ -32,7 +32,9 @@ Histories = Mapping[str, Sequence[Series]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What was decided once: what the signals `needed`, and the `size` recommended after all rules but the mode's."""
+    """What was decided once: what the signals that were there `needed`, and the `size` recommended after all rules but
+    the mode's.
+    """
 
     at: float
     needed: int
@@ -87,11 +89,12 @@ def decide(
     )
     floor = max((s.min_required_replicas for s in policy.schedules if s.is_active(now=now)), default=0)
     needed = policy.within_limits(max(floor, *(calculation.size for calculation in calculations), 0))
-    recent = [one for one in group.recommendations if now - one.at < policy.window_s]
+    # A clock that was set back has left some in the future.
+    recent = [one for one in group.recommendations if 0 <= now - one.at < policy.window_s]
     stabilized = _stabilized(policy, needed=needed, recent=recent, now=now)
     recommended = policy.within_limits(max(stabilized, _scale_in_floor(policy, recent=recent, now=now)))
     size = _by_mode(policy.mode, recommended=recommended, current=group.size)
-    latest = Recommendation(at=now, needed=needed, size=recommended)
+    latest = Recommendation(at=now, needed=_observed(policy, calculations, floor=floor), size=recommended)
     return Decision(
         size=size,
         recommended_size=recommended,
@@ -167,6 +170,14 @@ def _rate(points: Series, *, per_s: float) -> float | None:
         return None
     grown = sum(new.value - (old.value if new.value >= old.value else 0) for old, new in pairwise(points))
     return grown / passed_s * per_s
+
+
+def _observed(policy: Policy, calculations: Sequence[Calculation], *, floor: int) -> int:
+    """What was needed by what was there to be read: a size that is held is no load that anybody observed (page
+    `decisions`, "peak load observed"), or gaps that come more often than the period would hold a group for ever. An
+    inference.
+    """
+    return policy.within_limits(max([floor, *(one.size for one in calculations if one.value is not None)]))
 
 
 def _stabilized(policy: Policy, *, needed: int, recent: Sequence[Recommendation], now: float) -> int:

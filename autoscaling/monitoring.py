@@ -134,7 +134,7 @@ class Monitoring:
         Raises SourceUnreadable.
         """
         newest = self._newest(GPU_SECONDS_OUTSTANDING)
-        return newest and newest.at
+        return None if newest is None else newest.at
 
     def pubsub_requests(self) -> int | None:
         """What was last written of Pub/Sub's count, by whichever exporter; None without any of the last hour.

@@ -104,7 +104,8 @@ class Signal:
 class ScaleInControl:
     """At most so many machines, or per cent, below the highest recommendation of the window.
 
-    Source: compute_v1.AutoscalingPolicyScaleInControl. All of them may go at once. Raises ValueError.
+    Sources: compute_v1.AutoscalingPolicyScaleInControl and FixedOrPercent. All of them may go at once. Raises
+    ValueError.
     """
 
     time_window_s: int
@@ -115,15 +116,19 @@ class ScaleInControl:
         _check_positive("scale_in_control: time_window_s", self.time_window_s)
         if (self.max_scaled_in_fixed is None) == (self.max_scaled_in_percent is None):
             raise ValueError("scale_in_control: give max_scaled_in_fixed or max_scaled_in_percent, and not both")
-        if (self.max_scaled_in_fixed or 0) < 0 or not 0 <= (self.max_scaled_in_percent or 0) <= 100:
-            raise ValueError("scale_in_control: a number is at least 0, a percentage from 0 to 100")
+        if self.max_scaled_in_fixed is not None and self.max_scaled_in_fixed < 1:
+            raise ValueError("scale_in_control: a number is at least 1")
+        if not 0 <= (self.max_scaled_in_percent or 0) <= 100:
+            raise ValueError("scale_in_control: a percentage is from 0 to 100")
 
     def allowed(self, *, peak: int) -> int:
-        """How many machines may go. That parts of a machine are rounded down is an inference."""
+        """How many machines may go. "If there is a remainder, the number is rounded" (compute_v1.FixedOrPercent): that
+        a half is rounded up is an inference.
+        """
         if self.max_scaled_in_fixed is not None:
             return self.max_scaled_in_fixed
         assert self.max_scaled_in_percent is not None
-        return peak * self.max_scaled_in_percent // 100
+        return (peak * self.max_scaled_in_percent + 50) // 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

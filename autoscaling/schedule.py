@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+LATER = timedelta(hours=3)
+"""More than any clock has been set back."""
 MIN_DURATION_S = 300
 """compute_v1.AutoscalingPolicyScalingSchedule.duration_sec: "the minimum allowed value is 300"."""
 
@@ -45,18 +47,21 @@ class Schedule:
         """Whether a start lies at most `duration_s` before `now` (seconds since 1970); the end itself is outside."""
         if self.disabled:
             return False
-        start = self._last_start(datetime.fromtimestamp(now, ZoneInfo(self.time_zone)))
+        start = self._last_start(now)
         return start is not None and now - start.timestamp() < self.duration_s
 
-    def _last_start(self, local: datetime) -> datetime | None:
+    def _last_start(self, now: float) -> datetime | None:
         from cronsim import CronSim
 
         cron, year = self._fields()
+        # Beyond now: in the hour that a clock repeats, what has begun may come later by that clock.
+        latest = datetime.fromtimestamp(now, ZoneInfo(self.time_zone)) + LATER
         if year is not None:
-            local = min(local, datetime(year + 1, 1, 1, tzinfo=local.tzinfo) - timedelta(seconds=1))
-        # Backwards and with a microsecond, CronSim begins with the second itself; without, with the one before.
-        start = next(CronSim(cron, local.replace(microsecond=1), reverse=True), None)
-        return start if start is None or year in (None, start.year) else None
+            latest = min(latest, datetime(year, 12, 31, 23, 59, 59, tzinfo=latest.tzinfo))
+        for start in CronSim(cron, latest, reverse=True):
+            if start.timestamp() <= now:
+                return start if year in (None, start.year) else None
+        return None
 
     def _fields(self) -> tuple[str, int | None]:
         """The five fields, and the year if there is one."""

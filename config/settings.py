@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     fleet_scale_in_max: int | None = Field(
         default=None,
-        ge=0,
+        ge=1,
         description="Most workers by which the fleet may be smaller than the most that was recommended within "
         "LOWTIDE_FLEET_SCALE_IN_WINDOW_S. Unset: any number.",
     )

@@ -55,6 +55,8 @@ class Group:
         self._capacity = capacity
         self._on_event = on_event
         self._state = autoscaler.Group()
+        self._histories: autoscaler.Histories = {}
+        """As last read: what can't be read is missing only when it is stale."""
         self._vms: list[Vm] = []
         self._made = 0
         self._last: tuple[int, int, int] = (0, 0, 0)
@@ -92,15 +94,14 @@ class Group:
     def _turn(self) -> None:
         now = time.time()
         try:
-            histories = {
+            self._histories = {
                 signal.metric: self._monitoring.series(signal.query, back_s=BACK_S) for signal in self._policy.signals
             }
         except SourceUnreadable as error:
             self._outage.failed(error)
-            histories = {}
         else:
             self._outage.over()
-        decision = autoscaler.decide(self._policy, histories=histories, group=self._state, now=now)
+        decision = autoscaler.decide(self._policy, histories=self._histories, group=self._state, now=now)
         self._state = decision.group
         self._vms = [vm for vm in self._vms if vm.is_there]
         self._follow(decision.size)

@@ -73,10 +73,10 @@ class ChildProcess:
         """Until a process that was retired has ended, at most so long."""
         self._watcher.join(timeout_s)
 
-    def stop(self) -> None:
+    def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """SIGTERM, and SIGKILL after the grace period. Idempotent."""
         self.terminate()
-        self.join()
+        self.join(grace_s=grace_s)
 
     def terminate(self) -> None:
         """SIGTERM now; `join` waits."""
@@ -84,14 +84,14 @@ class ChildProcess:
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
-    def join(self) -> None:
+    def join(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Wait for the end that `terminate` asked for."""
         if not self._watcher.is_alive():
             return
-        deadline_s = time.monotonic() + STOP_GRACE_S
-        self._watcher.join(STOP_GRACE_S)
+        began_s = time.monotonic()
+        self._watcher.join(grace_s)
         if self._watcher.is_alive() and self._process:
-            log.warning("%s did not stop in %.0f s: killed", self.name, time.monotonic() - deadline_s + STOP_GRACE_S)
+            log.warning("%s did not stop in %.0f s: killed", self.name, time.monotonic() - began_s)
             self._process.kill()
             self._watcher.join()
 
@@ -121,3 +121,5 @@ class ChildProcess:
             self.restarts += 1
             log.warning("%s ended with %s: starting it again", self.name, code)
             self._stopping.wait(RESTART_PAUSE_S)
+            if not self._restart:  # retired in the pause
+                return

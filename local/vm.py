@@ -9,6 +9,8 @@ from lowtide.tasks.preemption import PREEMPTED
 
 NOTICE_S = 30.0
 """From the notice to the end. Source: "Spot VMs", preemption process: up to 30 seconds."""
+SHUTDOWN_AFTER_S = 1.0
+"""From the notice to SIGTERM: the shutdown of the operating system begins with the notice, near enough."""
 
 Launch = Callable[[str, str], ChildProcess]
 """Name of a VM and URL of its metadata server → its worker, not started yet."""
@@ -71,11 +73,12 @@ class Vm:
             self._ending.wait()
             if self._preempted:
                 self._end_by_notice()
-            self._worker.stop()
+            else:
+                self._worker.stop()
         self._metadata.stop()
 
     def _end_by_notice(self) -> None:
-        """A worker that drains by the notice ends by itself; the VM then shuts down, or is stopped."""
         self._worker.retire()
         self._metadata.announce(PREEMPTED, "TRUE")
-        self._worker.wait(NOTICE_S)
+        self._worker.wait(SHUTDOWN_AFTER_S)
+        self._worker.stop(grace_s=NOTICE_S - SHUTDOWN_AFTER_S)

@@ -12,6 +12,7 @@ from lowtide.autoscaling.monitoring import Monitoring
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.local import vm as vm_module
 from lowtide.local.group import Event, Group
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.process import ChildProcess
@@ -22,6 +23,13 @@ BY_NOTICE = """
 import sys, time, urllib.request
 url = sys.argv[1] + "/computeMetadata/v1/instance/preempted?wait_for_change=true&last_etag=1"
 print(urllib.request.urlopen(urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})).read())
+"""
+
+DEAF = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", flush=True)
+time.sleep(600)
 """
 
 
@@ -152,6 +160,23 @@ def test_a_preempted_vm_hears_of_it_and_another_takes_its_place(stage: Stage) ->
     eventually(lambda: [one.name for one in group.vms] == ["vm-2"], within_s=30, what="another VM")
 
 
+def test_a_preempted_vm_is_gone_after_its_notice_whatever_its_worker_does(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vm_module, "NOTICE_S", 3.0)
+    stage.command = lambda metadata_url: [sys.executable, "-c", DEAF]
+    stage.says(1.0)
+    group = stage.start()
+    stage.reaches(running=1)
+    [vm] = group.vms
+    log = stage.folder / f"{vm.name}.log"
+    eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+    began_s = time.monotonic()
+    vm.preempt()
+    vm.join()
+    assert 2.5 < time.monotonic() - began_s < 10
+
+
 def test_a_group_that_cant_read_the_signal_keeps_its_size(stage: Stage, server: MonitoringServer) -> None:
     stage.says(2.0)
     group = stage.start()
@@ -160,3 +185,15 @@ def test_a_group_that_cant_read_the_signal_keeps_its_size(stage: Stage, server: 
     server.stop()
     time.sleep(3.0)  # three decisions
     assert group.vms == vms
+
+
+def test_a_reading_that_fails_is_no_missing_signal(stage: Stage, server: MonitoringServer) -> None:
+    stage.says(2.0)
+    group = stage.start()
+    stage.reaches(running=2)
+    server.stop()
+    time.sleep(1.5)
+    stage.capacity = 1
+    group.vms[0].preempt()
+    eventually(lambda: stage.events[-1].running == 1, within_s=10, what="the loss of a VM")
+    assert "gpu_seconds_outstanding is 2 and asks for 2" in stage.events[-1].reason

@@ -54,12 +54,12 @@ def test_the_most_of_the_period_is_remembered_and_what_came_before_is_not() -> N
     assert size(POLICY, points, by_memory=True) == 5
 
 
-def test_a_signal_that_went_missing_is_remembered_as_held() -> None:
+def test_a_signal_that_went_missing_is_remembered_as_no_load_but_held() -> None:
     points = [Point(at=NOW - STALE_AFTER_S - 200, value=10.0)]
     policy = replace(POLICY, stabilization_period_s=100)
     found = remembered(policy, histories={SIGNAL.metric: [points]}, now=NOW)
 
-    assert [(NOW - one.at, one.needed) for one in found] == [(80.0, 5), (20.0, 5)]
+    assert [(NOW - one.at, one.needed, one.size) for one in found] == [(80.0, 0, 5), (20.0, 0, 5)]
 
 
 def test_without_any_point_nothing_is_remembered() -> None:

@@ -6,7 +6,9 @@ Examples of ours, for a rule that Google states without one, say "rule".
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -47,6 +49,9 @@ CONTROLLED = replace(
 SHORT = replace(
     POLICY, stabilization_period_s=60, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_percent=100)
 )
+EIGHTY = replace(
+    CONTROLLED, max_replicas=200, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_percent=80)
+)
 FIXED = replace(CONTROLLED, scale_in_control=ScaleInControl(time_window_s=600, max_scaled_in_fixed=3))
 
 
@@ -68,6 +73,9 @@ FIXED = replace(CONTROLLED, scale_in_control=ScaleInControl(time_window_s=600, m
         ("the same, beside a longer window", decided(SHORT, size=20, past=[(60, 20)], work=25), 5),
         ("decisions: scale-out waits for nothing (rule)", decided(size=1, past=[(15, 1)], work=100), 20),
         ("compute_v1 ScaleInControl, per cent (rule)", decided(CONTROLLED, size=100, past=[(300, 100)], work=0), 90),
+        ("compute_v1 FixedOrPercent: 80 % of 150 are 120", decided(EIGHTY, size=150, past=[(300, 150)], work=0), 30),
+        ("compute_v1 FixedOrPercent: a remainder is rounded", decided(CONTROLLED, size=5, past=[(300, 5)], work=0), 4),
+        ("compute_v1 FixedOrPercent: a remainder is rounded", decided(CONTROLLED, size=4, past=[(300, 4)], work=0), 4),
         ("compute_v1 ScaleInControl, fixed (rule)", decided(FIXED, size=20, past=[(300, 20)], work=0), 17),
         ("compute_v1 ScaleInControl, window over (rule)", decided(FIXED, size=20, past=[(600, 20)], work=0), 0),
         ("decisions, ONLY_SCALE_OUT", decided(replace(POLICY, mode=Mode.ONLY_SCALE_OUT), size=9, work=0), 9),
@@ -216,7 +224,8 @@ def test_a_schedule_that_the_api_refuses_is_refused(arguments: dict[str, Any], s
         {},
         {"max_scaled_in_fixed": 1, "max_scaled_in_percent": 1},
         {"max_scaled_in_percent": 101},
-        {"max_scaled_in_fixed": -1},
+        {"max_scaled_in_percent": -1},
+        {"max_scaled_in_fixed": 0},
     ],
 )
 def test_a_scale_in_control_is_a_number_or_a_percentage(arguments: dict[str, int]) -> None:
@@ -226,3 +235,38 @@ def test_a_scale_in_control_is_a_number_or_a_percentage(arguments: dict[str, int
 
 def test_the_query_is_the_filter_with_its_metric() -> None:
     assert WORK.query == 'metric.type = "custom/work" AND resource.type = "global"'
+
+
+@pytest.mark.parametrize(
+    ("cron", "duration_s", "zone", "on"),
+    [
+        ("59 2 * * *", 24 * 3600, "Europe/Berlin", "2026-10-25 02:00 fold"),
+        ("59 2 * * *", 24 * 3600, "Europe/Berlin", "2026-10-25 02:58 fold"),
+        ("30 2 * * *", 4 * 3600, "Europe/Berlin", "2026-10-25 02:15 fold"),
+        ("30 1 * * *", 4 * 3600, "America/New_York", "2026-11-01 01:10 fold"),
+        ("30 2 * * *", 4 * 3600, "Europe/Berlin", "2026-10-25 04:00"),
+        ("0 1 * * *", 3 * 3600, "Europe/Berlin", "2026-03-29 04:30"),
+    ],
+)
+def test_a_schedule_goes_on_when_the_clock_is_set_back_or_forth(cron: str, duration_s: int, zone: str, on: str) -> None:
+    schedule = Schedule(name="s", min_required_replicas=1, cron=cron, duration_s=duration_s, time_zone=zone)
+    wall = datetime.strptime(on.removesuffix(" fold"), "%Y-%m-%d %H:%M")
+    assert schedule.is_active(now=wall.replace(tzinfo=ZoneInfo(zone), fold=on.endswith("fold")).timestamp())
+
+
+def test_the_last_year_that_a_calendar_has_is_a_year() -> None:
+    assert not replace(DAILY, cron="0 8 * * * 9999").is_active(now=NOW)
+
+
+def test_gaps_in_a_signal_hold_a_group_no_longer_than_they_last() -> None:
+    group = Group(size=10, recommendations=(Recommendation(at=NOW, needed=10, size=10),))
+    for minute in range(1, 30):
+        points = [Point(at=NOW + 60 * minute, value=0)] if minute % 9 else []
+        decision = decide(POLICY, histories={WORK.metric: [points]}, group=group, now=NOW + 60 * minute)
+        group = decision.group
+    assert decision.size == 0
+
+
+def test_a_clock_that_is_set_back_leaves_no_peak_in_the_future() -> None:
+    group = Group(size=10, recommendations=(Recommendation(at=NOW + 3600, needed=10, size=10),))
+    assert decide(POLICY, histories={WORK.metric: [series(0)]}, group=group, now=NOW).size == 0

@@ -2,8 +2,10 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from lowtide.local.process import tied
+from lowtide.local.process import ChildProcess, tied
+from tests.fleet import eventually
 
 TELL = "import os, sys; print(os.getpid(), sys.argv[1:])"
 
@@ -26,3 +28,13 @@ def test_a_tied_command_ignores_no_signal_that_it_would_not_ignore_by_itself():
     ignored = int(subprocess.run(tied(command), capture_output=True, text=True, timeout=30).stdout, 16)
 
     assert [each.name for each in (signal.SIGPIPE, signal.SIGXFSZ) if ignored & 1 << each - 1] == []
+
+
+def test_what_is_retired_between_two_runs_does_not_run_again(tmp_path: Path):
+    child = ChildProcess("c", [sys.executable, "-c", "print('ran')"], env={}, log_path=tmp_path / "log")
+    child.start()
+    eventually(lambda: child.restarts == 1, within_s=30, what="its end")
+    child.retire()
+    child.wait(30)
+
+    assert (tmp_path / "log").read_text() == "ran\n"
