@@ -6,26 +6,42 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
 
+class Unavailable(Exception):
+    """Raised when an object can't be had this time: the answer is 503."""
+
+
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the usual 5 are fewer than a fleet's fetch threads: the others would wait for a second
+
+
 class CloudStorage:
     """Objects by `bucket/name`. `url` is what STORAGE_EMULATOR_HOST takes."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = Server(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def read(self, name: str) -> bytes | None:
+        """None: there is no such object. Raises Unavailable."""
+        return self.objects.get(name)
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
-        objects = self.objects
+        read = self.read
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 asked = re.fullmatch(r"/download/storage/v1/b/([^/]+)/o/([^/?]+)\?alt=media.*", self.path)
-                content = objects.get("/".join(map(unquote, asked.groups()))) if asked else None
+                try:
+                    content = read("/".join(map(unquote, asked.groups()))) if asked else None
+                except Unavailable:
+                    self.send_error(503)
+                    return
                 if content is None:
                     self.send_error(404)
                     return

@@ -14,6 +14,9 @@ from tests.fleet import eventually
 KILL_POINTS = ("", "before-record", "after-record")
 """Where a bridge is killed: anywhere, between publish and record, between record and acknowledge."""
 
+RETRY_POINTS = ("", "before-forget")
+"""Where Redis is killed: anywhere, between the count of tries and the deletion of a result, retries still to come."""
+
 POISONS = {
     "raise": "failed model_error",
     "too-few": "failed model_error",
@@ -26,6 +29,8 @@ POISONS = {
 LEASE_AND_CLAIM_S = (35.0, 40.0)
 PAUSE_S = 30.0
 RESTART_S = 60.0
+MOMENT_S = 180.0
+"""For a moment that a bridge has every seven seconds, as the row's load is."""
 
 
 def worker_kill(stage: Stage) -> None:
@@ -75,6 +80,12 @@ def bridge_stop(stage: Stage) -> None:
 def redis_kill(stage: Stage) -> None:
     """Back with its append-only file."""
     _redis_gone(stage, empty=False)
+
+
+def redis_kill_retries(stage: Stage, *, points: Sequence[str] = RETRY_POINTS) -> None:
+    """Back with its append-only file, while requests are tried again."""
+    stage.wait_retried()
+    _redis_gone(stage, empty=False, point=stage.random.choice(points))
 
 
 def redis_empty(stage: Stage) -> None:
@@ -207,14 +218,20 @@ def soak(stage: Stage, *, requests: int) -> None:
         stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
 
 
-def _redis_gone(stage: Stage, *, empty: bool) -> None:
+def _redis_gone(stage: Stage, *, empty: bool, point: str = "") -> None:
+    system = stage.system
     stage.wait(0.5, 3.0)
-    stage.mark()
-    stage.system.kill_redis()
+    if point:
+        _die_at(system.die_at(stage.random.choice(system.bridges)), point)
+        eventually(lambda: system.redis.pid is None, within_s=MOMENT_S, what=f"the end of Redis {point}")
+        stage.mark()
+    else:
+        stage.mark()
+        system.kill_redis()
     if empty:
-        stage.system.empty_redis_folder()
+        system.empty_redis_folder()
     stage.wait(0.5, 3.0)
-    stage.system.redis.start()
+    system.redis.start()
     stage.wait_flow()
 
 
@@ -264,4 +281,4 @@ ANY: tuple[Callable[[Stage], None], ...] = (
     preemption,
     deliver_thrice_for_a_while,
 )
-"""All but the emulator's restart, which takes along what nobody else has."""
+"""All but the emulator's restart, which takes along what nobody else has, and what needs a load of its own."""

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from google.api_core.exceptions import GoogleAPICallError
 from google.api_core.retry import Retry, if_transient_error
 from google.cloud import pubsub_v1
+
+from tests.drills.request import stored_request_of
+from tests.drills.storage import AFTER_S
 
 TICK_S = 0.05
 PULL_S = 2.0
@@ -26,7 +29,9 @@ TRYING_ON = Retry(predicate=if_transient_error, initial=0.1, maximum=1.0, timeou
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A request that was published. Times are monotonic seconds."""
+    """A request that was published. `deed`: what it has the model do, or the bucket that its content is in. Times are
+    monotonic seconds.
+    """
 
     number: int
     deed: str
@@ -43,13 +48,14 @@ class Copy:
     request: int
     message_id: str
     ending: str
+    attempts: int
     right: bool
     came_s: float
     published: float
 
 
 class Load:
-    """Publishes `per_s` requests a second between `start` and `stop`."""
+    """Publishes `per_s` requests a second between `start` and `stop`, their deeds in turn."""
 
     def __init__(self, project: str, numbers: Iterator[int]) -> None:
         self.sent: dict[int, Sent] = {}
@@ -59,16 +65,18 @@ class Load:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self, per_s: float, *, at_most: int | None = None) -> None:
+    def start(self, per_s: float, *, at_most: int | None = None, deeds: Sequence[str] = ("answer",)) -> None:
         self._stopped.clear()
-        self._thread = threading.Thread(target=self._run, args=(per_s, at_most), name="load", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(per_s, at_most, deeds), name="load", daemon=True)
         self._thread.start()
 
     def publish(self, deed: str = "answer") -> int:
         number = next(self._numbers)
-        attributes = {} if deed == "answer" else {"params": json.dumps({"do": deed})}
+        stored = deed in AFTER_S
+        data = json.dumps(stored_request_of(number, deed)) if stored else str(number)
+        attributes = {} if stored or deed == "answer" else {"params": json.dumps({"do": deed})}
         confirmed = self._publisher.publish(
-            self._topic, str(number).encode(), retry=TRYING_ON, request_id=str(number), **attributes
+            self._topic, data.encode(), retry=TRYING_ON, request_id=str(number), **attributes
         )
         self.sent[number] = Sent(number=number, deed=deed, sent_s=time.monotonic(), confirmed=confirmed)
         return number
@@ -99,16 +107,16 @@ class Load:
         self._publisher.stop()
         self._publisher.transport.close()
 
-    def _run(self, per_s: float, at_most: int | None) -> None:
+    def _run(self, per_s: float, at_most: int | None, deeds: Sequence[str]) -> None:
         began_s = time.monotonic()
-        for published in itertools.count():
+        for published, deed in enumerate(itertools.cycle(deeds)):
             if self._stopped.is_set() or published == at_most:
                 return
             while published > (time.monotonic() - began_s) * per_s:
                 self._stopped.wait(TICK_S)
                 if self._stopped.is_set():
                     return
-            self.publish()
+            self.publish(deed)
 
 
 class Collector:
@@ -170,9 +178,10 @@ def _copy(topic: str, message: pubsub_v1.types.PubsubMessage, now_s: float) -> C
     if topic == DEAD_LETTERS:
         request = message.attributes["lowtide_request_id"]
         ending, right, message_id = message.attributes["lowtide_reason"], False, ""
+        attempts = int(message.attributes["lowtide_attempts"])
     else:
         result = json.loads(message.data)
-        request, message_id = result["request_id"], result["message_id"]
+        request, message_id, attempts = result["request_id"], result["message_id"], result["attempts"]
         error = result["error"]
         ending = f"{result['status']} {error['type']}" if error else result["status"]
         right = result["status"] == "ok" and result["outputs"] == [int(request)]
@@ -180,6 +189,7 @@ def _copy(topic: str, message: pubsub_v1.types.PubsubMessage, now_s: float) -> C
         request=int(request),
         message_id=message_id,
         ending=ending,
+        attempts=attempts,
         right=right,
         came_s=now_s,
         published=message.publish_time.timestamp(),

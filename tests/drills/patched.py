@@ -1,5 +1,5 @@
 """`python -m tests.drills.patched PATCHES COMMAND…`: a Lowtide command with protecting pieces switched off, or with
-moments at which it dies. The product knows nothing of this.
+moments at which it or its Redis dies. The product knows nothing of this.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 DIE_AT = "DRILL_DIE_AT"
-"""Environment variable: a file. While it names a moment, the process dies at that moment, and the file is gone."""
+"""Environment variable: a file. While it names a moment, somebody dies at that moment, and the file is gone."""
 
 
 def no_reaper() -> None:
@@ -39,11 +39,40 @@ def die() -> None:
     done = Records.done
 
     def dying(self: Records, messages: Sequence[str]) -> None:
-        _die_at("before-record")
+        if _is_now("before-record"):
+            _kill(os.getpid())
         done(self, messages)
-        _die_at("after-record")
+        if _is_now("after-record"):
+            _kill(os.getpid())
 
     Records.done = dying
+
+
+def redis_dies() -> None:
+    """Redis dies when the bridge is about to delete a result because its last request is handed back, and has counted
+    the tries of others that it hands back next.
+    """
+    from lowtide.bridge.collect import Collector, Failed
+    from lowtide.bridge.records import Records
+
+    count_tries, try_again = Records.count_tries, Collector._try_again
+    left = 0
+
+    def counting(self: Records, messages: Sequence[str]) -> list[int]:
+        nonlocal left
+        counts = count_tries(self, messages)
+        left = len(counts)
+        return counts
+
+    def trying(self: Collector, failed: Failed, count: int) -> None:
+        nonlocal left
+        left -= 1
+        if left and self._in_flight._unsettled.get(failed.task_id) == 1 and _is_now("before-forget"):
+            _kill(self._records._redis.info("server")["process_id"])
+        try_again(self, failed, count)
+
+    Records.count_tries = counting
+    Collector._try_again = trying
 
 
 def no_record() -> None:
@@ -52,6 +81,13 @@ def no_record() -> None:
 
     Records.done = lambda self, messages: None
     Records.acknowledged = lambda self, messages: None
+
+
+def forget_raises() -> None:
+    """A result that can't be deleted ends the handing back of the retries after it."""
+    from lowtide.bridge.collect import Collector
+
+    Collector._forget = lambda self, task_ids: self._records.forget(self._in_flight.settled(task_ids))
 
 
 def no_claim() -> None:
@@ -95,7 +131,18 @@ def no_drain() -> None:
 
 PATCHES: dict[str, Callable[[], None]] = {
     patch.__name__.replace("_", "-"): patch
-    for patch in (no_reaper, early_ack, die, no_record, no_claim, ack_first, no_resend, no_drain)
+    for patch in (
+        no_reaper,
+        early_ack,
+        die,
+        redis_dies,
+        no_record,
+        forget_raises,
+        no_claim,
+        ack_first,
+        no_resend,
+        no_drain,
+    )
 }
 
 
@@ -103,11 +150,16 @@ def _ignoring_sigterm(real: Callable[..., Any]) -> Callable[..., Any]:
     return lambda signum, handler: None if signum == signal.SIGTERM else real(signum, handler)
 
 
-def _die_at(moment: str) -> None:
+def _is_now(moment: str) -> bool:
     path = Path(os.environ[DIE_AT])
-    if path.exists() and path.read_text() == moment:
-        path.unlink()
-        os.kill(os.getpid(), signal.SIGKILL)
+    if not path.exists() or path.read_text() != moment:
+        return False
+    path.unlink()
+    return True
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
 
 
 def main() -> None:

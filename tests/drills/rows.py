@@ -15,9 +15,9 @@ BULK = 256
 class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
-    `requests`: of a round, published at `per_s`; None: for as long as the faults take. `copies_per_try`: second copies
-    that promise 1 allows; `keeps_redis`: what `infer.delay` sent is promised; `runs_once`: nothing that has finished
-    may run again.
+    `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
+    `copies_per_try`: second copies that promise 1 allows; `keeps_redis`: what `infer.delay` sent is promised;
+    `runs_once`: nothing that has finished may run again.
     """
 
     fault: str
@@ -26,6 +26,7 @@ class Row:
     per_round: int = 1
     per_s: float = 150.0
     requests: int | None = None
+    deeds: tuple[str, ...] = ("answer",)
     needs: Needs = field(default_factory=Needs)
     callers: bool = False
     keeps_redis: bool = True
@@ -64,6 +65,11 @@ NO_RECORD = Broken(
     piece="the bridge does not record what it has published",
     patch="no-record",
     act=partial(faults.bridge_kill, points=("after-record",)),
+)
+FORGET_RAISES = Broken(
+    piece="a result that can't be deleted ends the handing back of retries",
+    patch="forget-raises",
+    act=partial(faults.redis_kill_retries, points=("before-forget",)),
 )
 NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim")
 NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
@@ -112,6 +118,19 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         callers=True,
         copies_per_try=BULK,
+    ),
+    "redis-kill-retries": Row(
+        fault="Redis `kill -9`, back with its append-only file, while every third request is tried again",
+        act=faults.redis_kill_retries,
+        at_least=10,
+        per_round=5,
+        per_s=80,
+        deeds=("answer", "answer", "soon", "answer", "answer", "late"),
+        # By default a worker tries to fetch for 1.2 s: 40 such tries a second are more than the threads of two can do.
+        needs=Needs(bridge_patches=("redis-dies",), env={"LOWTIDE_FETCH_TIMEOUT_S": "1"}),
+        callers=True,
+        copies_per_try=BULK,
+        broken=(FORGET_RAISES,),
     ),
     "redis-empty": Row(
         fault="Redis `kill -9`, back empty",

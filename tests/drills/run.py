@@ -33,7 +33,7 @@ class Drill:
             stage.system.gate.deliveries = row.deliveries
             callers = self._start_callers(row) if row.callers else None
             try:
-                stage.load.start(row.per_s, at_most=row.requests)
+                stage.load.start(row.per_s, at_most=row.requests, deeds=row.deeds)
                 for _ in range(faults):
                     row.act(stage)
                 if row.requests:

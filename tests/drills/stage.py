@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tests.drills.load import Collector, Load, Sent
 from tests.drills.system import System
 from tests.drills.verdict import Verdict, verdict_of
+from tests.fleet import eventually
 
 PATIENCE_S = 180.0
 """A request without an answer for so long after the last fault is lost: the bridge's last backstop needs 135 s."""
@@ -41,6 +42,15 @@ class Stage:
     def poison(self, deed: str, ending: str) -> None:
         """Publish a request that does this and must end like that."""
         self.expected[self.load.publish(deed)] = ending
+
+    def wait_retried(self) -> None:
+        """Until requests are tried again, and answered then."""
+
+        def retried() -> bool:
+            answers = list(self.collector.copies.values())
+            return any(copy.attempts > 1 for copies in answers for copy in list(copies.values()))
+
+        eventually(retried, within_s=self.patience_s, what="an answer at a further try")
 
     def wait_flow(self) -> None:
         """Until a request that was published after the last fault is answered, or patience is over."""

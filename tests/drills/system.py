@@ -24,6 +24,7 @@ from lowtide.tasks.presence import live
 from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
+from tests.drills.storage import TroubledStorage
 from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
 from tests.services import free_port, google_emulator
 
@@ -58,6 +59,7 @@ class System:
         self.client = Redis(port=self.redis_port, socket_timeout=5)
         self.proxies = {f"worker-{index}": TcpProxy(self.redis_port) for index in range(needs.workers)}
         self.metadata = {name: MetadataServer() for name in self.proxies}
+        self.storage = TroubledStorage()
         self._emulator_port = free_port()
         self._emulator = ExitStack()
         self._host_before = os.environ.get(EMULATOR)
@@ -98,6 +100,7 @@ class System:
             stack.callback(self._emulator.close)
             for part in (self.redis, *self.metadata.values(), *self.proxies.values()):
                 stack.callback(part.stop)
+            stack.callback(self.storage.close)
             stack.callback(self.client.close)
             if hasattr(self, "gate"):
                 stack.callback(self.gate.stop)
@@ -126,7 +129,7 @@ class System:
         subprocess.run([*LOWTIDE, "bridge", "--create-only"], env=self.caller_env, check=True, capture_output=True)
 
     def die_at(self, bridge: str) -> Path:
-        """The file that tells this bridge, and no other, at which moment to die."""
+        """The file that tells this bridge, and no other, at which moment to die, or to have Redis die."""
         return self.folder / f"{bridge}.die-at"
 
     def start_bridge(self, name: str) -> None:
@@ -181,6 +184,7 @@ class System:
             "LOWTIDE_MODELS": "drill=tests.drills.model:Drill",
             "LOWTIDE_DEFAULT_MODEL": "drill",
             EMULATOR: self.gate.host,
+            "STORAGE_EMULATOR_HOST": self.storage.url,
             "PYTHONPATH": str(ROOT),
             "DRILL_RUNS": str(self.runs),
             **self.needs.env,

@@ -34,6 +34,8 @@ class Verdict:
     again: int
     """Requests that were predicted once more after their result had been published."""
     endings: dict[str, int]
+    retried: int = 0
+    """Requests that ended at a further try than their first."""
     exits: tuple[tuple[int | None, float], ...] = ()
     many: Called = Called()
     delay: Called = Called()
@@ -62,6 +64,7 @@ def verdict_of(
         last_s=round(last_s, 1),
         again=_again(answers, runs),
         endings=dict(Counter(copy.ending for copy in flat)),
+        retried=sum(any(copy.attempts > 1 for copy in all_) for all_ in answers.values()),
         exits=tuple(exits),
     )
 
