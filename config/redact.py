@@ -5,8 +5,17 @@ Imports nothing of ours.
 
 import re
 
-_WORD = re.compile(r"[^\s'\"<>]+")
-"""A URL ends at the latest with its word. Word by word, a text of any length takes linear time."""
+_SUSPECT = re.compile("://|[?#&]")
+_USER = re.compile(r"://([^\s\"<>/?#]*)@")
+_WORD = re.compile(r"[^\s'\"<>?]*\?[^\s\"<>]*|[^\s'\"<>?]+")
+"""A URL ends at the latest with its word; a query may have apostrophes in it, which JavaScript does not encode. Word by
+word, a text of any length takes linear time.
+"""
+_QUERY = re.compile(r"\?.+|[#&][^#&=]*=.+")
+_PAIRS = re.compile(r"[?#&][^?#&=]*=.+")
+"""A path alone is how libraries quote a URL: "with url: /cat.jpg?sig=…". What begins with & is the rest of a query that
+has a blank or a quotation mark in it.
+"""
 
 
 def redacted(text: str) -> str:
@@ -16,21 +25,16 @@ def redacted(text: str) -> str:
     >>> redacted("rediss://fleet:hunter2@redis:6379/0 refuses https://host/cat.jpg?X-Goog-Signature=ab12")
     'rediss://fleet:…@redis:6379/0 refuses https://host/cat.jpg?…'
     """
-    return _WORD.sub(_shown, text) if "://" in text or "?" in text else text
+    return _WORD.sub(_shown, _USER.sub(_without_password, text)) if _SUSPECT.search(text) else text
+
+
+def _without_password(user: re.Match[str]) -> str:
+    """A name without a password may be a token: hidden as well."""
+    name, colon, _ = user[1].partition(":")
+    return f"://{name if colon else ''}{colon}…@"
 
 
 def _shown(word: re.Match[str]) -> str:
-    url = word[0].rstrip(":;,.)")
-    head, mark, query = url.partition("?")
-    scheme, *rest = head.split("://")
-    # A path alone is how libraries quote a URL: "with url: /cat.jpg?sig=…".
-    query = "…" if mark and (rest or "=" in query) else query
-    return "://".join([scheme, *map(_without_password, rest)]) + mark + query + word[0][len(url) :]
-
-
-def _without_password(rest: str) -> str:
-    """Of what follows `://`. A name without a password may be a token: hidden as well."""
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return (f"{name if colon else ''}{colon}…@{host}" if at else host) + slash + path
+    url = word[0].rstrip(":;,.)]}'")
+    query = (_QUERY if "://" in url else _PAIRS).search(url)
+    return f"{url[: query.start() + 1]}…{word[0][len(url) :]}" if query else word[0]

@@ -41,13 +41,18 @@ class FileSource:
             path = Path(unquote(uri.partition("://")[2].removeprefix(parts.netloc))).resolve()
         except (OSError, RuntimeError) as error:  # a loop of links
             raise ContentError(f"{uri}: there is no such file on this worker", type="not_found") from error
+        self._check_inside(path, uri)
+        return path
+
+    def _check_inside(self, path: Path, uri: str) -> None:
         if not any(path.is_relative_to(root) for root in self._roots):
             message = f"{uri} is not allowed: add its folder to LOWTIDE_FILE_ROOTS"
             raise ContentError(message, type="forbidden")
-        return path
 
     def _read(self, path: Path, uri: str) -> bytes:
         with open(path, "rb", opener=_open) as file:
+            # A folder on the way may have become a link since it was looked at: what counts is what was opened.
+            self._check_inside(Path(os.readlink(f"/proc/self/fd/{file.fileno()}")), uri)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ContentError(f"{uri} is not a file", type="not_found")
             content = file.read(self._max_bytes + 1)

@@ -342,6 +342,26 @@ def test_what_leads_out_of_the_roots_is_forbidden(files: FileSource, root: Path,
     )
 
 
+def test_a_folder_that_becomes_a_link_after_the_look_leads_out_of_no_root(
+    files: FileSource, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside, outside = root / "inside", root.parent / "outside"
+    for folder in (inside, outside):
+        folder.mkdir()
+        (folder / "cat.jpg").write_bytes(folder.name.encode())
+    look = FileSource._allowed
+
+    def swapped_after_the_look(source: FileSource, uri: str) -> Path:
+        path = look(source, uri)
+        inside.rename(root / "before")
+        inside.symlink_to(outside)
+        return path
+
+    monkeypatch.setattr(FileSource, "_allowed", swapped_after_the_look)
+    kind, _ = refusal(lambda: files.read(f"file://{root}/inside/cat.jpg", timeout_s=1))
+    assert kind == "forbidden"
+
+
 def test_without_roots_no_file_is_read(root: Path) -> None:
     files = FileSource(roots=(), max_bytes=MAX_BYTES)
     assert refusal(lambda: files.read(f"file://{root}/my%20cat.jpg", timeout_s=5))[0] == "forbidden"
