@@ -52,7 +52,7 @@ class FileSource:
     def _read(self, path: Path, uri: str) -> bytes:
         with open(path, "rb", opener=_open) as file:
             # A folder on the way may have become a link since it was looked at: what counts is what was opened.
-            self._check_inside(Path(os.readlink(f"/proc/self/fd/{file.fileno()}")), uri)
+            self._check_inside(Path(f"/proc/self/fd/{file.fileno()}").readlink(), uri)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise ContentError(f"{uri} is not a file", type="not_found")
             content = file.read(self._max_bytes + 1)
