@@ -11,6 +11,9 @@ from lowtide.config import Settings
 from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Outcome, Status
 
+INTERNAL_ERROR = "internal_error"
+"""The reason of a message that Lowtide itself fails on: a mistake of ours, which a release may mend."""
+
 
 class Endings:
     """Writes the letters, with the settings' topics and limits."""
@@ -25,6 +28,11 @@ class Endings:
         return self._dead(
             received, rejection.reason, rejection.message, tries=tries, request_id=claimed_id(received), task_id=None
         )
+
+    def of_mistake(self, received: Received, error: Exception, *, tries: int) -> Ending:
+        """A message that something of ours raised `error` for. Neither is read: that may be what it failed on."""
+        name = type(error).__name__
+        return self._dead(received, INTERNAL_ERROR, name, tries=tries, request_id=received.message_id, task_id=None)
 
     def of_expired(self, item: Translated) -> Ending:
         """A request that expired before it was sent to a worker."""

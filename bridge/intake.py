@@ -165,7 +165,7 @@ class Intake:
         items = self._requests((message, record) for message, record in arrived if _is_open(record))
         packing = self._gauge.packing
         self._sizes.saw(items, packing)
-        self._unsent = [self._launch(group) for group in chunks_of(items, packing)]
+        self._unsent = [chunk for group in chunks_of(items, packing) for chunk in self._launch(group)]
         if self._unsent:
             self._send()
 
@@ -179,26 +179,37 @@ class Intake:
 
     def _requests(self, arrived: Iterable[tuple[Received, Record]]) -> list[Translated]:
         """The requests among messages; the settler gets what is none, and what has expired."""
-        items: list[Translated] = []
-        endings: list[Ending] = []
-        for message, record in arrived:
+        read = [self._read(message, record) for message, record in arrived]
+        self._settler.put(one for one in read if isinstance(one, Ending))
+        return [one for one in read if isinstance(one, Translated)]
+
+    def _read(self, message: Received, record: Record) -> Translated | Ending:
+        try:
             item = translate(message, self._rules)
             if isinstance(item, Rejection):
-                endings.append(self._endings.of_rejection(message, item, tries=record.tries))
-                continue
+                return self._endings.of_rejection(message, item, tries=record.tries)
             item = replace(item, tries=record.tries) if record.tries else item
-            if item.request.expired():
-                endings.append(self._endings.of_expired(item))
-            else:
-                items.append(item)
-        self._settler.put(endings)
-        return items
+            return self._endings.of_expired(item) if item.request.expired() else item
+        except Exception as error:  # noqa: BLE001 (it would end each bridge that gets the message, one after another)
+            return self._mistake(message, error, tries=record.tries)
 
-    def _launch(self, group: Sequence[Translated]) -> Chunk:
-        task_id = new_task_id(self._owner)
-        self._in_flight.launch(task_id, group)
-        self._results.watch(task_id)
-        return to_chunk(task_id, group)
+    def _launch(self, group: Sequence[Translated]) -> list[Chunk]:
+        """The group as one chunk, as a rule."""
+        try:
+            chunk = to_chunk(new_task_id(self._owner), group)
+        except Exception as error:  # noqa: BLE001 (as above)
+            # One of them is to blame: halve until it is alone.
+            if half := len(group) // 2:
+                return self._launch(group[:half]) + self._launch(group[half:])
+            self._settler.put([self._mistake(group[0].received, error, tries=group[0].tries)])
+            return []
+        self._in_flight.launch(chunk.task_id, group)
+        self._results.watch(chunk.task_id)
+        return [chunk]
+
+    def _mistake(self, message: Received, error: Exception, *, tries: int) -> Ending:
+        log.error("message %s becomes a dead letter: we fail on it", message.key, exc_info=error)
+        return self._endings.of_mistake(message, error, tries=tries)
 
     def _send(self) -> None:
         """B3. Unconfirmed, each chunk may be there or not: the same ids again, until Redis confirms."""

@@ -4,12 +4,14 @@ Other programs rely on these; `docs/schemas/` holds their JSON Schemas. Times ar
 """
 
 import base64
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest
@@ -69,6 +71,16 @@ class InferenceRequest(Wire):
         if value is None or isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
             return value
         raise ValueError("expected an RFC 3339 time such as 2026-01-31T12:00:00Z")
+
+    @field_validator("params")
+    @classmethod
+    def _sendable(cls, value: dict[str, Any]) -> dict[str, Any]:
+        # Tried here, as it is sent later: then there would be nobody left to tell, and neighbours in the chunk.
+        try:
+            json.dumps(to_jsonable_python(value))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"can't be sent as JSON: {error}") from error
+        return value
 
     @model_validator(mode="after")
     def _one_content(self) -> Self:

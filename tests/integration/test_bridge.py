@@ -257,6 +257,20 @@ def test_what_can_never_have_a_result_becomes_a_dead_letter(world: World) -> Non
     assert world.nothing_left()
 
 
+def test_params_that_cannot_be_sent_harm_no_neighbour_and_no_bridge(our_world: World) -> None:
+    world = our_world
+    deep = b'{"model":"a","uri":"gs://b/deep","params":{"k":' + b"[" * 300 + b"]" * 300 + b"}}"
+    half = b'{"model":"a","uri":"gs://b/half","params":{"k":{"\\ud800":1}}}'
+    published = world.publish(*uris(5), deep, half, *uris(5))
+    with world.worker(), world.bridge():
+        results = world.results(10, extra_s=0.5)
+        letters = world.take(DEAD, 2)
+
+    assert {result["message_id"] for result in results} == {*published[:5], *published[7:]}
+    assert {letter.data for letter in letters} == {deep, half}
+    assert {letter.attributes["lowtide_reason"] for letter in letters} == {"invalid_request"}
+
+
 def test_a_copy_of_a_message_that_is_done_is_acknowledged_and_not_published(world: World) -> None:
     done, fresh = world.publish(*uris(2))
     world.redis.set(world.end_key(done), "done", ex=600)

@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lowtide.bridge.endings import INTERNAL_ERROR
 from lowtide.bridge.translate import REASONS
 from lowtide.cli.main import COMMANDS
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
@@ -103,4 +104,4 @@ def test_the_contract_lists_every_reason_of_a_dead_letter() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "contract.md").read_text(), re.M)
 
     assert dict(rows).items() >= REASONS.items()
-    assert {"reply_refused", WORKER_LOST} <= dict(rows).keys()
+    assert {"reply_refused", INTERNAL_ERROR, WORKER_LOST} <= dict(rows).keys()

@@ -15,6 +15,10 @@ RULES = Rules.of(SETTINGS)
 WITH_DEFAULT = Rules.of(load_settings(project="p", models="a,b", default_model="b"))
 
 
+DEEP = '{"k": ' + "[" * 300 + "]" * 300 + "}"
+DEEP_PARAMS = b'{"model": "a", "uri": "x", "params": ' + DEEP.encode() + b"}"
+
+
 def message(data: bytes | dict[str, Any] = b"", **attributes: str) -> Received:
     return Received(
         subscription="projects/p/subscriptions/s",
@@ -153,6 +157,15 @@ def test_malformed_json_is_told_apart_from_content(data: bytes) -> None:
         (message({"model": "a", "uri": "x", "params": [1]}), "invalid_request", "params: "),
         (message({"model": "a", "uri": "x"}, params="{"), "invalid_request", "params: not JSON"),
         (message({"model": "a", "uri": "x"}, params="[" * 100_000), "invalid_request", "params: not JSON"),
+        (message(DEEP_PARAMS), "invalid_request", "params: can't be sent as JSON"),
+        (message({"model": "a", "uri": "x"}, params=DEEP), "invalid_request", "params: can't be sent as JSON"),
+        (message(data=b"x", model="a", params=DEEP), "invalid_request", "params: can't be sent as JSON"),
+        (
+            message({"model": "a", "uri": "x"}, params='{"k": {"\\ud800": 1}}'),
+            "invalid_request",
+            "params: can't be sent",
+        ),
+        (message({"model": "a", "uri": "x", "params": {"\ud800": 1}}), "invalid_request", "params: can't be sent"),
         (message({"model": "a", "uri": "x"}, request_id="é" * 600), "invalid_request", "request_id: "),
         (message({"model": "a", "uri": "\ud800"}), "invalid_request", "uri: "),
         (message({"model": "a", "uri": "x", "reply_topic": "no"}), "reply_topic_not_allowed", "reply_topic: no is not"),

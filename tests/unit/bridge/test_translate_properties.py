@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from kombu.utils.json import dumps, loads
 
+from lowtide.bridge.chunk import to_chunk
 from lowtide.bridge.dead_letter import dead_letter
 from lowtide.bridge.messages import Letter, Received, Rejection, Translated
 from lowtide.bridge.pubsub import PublishRequest, message_of
@@ -34,6 +36,18 @@ JSON = st.recursive(
 PARAMS = st.dictionaries(st.text(max_size=5), JSON, max_size=3)
 OFFSETS = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 TIMES = st.datetimes(timezones=OFFSETS).map(lambda time: time.isoformat())
+
+ODD_TEXT = st.text(st.characters(), max_size=5) | st.sampled_from(["\ud800", "a\udfff"])
+"""With halves of surrogate pairs: Python's JSON takes them, UTF-8 doesn't."""
+ODD_PARAMS = st.dictionaries(
+    ODD_TEXT,
+    st.recursive(
+        st.integers() | ODD_TEXT | st.floats(allow_nan=False) | st.integers(1, 1000).map(lambda depth: _nested(depth)),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ODD_TEXT, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "model": st.sampled_from(["a", "b"]),
@@ -65,6 +79,13 @@ LOOSE = st.dictionaries(
     st.sampled_from([*ATTRIBUTES, "uri", "data", "bucket", "name", "else"]), JSON | KNOWN_VALUES | st.just(float("nan"))
 )
 ANY_DATA = st.binary(max_size=50) | (LOOSE | JSON).map(lambda body: json.dumps(body).encode())
+
+
+def _nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def repeated(text: str, up_to: int) -> st.SearchStrategy[str]:
@@ -134,6 +155,27 @@ def test_every_message_is_a_request_or_a_dead_letter_with_a_known_reason(
         assert item.request.expired() in (True, False)
         assert InferenceRequest.parse(json.loads(json.dumps(item.request.to_wire()))) == item.request
         check_pubsub_would_take(expiry(item, now_s=2000.0, max_bytes=RESULT_MAX_BYTES))
+
+
+@given(params=ODD_PARAMS, fields=FIELDS, content=URIS | INLINE, beside=st.booleans())
+@example(params={"k": {"\ud800": 1}}, fields={"model": "a"}, content={"uri": "u"}, beside=False)
+@example(params={"k": _nested(300)}, fields={"model": "a"}, content={"uri": "u"}, beside=False)
+@example(params={"k": _nested(300)}, fields={"model": "a"}, content={"uri": "u"}, beside=True)
+def test_every_request_can_be_sent_to_a_worker_who_reads_the_same(
+    params: dict[str, Any], fields: dict[str, Any], content: dict[str, str], beside: bool
+) -> None:
+    try:
+        attributes = {"params": json.dumps(params)} if beside else {}
+        said = json.dumps({**fields, **content, **({} if beside else {"params": params})}).encode()
+    except RecursionError:
+        return
+    item = translate(received(said, attributes), RULES)
+
+    if isinstance(item, Translated):
+        sent = loads(dumps(list(to_chunk("b.1", [item]).requests)))
+        assert InferenceRequest.parse(sent[0]) == item.request.model_copy(update={"reply_topic": None})
+    else:
+        assert item.reason in REASONS
 
 
 @given(fields=FIELDS, content=URIS | INLINE)

@@ -1,9 +1,17 @@
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
+
+
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 def test_a_request_survives_the_wire() -> None:
@@ -27,6 +35,13 @@ def test_the_wire_carries_only_what_was_given() -> None:
         ({"model": "m"}, "uri, data"),
         ({"model": "m", "uri": "u", "data": "aGk="}, "uri, data"),
         ({"model": "m", "uri": "u", "params": [1]}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": nested(255)}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": nested(10_000)}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": {"\ud800": 1}}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"\ud800": 1}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": b"\xff"}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": 10**5000}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": object()}}, "params"),
         ({"model": "m", "uri": "u", "priority": "urgent"}, "priority"),
         ({"model": "m", "uri": "u", "expires_at": "tomorrow"}, "expires_at"),
         ({"model": "m", "uri": "u", "expires_at": "2020"}, "expires_at"),
@@ -41,6 +56,13 @@ def test_an_invalid_request_names_the_offending_field(wrong: dict, field: str) -
 
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize("value", [nested(254), "\ud800", ["\ud800"]], ids=["deep", "half a pair", "in a list"])
+def test_params_that_can_be_sent_are_sent_as_they_are(value: Any) -> None:
+    request = InferenceRequest.parse({"model": "m", "uri": "u", "params": {"k": value}})
+
+    assert InferenceRequest.parse(json.loads(json.dumps(request.to_wire()))).params == {"k": value}
 
 
 def test_what_is_not_an_object_is_refused() -> None:
