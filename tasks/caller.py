@@ -79,13 +79,18 @@ class Caller:
                     log.warning("results of %s: Redis is unreachable, trying on: %s", self._owner, error)
                 reachable = False
                 self._stopped.wait(RECONNECT_S)
+            except Exception:  # the thread's outermost loop: without it no call of this process is ever answered again
+                log.exception("results of %s: trying on", self._owner)
+                self._stopped.wait(RECONNECT_S)
         self._results.close()
 
     def _settle(self, results: Sequence[ChunkResult]) -> None:
         for result in results:
             chunk, future = self._sent.pop(result.task_id)
             failed = Outcome.failed("chunk_failed", result.error or result.unreadable or "")
-            future.set_result(result.outcomes or (failed,) * len(chunk.requests))
+            # False when nobody waits any more: the awaiting task was cancelled.
+            if future.set_running_or_notify_cancel():
+                future.set_result(result.outcomes or (failed,) * len(chunk.requests))
         self._results.forget([result.task_id for result in results])
 
     def _send_unsent(self) -> None:

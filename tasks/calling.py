@@ -46,6 +46,7 @@ class Answer:
 async def infer_async(request: Request) -> list[Any]:
     """Predict one request without blocking the event loop; returns its outputs.
 
+    Cancelled, it waits no longer; a request that was sent is predicted all the same.
     Raises InvalidRequest, RequestFailed.
     """
     parsed = InferenceRequest.parse(request)

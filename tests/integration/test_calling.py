@@ -19,6 +19,7 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks import NotAnswered, RequestFailed, infer, infer_async, infer_many
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
+from lowtide.tasks.chunks import ChunkResults
 
 WORKER = """
 from lowtide.tasks import port
@@ -158,6 +159,39 @@ def test_an_event_loop_awaits_many_calls_at_once() -> None:
         return await asyncio.gather(*(infer_async(request) for request in requests(20)))
 
     assert [answer[0] for answer in asyncio.run(calls())] == [f"{'ab'[i % 2]} saw gs://b/{i}" for i in range(20)]
+
+
+@pytest.mark.usefixtures("app")
+def test_calls_are_answered_after_one_that_was_given_up() -> None:
+    async def impatient() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(infer_async(requests(1)[0]), 0.5)
+
+    asyncio.run(impatient())
+    with running_worker():
+        assert len(list(infer_many(requests(20), timeout_s=20))) == 20
+        deadline_s = time.monotonic() + 10
+        while caller_module.caller()._sent:
+            assert time.monotonic() < deadline_s, "the one that was given up is still waited for"
+            time.sleep(0.05)
+        assert len(list(infer_many(requests(20), timeout_s=20))) == 20
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_mistake_in_listening_for_results_is_logged_and_later_calls_are_answered(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    usual, mistakes = ChunkResults.take, iter([RuntimeError("this is the mistake")])
+
+    def take(results: ChunkResults, timeout_s: float) -> Any:
+        for mistake in mistakes:
+            raise mistake
+        return usual(results, timeout_s)
+
+    monkeypatch.setattr(ChunkResults, "take", take)
+
+    assert len(list(infer_many(requests(20), timeout_s=20))) == 20
+    assert "this is the mistake" in caplog.text
 
 
 @pytest.mark.usefixtures("app")
