@@ -95,7 +95,8 @@ class Collector:
             if result.unreadable is not None:
                 self._hand_back(flight, result.unreadable)
             else:
-                self._end(result.task_id, flight.items, _outcomes(result, len(flight.items)))
+                # A chunk that failed as a whole may do better elsewhere.
+                self._end(result.task_id, flight.items, result.outcomes_for(len(flight.items), retry=True))
 
     def _hand_back(self, flight: Flight, why: str) -> None:
         """Nobody's fault but a roll-out's: no attempt, and later there may be a bridge that can read it."""
@@ -157,11 +158,3 @@ class Collector:
             self._records.forget(self._in_flight.settled(task_ids))
         except RedisError as error:
             log.debug("the results of %s expire by themselves: %s", task_ids, error)
-
-
-def _outcomes(result: ChunkResult, count: int) -> Sequence[Outcome]:
-    """One per request. A chunk that failed as a whole, or whose result fits nothing, may do better elsewhere."""
-    if result.error is None and len(result.outcomes) == count:
-        return result.outcomes
-    error = result.error or f"{len(result.outcomes)} outcomes for {count} requests"
-    return [Outcome.failed("chunk_failed", error, retry=True)] * count

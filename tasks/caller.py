@@ -87,10 +87,9 @@ class Caller:
     def _settle(self, results: Sequence[ChunkResult]) -> None:
         for result in results:
             chunk, future = self._sent.pop(result.task_id)
-            failed = Outcome.failed("chunk_failed", result.error or result.unreadable or "")
             # False when nobody waits any more: the awaiting task was cancelled.
             if future.set_running_or_notify_cancel():
-                future.set_result(result.outcomes or (failed,) * len(chunk.requests))
+                future.set_result(result.outcomes_for(len(chunk.requests)))
         self._results.forget([result.task_id for result in results])
 
     def _send_unsent(self) -> None:

@@ -55,6 +55,15 @@ class ChunkResult:
     error: str | None = None
     unreadable: str | None = None
 
+    def outcomes_for(self, count: int, *, retry: bool = False) -> tuple[Outcome, ...]:
+        """One for each of `count` requests. A chunk that failed as a whole, or whose result does not fit, is
+        a failure of each; with `retry`, one that another try may cure.
+        """
+        if len(self.outcomes) == count:
+            return self.outcomes
+        error = self.error or self.unreadable or f"{len(self.outcomes)} outcomes for {count} requests"
+        return (Outcome.failed("chunk_failed", error, retry=retry),) * count
+
 
 def new_owner() -> str:
     """A name for one incarnation of a process that sends chunks."""

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -192,6 +193,31 @@ def test_a_mistake_in_listening_for_results_is_logged_and_later_calls_are_answer
 
     assert len(list(infer_many(requests(20), timeout_s=20))) == 20
     assert "this is the mistake" in caplog.text
+
+
+@pytest.mark.parametrize("outcomes", ['{"status": "ok", "outputs": [1]}', ""], ids=["too few", "none"])
+def test_a_result_that_does_not_fit_its_chunk_is_a_failure_of_each_request(
+    app: Celery, redis_url: str, outcomes: str
+) -> None:
+    found: list[str] = []
+    given = [{"model": "a", "uri": f"gs://b/{index}"} for index in range(3)]
+    asking = threading.Thread(
+        target=lambda: found.extend(str(a.outcome.error) for a in infer_many(given, timeout_s=20))
+    )
+    asking.start()
+    redis, sent = Redis.from_url(redis_url), None
+    while sent is None:
+        sent = redis.lindex("lowtide.a", 0)
+        time.sleep(0.05)
+    redis.set(
+        app.backend.get_key_for_task(json.loads(sent)["headers"]["id"]),
+        f'{{"status": "SUCCESS", "result": [{outcomes}]}}',
+    )
+    asking.join(30)
+    redis.close()
+
+    assert len(found) == 3
+    assert all("chunk_failed" in error and "outcomes for 3 requests" in error for error in found)
 
 
 @pytest.mark.usefixtures("app")
