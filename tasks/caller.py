@@ -41,9 +41,13 @@ class Caller:
         self._thread.start()
 
     def submit(self, queue: str, requests: Sequence[InferenceRequest]) -> Future[tuple[Outcome, ...]]:
-        """Send requests of one model as one chunk. Raises kombu's OperationalError or BatchPublishError when Redis has
-        never been reached: a wrong address, perhaps. Afterwards it is away for a while, and the chunk is sent then.
+        """Send requests of one model as one chunk. Raises RedisError, or kombu's OperationalError or BatchPublishError,
+        when Redis has never been reached: a wrong address, perhaps. Afterwards it is away for a while, and the chunk is
+        sent then.
         """
+        if not self._reached:
+            # Before anything is sent: what an emptied Redis forgets would not be missed.
+            self._results.remember_redis()
         wire = tuple(request.to_wire() for request in requests)
         chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire, sent_at=time.time())
         future: Future[tuple[Outcome, ...]] = Future()

@@ -6,6 +6,7 @@ an owner sent.
 
 import json
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -121,7 +122,7 @@ class ChunkResults:
     """Learns what became of an owner's chunks: a subscription to all its result keys, and a look at each of them
     every second, because a subscription misses what is published while it reconnects.
 
-    `watch` from any thread; the rest from one.
+    `watch` and `remember_redis` from any thread; the rest from one.
     """
 
     def __init__(self, redis: Redis, keys: Keys, owner: str) -> None:
@@ -131,6 +132,7 @@ class ChunkResults:
         self._watched: set[str] = set()
         self._next_sweep_s = 0.0
         self._forgot = False
+        self._looking = threading.Lock()
         self._found: list[ChunkResult] = []
         """Read and not yet returned: what raises in between must not lose them, for nobody watches them any more."""
         self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
@@ -143,6 +145,13 @@ class ChunkResults:
     def unwatch(self, task_id: str) -> None:
         """Expect it no longer."""
         self._watched.discard(task_id)
+
+    def remember_redis(self) -> None:
+        """Look which Redis this is, so that `forgot` tells when it is another. This or a `take` must have succeeded
+        before the first chunk is sent. Raises RedisError.
+        """
+        with self._looking:
+            self._forgot |= self._epoch.changed()
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         """Results that came, each once; waits up to `timeout_s` for the first. Raises RedisError."""
@@ -162,7 +171,8 @@ class ChunkResults:
 
     def forgot(self) -> bool:
         """True once after Redis restarted or was emptied: chunks without a result may be gone."""
-        forgot, self._forgot = self._forgot, False
+        with self._looking:
+            forgot, self._forgot = self._forgot, False
         return forgot
 
     def forget(self, task_ids: Sequence[str]) -> None:
@@ -185,7 +195,7 @@ class ChunkResults:
             self._next_sweep_s = 0.0
 
     def _sweep(self) -> None:
-        self._forgot |= self._epoch.changed()
+        self.remember_redis()
         watched = list(self._watched)
         for start in range(0, len(watched), SWEEP_AT_ONCE):
             tasks = watched[start : start + SWEEP_AT_ONCE]

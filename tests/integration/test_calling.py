@@ -17,7 +17,7 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks import NotAnswered, RequestFailed, infer, infer_async, infer_many
+from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, infer, infer_async, infer_many
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks import ChunkResults
@@ -228,13 +228,31 @@ def test_what_redis_forgets_is_sent_again(redis_url: str) -> None:
     redis = Redis.from_url(redis_url)
     while redis.llen("lowtide.a") + redis.llen("lowtide.b") < 4:
         threading.Event().wait(0.05)
-    threading.Event().wait(1.5)  # the caller has looked at the epoch at least once
     redis.flushall()
     with running_worker():
         listener.join(30)
     redis.close()
 
     assert sorted(found) == list(range(200))
+
+
+def test_what_redis_forgets_before_the_first_look_for_results_is_sent_again(
+    app: Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looking, usual = threading.Event(), ChunkResults.take
+
+    def take(results: ChunkResults, timeout_s: float) -> Any:
+        looking.wait(10)
+        return usual(results, timeout_s)
+
+    monkeypatch.setattr(ChunkResults, "take", take)
+    answer = caller_module.caller().submit("lowtide.a", [InferenceRequest(model="a", uri="gs://b/1")])
+    with Redis.from_url(redis_url) as redis:
+        redis.flushall()
+    looking.set()
+
+    with running_worker():
+        assert answer.result(20)[0].outputs == ["a saw gs://b/1"]
 
 
 def test_what_is_sent_while_redis_is_away_is_sent_when_it_is_back(tmp_path, monkeypatch) -> None:
