@@ -5,6 +5,7 @@ Comes in: results of our chunks. Goes out: endings to the settler; retries go ba
 
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -88,23 +89,30 @@ class Collector:
             self._redis.over()
 
     def _land(self, results: Iterable[ChunkResult]) -> None:
+        unreadable: list[Flight] = []
         for result in results:
             flight = self._in_flight.land(result.task_id)
             if flight is None:
                 continue
             if result.unreadable is not None:
-                self._hand_back(flight, result.unreadable)
+                self._tell_unreadable(result.unreadable)
+                unreadable.append(flight)
             else:
                 # A chunk that failed as a whole may do better elsewhere.
                 self._end(result.task_id, flight.items, result.outcomes_for(len(flight.items), retry=True))
+        if unreadable:
+            self._hand_back(unreadable)
 
-    def _hand_back(self, flight: Flight, why: str) -> None:
-        """Nobody's fault but a roll-out's: no attempt, and later there may be a bridge that can read it."""
+    def _tell_unreadable(self, why: str) -> None:
         if not self._told_unreadable:
             self._told_unreadable = True
             log.warning("can't read a result, is a worker of a newer release? Handing its messages back: %s", why)
-        self._leaser.hand_back([item.received.key for item in flight.items], after_s=UNREADABLE_AGAIN_S)
-        self._forget([flight.task_id] * len(flight.items))
+
+    def _hand_back(self, flights: Sequence[Flight]) -> None:
+        """Nobody's fault but a roll-out's: no attempt, and later there may be a bridge that can read it."""
+        keys = [item.received.key for flight in flights for item in flight.items]
+        self._leaser.hand_back(keys, after_s=UNREADABLE_AGAIN_S)
+        self._forget([flight.task_id for flight in flights for _ in flight.items])
 
     def _end(self, task_id: str, items: Sequence[Translated], outcomes: Sequence[Outcome]) -> None:
         pairs = list(zip(items, outcomes, strict=True))
@@ -138,17 +146,20 @@ class Collector:
             except RedisError:
                 self._retries.put(failed, after_s=AGAIN_S)
                 raise
+            by_wait: dict[float, list[Failed]] = defaultdict(list)
             for one, count in zip(failed, tries, strict=True):
-                self._try_again(one, count)
+                if (wait_s := backoff_s(count)) is None:
+                    self._give_up(one, count)
+                else:
+                    by_wait[wait_s].append(one)
+            # Few calls: a Pub/Sub that does not answer takes its time for each, and a turn may not last for ever.
+            for wait_s, group in by_wait.items():
+                self._leaser.hand_back([one.item.received.key for one in group], after_s=wait_s)
+                self._forget([one.task_id for one in group])
 
-    def _try_again(self, failed: Failed, count: int) -> None:
-        wait_s = backoff_s(count)
-        if wait_s is None:
-            item = replace(failed.item, tries=count - 1)
-            self._settler.put([self._endings.of_outcome(item, failed.outcome, task_id=failed.task_id)])
-            return
-        self._leaser.hand_back([failed.item.received.key], after_s=wait_s)
-        self._forget([failed.task_id])
+    def _give_up(self, failed: Failed, count: int) -> None:
+        item = replace(failed.item, tries=count - 1)
+        self._settler.put([self._endings.of_outcome(item, failed.outcome, task_id=failed.task_id)])
 
     def _forget(self, task_ids: Sequence[str]) -> None:
         """Messages of these chunks need their results no longer. Never raises: the retries that come after would be

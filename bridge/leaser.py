@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from lowtide.bridge.leases import LEASE_S, Leases
-from lowtide.bridge.pubsub import Pubsub, PubsubError
+from lowtide.bridge.pubsub import Pubsub, PubsubError, PubsubRefused, PubsubUnavailable
 from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ class Leaser:
         for subscription, ack_ids in ids.items():
             try:
                 self._pubsub.modify_ack_deadline(subscription, ack_ids, int(after_s))
-            except PubsubError as error:
+            except PubsubRefused as error:
                 # Then the lease ends by itself.
                 self._outage.failed(error)
+            except PubsubUnavailable as error:
+                # As do those of the other subscriptions: each call might take as long, and the caller is waiting.
+                self._outage.failed(error)
+                return
 
     def _renew(self, subscription: str, keys: list[str]) -> None:
         asked_s = self._clock()

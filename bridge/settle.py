@@ -79,10 +79,10 @@ class Settler:
 
     def _settle(self, bulk: Sequence[Ending]) -> None:
         claimed_s = self._clock()  # before the call: the claim counts from when Redis wrote it, at the latest from now
-        ours = self._claim(bulk)
-        for topic, endings in _by_topic(ours).items():
-            for part in _within_bytes(endings):
-                self._publish(topic, part, claimed_s)
+        topics = _by_topic(self._claim(bulk))
+        self._publish_all(
+            [(topic, part) for topic, endings in topics.items() for part in _within_bytes(endings)], claimed_s
+        )
 
     def _claim(self, bulk: Sequence[Ending]) -> list[Ending]:
         """B5. A crash after it costs 30 s: then the claim lapses."""
@@ -110,22 +110,33 @@ class Settler:
         self._leaser.hand_back([ending.key for ending in endings], after_s=after_s)
         self._in_flight.settled(ending.task_id for ending in endings)
 
-    def _publish(self, topic: str, endings: Sequence[Ending], claimed_s: float) -> None:
-        """B6. A crash after it publishes these again: consumers deduplicate on message_id."""
+    def _publish_all(self, parts: Sequence[tuple[str, Sequence[Ending]]], claimed_s: float) -> bool:
+        """False when Pub/Sub or Redis is away. Then what is left is for the next turns: each part may take as long to
+        find that out, and a turn that takes too long is the bridge's end. It isn't delayed: one topic alone may be ill.
+        """
+        for number, (topic, endings) in enumerate(parts, start=1):
+            if not self._publish(topic, endings, claimed_s):
+                self._waiting.put(ending for _, left in parts[number:] for ending in left)
+                return False
+        return True
+
+    def _publish(self, topic: str, endings: Sequence[Ending], claimed_s: float) -> bool:
+        """B6. A crash after it publishes these again: consumers deduplicate on message_id. False as above."""
         while endings and self._clock() - claimed_s > CLAIM_FRESH_S:
             claimed_s = self._clock()
             endings = self._claim(endings)
         if not endings:
-            return
+            return not self._redis.on
         try:
             self._pubsub.publish(topic, [message_of(e.letter.data, e.letter.attributes) for e in endings])
         except PubsubUnavailable as error:
             self._publishing.failed(error)
             self._waiting.put(endings, after_s=AGAIN_S)
+            return False
         except PubsubRefused as error:
-            self._refused(topic, endings, claimed_s, error)
-        else:
-            self._published(topic, endings)
+            return self._refused(topic, endings, claimed_s, error)
+        self._published(topic, endings)
+        return not self._redis.on
 
     def _published(self, topic: str, endings: Sequence[Ending]) -> None:
         """B7. A crash after it, or before it, is seen at the next delivery: done, or published again."""
@@ -138,18 +149,18 @@ class Settler:
             self._redis.failed(error)
         self._acker.put(_settled(endings))
 
-    def _refused(self, topic: str, endings: Sequence[Ending], claimed_s: float, error: PubsubRefused) -> None:
+    def _refused(self, topic: str, endings: Sequence[Ending], claimed_s: float, error: PubsubRefused) -> bool:
         if error.code == "INVALID_ARGUMENT" and len(endings) > 1:
             # One of them is to blame: halve until it is alone.
             half = len(endings) // 2
-            self._publish(topic, endings[:half], claimed_s)
-            self._publish(topic, endings[half:], claimed_s)
-        elif topic == self._dead_letter_topic:
+            return self._publish_all([(topic, endings[:half]), (topic, endings[half:])], claimed_s)
+        if topic == self._dead_letter_topic:
             self.dead_letters.failed(error)
             self._waiting.put(endings, after_s=AGAIN_S)
         else:
             log.warning("%s refuses %d results, which become dead letters: %s", topic, len(endings), error)
             self._waiting.put([self._reply_refused(ending, error) for ending in endings])
+        return True
 
     def _reply_refused(self, ending: Ending, error: PubsubRefused) -> Ending:
         letter = dead_letter(

@@ -11,16 +11,22 @@ from lowtide.bridge.messages import Received, Translated
 from lowtide.tasks.chunks import ChunkResult
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
+AGAIN = Outcome.failed("unavailable", "503", retry=True)
+
 
 class Outside:
-    """Pub/Sub, and a Redis that goes away after it has counted the tries."""
+    """Pub/Sub, and a Redis that goes away after it has counted the tries: m3 is tried for the third time, and so on."""
 
     def __init__(self) -> None:
         self.results: list[ChunkResult] = []
-        self.handed_back: list[str] = []
+        self.calls: list[tuple[int, list[str]]] = []
+
+    @property
+    def handed_back(self) -> list[str]:
+        return [ack_id for _, ack_ids in self.calls for ack_id in ack_ids]
 
     def modify_ack_deadline(self, subscription: str, ack_ids: Sequence[str], lease_s: int) -> None:
-        self.handed_back += ack_ids
+        self.calls.append((lease_s, list(ack_ids)))
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         results, self.results = self.results, []
@@ -30,7 +36,7 @@ class Outside:
         return False
 
     def count_tries(self, keys: Sequence[Any]) -> list[int]:
-        return [1] * len(keys)
+        return [1 + int(key[-1]) % 3 for key in keys]
 
     def forget(self, task_ids: Sequence[str]) -> None:
         raise RedisError("gone")
@@ -46,24 +52,47 @@ def translated(message_id: str) -> Translated:
     return Translated(received=received, request=InferenceRequest(model="digits", data=b"1"), reply_topic="t")
 
 
+def collector_of(outside: Outside, *, results: int, outcome: Outcome | None) -> Collector:
+    """One that learns so many results of a chunk each; without an outcome, results that it can't read."""
+    in_flight, leases = InFlight(), Leases()
+    parts: Any = outside
+    for index in range(results):
+        item = translated(f"m{index}")
+        leases.add([item.received])
+        in_flight.launch(f"c{index}", [item])
+        read = {"outcomes": (outcome,)} if outcome else {"unreadable": "new"}
+        outside.results.append(ChunkResult(task_id=f"c{index}", **read))
+    return Collector(
+        results=parts,
+        sender=parts,
+        in_flight=in_flight,
+        records=parts,
+        leaser=Leaser(parts, leases),
+        settler=parts,
+        endings=parts,
+    )
+
+
 def test_every_retry_is_handed_back_though_redis_goes_away_in_between() -> None:
     """Dropped, they would be leased for as long as the bridge lives, and never end."""
-    outside, in_flight, leases = Outside(), InFlight(), Leases()
-    collector: Any = Collector(
-        results=outside,
-        sender=None,
-        in_flight=in_flight,
-        records=outside,
-        leaser=Leaser(outside, leases),
-        settler=outside,
-        endings=None,
-    )
-    items = [translated(f"m{index}") for index in range(3)]
-    leases.add([item.received for item in items])
-    for index, item in enumerate(items):
-        in_flight.launch(f"c{index}", [item])
-        again = Outcome.failed("unavailable", "503", retry=True)
-        outside.results.append(ChunkResult(task_id=f"c{index}", outcomes=(again,)))
+    outside = Outside()
+    collector = collector_of(outside, results=3, outcome=AGAIN)
     collector.turn(0.0)
+
     assert sorted(outside.handed_back) == ["m0", "m1", "m2"]
     assert len(collector) == 0
+
+
+def test_retries_are_handed_back_in_one_call_for_each_backoff() -> None:
+    """A Pub/Sub that does not answer costs a call's time for each of them, and a long turn costs the bridge."""
+    outside = Outside()
+    collector_of(outside, results=7, outcome=AGAIN).turn(0.0)
+
+    assert sorted(outside.calls) == [(10, ["m0", "m3", "m6"]), (30, ["m1", "m4"]), (90, ["m2", "m5"])]
+
+
+def test_messages_of_results_that_cannot_be_read_are_handed_back_in_one_call() -> None:
+    outside = Outside()
+    collector_of(outside, results=3, outcome=None).turn(0.0)
+
+    assert outside.calls == [(60, ["m0", "m1", "m2"])]

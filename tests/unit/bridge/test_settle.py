@@ -2,11 +2,16 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from redis import RedisError
+
+from lowtide.bridge import settle
 from lowtide.bridge.acker import Acker
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import LOOK_VALID_S, Leases
 from lowtide.bridge.messages import Ending, Letter, Received, Translated
+from lowtide.bridge.pubsub import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.records import Claim
 from lowtide.bridge.settle import Settler
 from lowtide.tasks.wire import InferenceRequest
@@ -17,10 +22,17 @@ class Outside:
 
     def __init__(self) -> None:
         self.published: list[bytes] = []
+        self.publishes = 0
+        self.errors: list[Exception | None] = []
+        """What the next publishes raise."""
+        self.redis_is_away = False
         self.handed_back: list[tuple[str, int]] = []
         self.recorded: list[str] = []
 
     def publish(self, topic: str, messages: Sequence[Any]) -> None:
+        self.publishes += 1
+        if self.errors and (error := self.errors.pop(0)):
+            raise error
         self.published += [message.data for message in messages]
 
     def modify_ack_deadline(self, subscription: str, ack_ids: Sequence[str], lease_s: int) -> None:
@@ -30,6 +42,8 @@ class Outside:
         return [Claim.OURS for _ in keys]
 
     def done(self, keys: Sequence[str]) -> None:
+        if self.redis_is_away:
+            raise RedisError("gone")
         self.recorded += keys
 
 
@@ -39,26 +53,29 @@ def received(message_id: str) -> Received:
     )
 
 
-def ending(message_id: str) -> Ending:
-    letter = Letter(topic="t", data=f"result of {message_id}".encode(), attributes={})
+def ending(message_id: str, topic: str = "t") -> Ending:
+    letter = Letter(topic=topic, data=f"result of {message_id}".encode(), attributes={})
     return Ending(received=received(message_id), letter=letter, request_id="r", tries=0, task_id="b.1")
+
+
+def settler_of(outside: Any, leases: Leases, in_flight: InFlight, **given: Any) -> Settler:
+    return Settler(
+        pubsub=outside,
+        records=outside,
+        acker=Acker(pubsub=outside, records=outside, leases=leases, in_flight=in_flight),
+        leaser=Leaser(outside, leases),
+        leases=leases,
+        dead_letter_topic="dead",
+        in_flight=in_flight,
+        **given,
+    )
 
 
 def test_what_another_bridge_may_have_published_long_ago_is_handed_back() -> None:
     """Its record lives for ten minutes, and this bridge has not looked for nine."""
     outside, now = Outside(), SimpleNamespace(s=0.0)
     leases, in_flight = Leases(lambda: now.s), InFlight()
-    acker = Acker(pubsub=outside, records=outside, leases=leases, in_flight=in_flight)
-    settler = Settler(
-        pubsub=outside,
-        records=outside,
-        acker=acker,
-        leaser=Leaser(outside, leases),
-        leases=leases,
-        dead_letter_topic="dead",
-        in_flight=in_flight,
-        clock=lambda: now.s,
-    )
+    settler = settler_of(outside, leases, in_flight, clock=lambda: now.s)
     leases.add([received("old")])
     now.s = LOOK_VALID_S + 1
     leases.add([received("new")])
@@ -74,3 +91,58 @@ def test_what_another_bridge_may_have_published_long_ago_is_handed_back() -> Non
     assert outside.handed_back == [("ack-old", 0)]
     assert leases.keys() == ["s:new"]
     assert in_flight.settled(["b.1"]) == ["b.1"]  # the old one counts as settled: the new one was the last
+
+
+AWAY = PubsubUnavailable("DEADLINE_EXCEEDED", "no answer")
+ONE_IS_TO_BLAME = PubsubRefused("INVALID_ARGUMENT", "one of them")
+
+
+@pytest.mark.parametrize(
+    ("errors", "publishes"), [([AWAY], 1), ([ONE_IS_TO_BLAME, AWAY], 2), ([None, ONE_IS_TO_BLAME, None, AWAY], 4)]
+)
+def test_a_pubsub_that_is_away_ends_the_turn_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, errors: list[Exception | None], publishes: int
+) -> None:
+    """Each publish may take fifteen seconds: all of a bulk, and the bridge would count as stuck."""
+    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
+    outside, leases = Outside(), Leases()
+    outside.errors = list(errors)
+    endings = [ending(f"{topic}{number}", topic) for topic in "abc" for number in range(2)]
+    leases.add([one.received for one in endings])
+    settler = settler_of(outside, leases, InFlight())
+
+    settler.put(endings)
+    settler.turn(0.0)
+    assert outside.publishes == publishes
+    assert len(settler) == 6 - len(outside.published)
+
+    while len(settler):
+        settler.turn(1.0)
+    assert sorted(outside.published) == sorted(one.letter.data for one in endings)
+
+
+def test_a_redis_that_is_away_ends_the_turn_after_the_publish_that_it_did_not_record() -> None:
+    outside, leases = Outside(), Leases()
+    endings = [ending(topic, topic) for topic in "abc"]
+    leases.add([one.received for one in endings])
+    settler = settler_of(outside, leases, InFlight())
+
+    outside.redis_is_away = True
+    settler.put(endings)
+    settler.turn(0.0)
+
+    assert (outside.publishes, len(settler)) == (1, 2)
+
+
+def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
+    outside, leases = Outside(), Leases()
+    outside.errors = [AWAY]
+    endings = [ending(topic, topic) for topic in "abc"]
+    leases.add([one.received for one in endings])
+    settler = settler_of(outside, leases, InFlight())
+
+    settler.put(endings)
+    settler.turn(0.0)
+    settler.turn(0.0)
+
+    assert outside.published == [b"result of b", b"result of c"]
