@@ -142,7 +142,9 @@ class Collector:
             if not failed:
                 return
             try:
-                tries = self._records.count_tries([one.item.received.key for one in failed])
+                tries = self._records.count_tries(
+                    [one.item.received.key for one in failed], before=[one.item.tries for one in failed]
+                )
             except RedisError:
                 self._retries.put(failed, after_s=AGAIN_S)
                 raise

@@ -58,6 +58,7 @@ class Records:
         self._keys = keys
         self._ours = f"c:{bridge}".encode()
         self._script = redis.register_script(files(__package__).joinpath("settle.lua").read_text())
+        self._count = redis.register_script(files(__package__).joinpath("tries.lua").read_text())
 
     def look_up(self, messages: Sequence[str]) -> list[Record]:
         """B2, in one round trip."""
@@ -92,13 +93,14 @@ class Records:
         if task_ids:
             self._redis.delete(*map(self._keys.result, task_ids))
 
-    def count_tries(self, messages: Sequence[str]) -> list[int]:
-        """One more attempt of each that counts; returns how many there were."""
-        with self._redis.pipeline(transaction=True) as pipe:
-            for message in messages:
-                pipe.incr(self._keys.tries(message))
-                pipe.expire(self._keys.tries(message), TRY_S)
-            return [int(count) for count in pipe.execute()[::2]]
+    def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
+        """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:
+        redis-py itself repeats a call that had no answer.
+        """
+        counts: list[int] = self._count(
+            keys=[self._keys.tries(message) for message in messages], args=[TRY_S, *(tries + 1 for tries in before)]
+        )
+        return counts
 
     def _run(self, messages: Sequence[str], what: str, expiry_s: int) -> list[int]:
         if not messages:

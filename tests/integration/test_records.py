@@ -1,4 +1,4 @@
-"""The records of messages in a full Redis, of every Redis server of this machine."""
+"""The records of messages, also in a full Redis, of every Redis server of this machine."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from lowtide.bridge.records import END_ACKED_S, Claim, Record, Records
-from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, Keys
+from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
 from tests.integration.transport_fleet import PREFIX, Server, redis_servers, server_of
 
 SERVERS = redis_servers()
@@ -84,3 +84,21 @@ def test_while_redis_is_full_what_is_acknowledged_can_be_let_expire(redis: Redis
 
     assert recorded(records, Claim.DONE)
     assert 0 < redis.ttl(KEYS.end(MESSAGES[0])) <= END_ACKED_S
+
+
+def test_an_attempt_that_is_counted_again_for_want_of_an_answer_counts_once(redis: Redis, records: Records) -> None:
+    assert records.count_tries(MESSAGES, before=[0, 2]) == [1, 3]
+    assert records.count_tries(MESSAGES, before=[0, 2]) == [1, 3]
+
+    assert [record.tries for record in records.look_up(MESSAGES)] == [1, 3]
+    assert TRY_S - 5 < redis.ttl(KEYS.tries(MESSAGES[0])) <= TRY_S
+
+
+def test_attempts_elsewhere_count_and_an_emptied_redis_does_not_start_over_what_is_known(
+    redis: Redis, records: Records
+) -> None:
+    records.count_tries(MESSAGES, before=[2, 0])
+    assert records.count_tries(MESSAGES, before=[0, 0]) == [3, 1]
+
+    redis.flushall()
+    assert records.count_tries(MESSAGES, before=[2, 1]) == [3, 2]

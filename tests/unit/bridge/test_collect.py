@@ -15,7 +15,7 @@ AGAIN = Outcome.failed("unavailable", "503", retry=True)
 
 
 class Outside:
-    """Pub/Sub, and a Redis that goes away after it has counted the tries: m3 is tried for the third time, and so on."""
+    """Pub/Sub, and a Redis that goes away after it has counted the tries."""
 
     def __init__(self) -> None:
         self.results: list[ChunkResult] = []
@@ -35,8 +35,9 @@ class Outside:
     def forgot(self) -> bool:
         return False
 
-    def count_tries(self, keys: Sequence[Any]) -> list[int]:
-        return [1 + int(key[-1]) % 3 for key in keys]
+    def count_tries(self, keys: Sequence[str], *, before: Sequence[int]) -> list[int]:
+        assert list(before) == [int(key[-1]) % 3 for key in keys]
+        return [tries + 1 for tries in before]
 
     def forget(self, task_ids: Sequence[str]) -> None:
         raise RedisError("gone")
@@ -49,7 +50,8 @@ def translated(message_id: str) -> Translated:
     received = Received(
         subscription="s", ack_id=message_id, message_id=message_id, data=b"", attributes={}, published_s=0.0
     )
-    return Translated(received=received, request=InferenceRequest(model="digits", data=b"1"), reply_topic="t")
+    request = InferenceRequest(model="digits", data="MQ==")
+    return Translated(received=received, request=request, reply_topic="t", tries=int(message_id[-1]) % 3)
 
 
 def collector_of(outside: Outside, *, results: int, outcome: Outcome | None) -> Collector:
