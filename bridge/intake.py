@@ -35,7 +35,9 @@ from lowtide.tasks.outage import Outage
 log = logging.getLogger(__name__)
 
 HOLD_MAX_BYTES = 256 * 1024 * 1024
-"""Data in memory. A message's base64 twin, while its chunk is sent, comes on top."""
+"""Data in memory: of messages, and of results that wait to be published. A message's base64 twin, while its chunk is
+sent, comes on top, and so do the results of what is with workers when publishing begins to hang.
+"""
 SETTLING_MAX = 2048
 """Endings that wait to be published, or messages to be acknowledged. More only come when Pub/Sub is slow, and then more
 pulling doesn't help.
@@ -154,7 +156,7 @@ class Intake:
             credit_chunks(fleet, held=len(self._in_flight)),
             chunk_requests=self._sizes.chunk_requests(self._gauge.packing),
             message_bytes=self._sizes.message_bytes,
-            free_bytes=HOLD_MAX_BYTES - self._leases.held_bytes,
+            free_bytes=HOLD_MAX_BYTES - self._leases.held_bytes - self._settler.held_bytes,
         )
 
     def _process(self) -> None:

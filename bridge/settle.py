@@ -55,7 +55,7 @@ class Settler:
         self._dead_letter_topic = dead_letter_topic
         self._in_flight = in_flight
         self._clock = clock
-        self._waiting: Waiting[Ending] = Waiting()
+        self._waiting: Waiting[Ending] = Waiting(weigh=_own_bytes)
         self._redis = Outage("results wait: Redis can't be used")
         self._publishing = Outage("results wait: can't publish")
         self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
@@ -63,13 +63,14 @@ class Settler:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of data of the letters that wait, beside those of their messages."""
+        return self._waiting.weight
+
     def put(self, endings: Iterable[Ending]) -> None:
         """Publish these, then have them acknowledged."""
         self._waiting.put(endings)
-
-    def drop(self) -> list[Ending]:
-        """All that was not begun: nobody will publish it."""
-        return self._waiting.drop()
 
     def turn(self, timeout_s: float) -> None:
         """Settle one bulk; wait up to `timeout_s` for its first."""
@@ -172,6 +173,11 @@ class Settler:
             request_id=ending.request_id,
         )
         return replace(ending, letter=letter)
+
+
+def _own_bytes(ending: Ending) -> int:
+    """A dead letter's data is its message's own."""
+    return 0 if ending.letter.data is ending.received.data else len(ending.letter.data)
 
 
 def _by_topic(endings: Iterable[Ending]) -> dict[str, list[Ending]]:

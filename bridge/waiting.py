@@ -15,8 +15,12 @@ Thing = TypeVar("Thing")
 class Waiting(Generic[Thing]):
     """`put` from any thread, `take` from one. What was taken counts until the block that took it ends."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, *, weigh: Callable[[Thing], int] = lambda _: 0
+    ) -> None:
         self._clock = clock
+        self._weigh = weigh
+        self._weight = 0
         self._changed = threading.Condition()
         self._now: deque[Thing] = deque()
         self._later: list[tuple[float, int, Thing]] = []
@@ -26,9 +30,16 @@ class Waiting(Generic[Thing]):
     def __len__(self) -> int:
         return len(self._now) + len(self._later) + self._taken
 
+    @property
+    def weight(self) -> int:
+        """What all of it weighs, by `weigh`."""
+        return self._weight
+
     def put(self, things: Iterable[Thing], *, after_s: float = 0.0) -> None:
         """Add things, to be taken after `after_s` at the earliest."""
+        things = list(things)
         with self._changed:
+            self._weight += self._sum(things)
             if after_s > 0:
                 due_s = self._clock() + after_s
                 for thing in things:
@@ -44,15 +55,9 @@ class Waiting(Generic[Thing]):
         try:
             yield things
         finally:
-            self._taken = 0
-
-    def drop(self) -> list[Thing]:
-        """Everything, due or not."""
-        with self._changed:
-            things = [*self._now, *(thing for _, _, thing in self._later)]
-            self._now.clear()
-            self._later.clear()
-            return things
+            with self._changed:
+                self._taken = 0
+                self._weight -= self._sum(things)
 
     def _take(self, count: int, timeout_s: float) -> list[Thing]:
         deadline_s = self._clock() + timeout_s
@@ -62,6 +67,9 @@ class Waiting(Generic[Thing]):
             things = [self._now.popleft() for _ in range(min(count, len(self._now)))]
             self._taken = len(things)
             return things
+
+    def _sum(self, things: Iterable[Thing]) -> int:
+        return sum(map(self._weigh, things))
 
     def _due(self) -> bool:
         while self._later and self._later[0][0] <= self._clock():

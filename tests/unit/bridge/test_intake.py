@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ from lowtide.bridge import intake as intake_module
 from lowtide.bridge.credit import Fleet
 from lowtide.bridge.endings import Endings
 from lowtide.bridge.flight import InFlight
-from lowtide.bridge.intake import Intake
+from lowtide.bridge.intake import HOLD_MAX_BYTES, Intake
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Ending, Received
 from lowtide.bridge.records import Record
@@ -31,6 +32,8 @@ class Outside:
         self.in_flight, self.leases = InFlight(), Leases()
         self.workers, self.packing = 1, Packing()
         self.dead_letters = SimpleNamespace(on=False)
+        self.held_bytes = 0
+        self.asked: list[int] = []
 
     def __len__(self) -> int:
         return 0
@@ -38,7 +41,8 @@ class Outside:
     def read(self) -> Fleet:
         return Fleet(workers=1, bridges=1, waiting=0)
 
-    def ask(self, credit: int) -> None: ...
+    def ask(self, credit: int) -> None:
+        self.asked.append(credit)
 
     def take(self, timeout_s: float) -> list[Received] | None:
         messages, self.messages = self.messages, None
@@ -119,3 +123,18 @@ def test_a_message_that_we_fail_on_becomes_a_dead_letter_and_its_neighbours_go_o
     }
     assert "message s:3 becomes a dead letter" in caplog.text
     assert "this is a mistake of ours" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("messages_bytes", "letters_bytes", "pulls"),
+    [(0, HOLD_MAX_BYTES, False), (1000, HOLD_MAX_BYTES - 1000, False), (1000, HOLD_MAX_BYTES - 5000, True)],
+)
+def test_results_that_wait_to_be_published_count_as_memory_and_stop_the_pulling(
+    messages_bytes: int, letters_bytes: int, pulls: bool
+) -> None:
+    outside = Outside([])
+    outside.leases.add([replace(message("1"), data=b"x" * messages_bytes)])
+    outside.held_bytes = letters_bytes
+    outside.intake().turn()
+
+    assert [credit > 0 for credit in outside.asked] == [pulls]

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -146,3 +147,25 @@ def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
     settler.turn(0.0)
 
     assert outside.published == [b"result of b", b"result of c"]
+
+
+def test_letters_that_wait_are_counted_in_bytes_until_they_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
+    outside, leases = Outside(), Leases()
+    outside.errors = [AWAY]
+    dead = replace(received("3"), data=b"of the message itself")
+    endings = [
+        ending("1"),
+        ending("2"),
+        replace(ending("3"), received=dead, letter=Letter(topic="dead", data=dead.data, attributes={})),
+    ]
+    leases.add([one.received for one in endings])
+    settler = settler_of(outside, leases, InFlight())
+    settler.put(endings)
+    assert settler.held_bytes == len(b"result of 1" + b"result of 2")
+
+    settler.turn(0.0)
+    assert settler.held_bytes == len(b"result of 1" + b"result of 2")
+    while len(settler):
+        settler.turn(1.0)
+    assert settler.held_bytes == 0
