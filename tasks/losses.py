@@ -7,16 +7,22 @@ writer had no answer counts for nothing by itself. All of it is forgotten after 
 """
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Task
 from redis import Redis
 
 from lowtide.tasks.keys import LOSS_S, Keys
 from lowtide.tasks.wire import Outcome
+
+log = logging.getLogger(__name__)
+
+Thing = TypeVar("Thing")
+Read = TypeVar("Read")
 
 STRIKES_MAX = 3
 WORKER_LOST = "worker_lost"
@@ -54,10 +60,8 @@ class Losses:
         losses = int(found or 0)
         return History(
             losses=losses,
-            strikes=Counter(index for index, after in map(_read, marks) if after < losses),
-            outcomes={
-                int(index): Outcome.model_validate_json(text, extra="ignore") for index, text in outcomes.items()
-            },
+            strikes=Counter(index for index, after in _each(_mark_of, marks) if after < losses),
+            outcomes=dict(_each(_part_of, outcomes.items())),
         )
 
     def lost(self, task: str) -> None:
@@ -98,6 +102,20 @@ def _mark(index: int, after: int) -> str:
     return f"{index}:{after}"
 
 
-def _read(mark: bytes) -> tuple[int, int]:
+def _mark_of(mark: bytes) -> tuple[int, int]:
     index, _, after = mark.partition(b":")
     return int(index), int(after)
+
+
+def _part_of(part: tuple[bytes, bytes]) -> tuple[int, Outcome]:
+    index, text = part
+    return int(index), Outcome.model_validate_json(text, extra="ignore")
+
+
+def _each(read: Callable[[Thing], Read], things: Iterable[Thing]) -> Iterator[Read]:
+    """What can't be read was written by another release, and counts for nothing: at worst a request runs once more."""
+    for thing in things:
+        try:
+            yield read(thing)
+        except ValueError as error:
+            log.warning("passing over what is no mark or outcome to this release: %s", error)

@@ -1,0 +1,49 @@
+from typing import Any, Self
+
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.losses import History, Losses
+from lowtide.tasks.wire import Outcome, Status
+
+
+class Stored:
+    """A Redis that answers with the losses, the marks and the parts of a task."""
+
+    def __init__(self, *stored: Any) -> None:
+        self._stored = list(stored)
+
+    def pipeline(self, *, transaction: bool) -> Self:
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def get(self, key: str) -> None: ...
+
+    def hgetall(self, key: str) -> None: ...
+
+    def execute(self) -> list[Any]:
+        return self._stored
+
+
+def history(losses: bytes | None, marks: list[bytes], parts: dict[bytes, bytes]) -> History:
+    redis: Any = Stored(losses, dict.fromkeys(marks, b"1"), parts)
+    return Losses(redis, Keys("")).look("t")
+
+
+def test_a_mark_is_a_strike_when_a_loss_followed() -> None:
+    assert history(b"2", [b"0:0", b"0:1", b"1:2"], {}).strikes == {0: 2}
+
+
+def test_marks_and_outcomes_of_another_release_count_for_nothing() -> None:
+    parts = {
+        b"0": b'{"status": "ok", "outputs": [1], "a_newer_field": 1}',
+        b"1": b'{"status": "a newer status"}',
+        b"2": b"{",
+        b"2:0": b'{"status": "ok"}',
+    }
+
+    found = history(b"2", [b"0", b"0:1", b"1:x", b"2:0:0"], parts)
+
+    assert found == History(losses=2, strikes={0: 1}, outcomes={0: Outcome(status=Status.OK, outputs=[1])})
