@@ -5,6 +5,7 @@ moments at which it or its Redis dies. The product knows nothing of this.
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,30 +50,32 @@ def die() -> None:
 
 
 def redis_dies() -> None:
-    """Redis dies when the bridge is about to delete a result because its last request is handed back, and has counted
-    the tries of others that it hands back next.
+    """Redis dies when the bridge is about to delete a result because its last request was handed back, and has others
+    to hand back next.
     """
-    from lowtide.bridge.collect import Collector, Failed
+    from lowtide.bridge.collect import Collector
     from lowtide.bridge.records import Records
 
-    count_tries, try_again = Records.count_tries, Collector._try_again
+    count_tries, forget = Records.count_tries, Collector._forget
     left = 0
 
-    def counting(self: Records, messages: Sequence[str]) -> list[int]:
+    def counting(self: Records, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         nonlocal left
-        counts = count_tries(self, messages)
+        counts = count_tries(self, messages, before=before)
         left = len(counts)
         return counts
 
-    def trying(self: Collector, failed: Failed, count: int) -> None:
+    def forgetting(self: Collector, task_ids: Sequence[str]) -> None:
         nonlocal left
-        left -= 1
-        if left and self._in_flight._unsettled.get(failed.task_id) == 1 and _is_now("before-forget"):
+        left -= len(task_ids)
+        unsettled = self._in_flight._unsettled
+        deletes = any(unsettled.get(task) == count for task, count in Counter(task_ids).items())
+        if deletes and left > 0 and _is_now("before-forget"):
             _kill(self._records._redis.info("server")["process_id"])
-        try_again(self, failed, count)
+        forget(self, task_ids)
 
     Records.count_tries = counting
-    Collector._try_again = trying
+    Collector._forget = forgetting
 
 
 def no_record() -> None:
