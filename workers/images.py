@@ -10,6 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from lowtide.tasks.errors import ContentError
+from lowtide.workers import tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is tried. Pillow's other parsers are rarely used, so rarely attacked by those who would tell us; EPS runs
@@ -61,10 +62,13 @@ def decode_image(content: bytes, *, max_pixels: int, mode: Mode = "RGB", enough_
     `enough_px`: it then decodes several times faster (libjpeg scales inside the inverse cosine transform).
 
     Raises ContentError of type `not_an_image`, `image_too_large`, `truncated_image`, `damaged_image` or
-    `unsupported_image`. `max_pixels` is compared with the size in the header, before any pixel is decoded.
+    `unsupported_image`. `max_pixels` is compared with the size in the header, and with that of a TIFF's tiles, before
+    any pixel is decoded.
     """
     with _explained(content), _opened(content) as image:
         _check_size(image, max_pixels=max_pixels)
+        if image.format == "TIFF":
+            _check_tiles(image.size, content, max_pixels=max_pixels)
         if enough_px:
             image.draft(None, (enough_px, enough_px))  # does nothing unless the image is a JPEG
         image.load()
@@ -95,6 +99,13 @@ def _check_size(image: Image.Image, *, max_pixels: int) -> None:
             f"the image is too large: {width_px} x {height_px} pixels, and at most {max_pixels:,} pixels are decoded",
             type="image_too_large",
         )
+
+
+def _check_tiles(size: tuple[int, int], content: bytes, *, max_pixels: int) -> None:
+    tile = tiff.tile_size(content)
+    if tiff.too_much(size, tile, max_pixels=max_pixels):
+        message = f"its tiles are too large: {tile[0]} x {tile[1]} pixels, for an image of {size[0]} x {size[1]}"
+        raise ContentError(message, type="image_too_large")
 
 
 def _upright(image: Image.Image) -> Image.Image:

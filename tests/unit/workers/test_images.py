@@ -164,6 +164,59 @@ def test_a_huge_image_is_refused_before_a_pixel_is_decoded(
     assert "1,000,000" in str(error)
 
 
+def tiff_of(tile_px, *, side_px=16, big=False, order="<", first=()):
+    """A grey TIFF of one deflated tile, with the directory entries `first` before its own."""
+    deflated = zlib.compress(bytes(tile_px[0] * tile_px[1]))
+    entry = f"{order}HHQQ" if big else f"{order}HHII"
+    at = 16 if big else 8
+    tags = [
+        (256, side_px),
+        (257, side_px),
+        (258, 8),
+        (259, 8),
+        (262, 1),
+        (277, 1),
+        (322, tile_px[0]),
+        (323, tile_px[1]),
+    ]
+    own = [(tag, 4, 1, value) for tag, value in tags]
+    end = at + (16 if big else 6) + struct.calcsize(entry) * (len(first) + len(own) + 2)
+    entries = [*first, *own, (324, 4, 1, end), (325, 4, 1, len(deflated))]
+    mark = b"II" if order == "<" else b"MM"
+    header = mark + (struct.pack(f"{order}HHHQ", 43, 8, 0, at) if big else struct.pack(f"{order}HI", 42, at))
+    count = struct.pack(f"{order}Q" if big else f"{order}H", len(entries))
+    last = bytes(8 if big else 4)
+    return header + count + b"".join(struct.pack(entry, *each) for each in entries) + last + deflated
+
+
+@pytest.mark.parametrize("layout", [{}, {"order": ">"}, {"big": True}])
+def test_a_tiff_in_tiles_is_decoded(layout) -> None:
+    assert decoded(tiff_of((256, 256), **layout)).size == (16, 16)
+
+
+@pytest.mark.parametrize("layout", [{}, {"order": ">"}, {"big": True}, {"first": [(322, 4, 1, 16)]}])
+@pytest.mark.parametrize("tile_px", [(2000, 2000), (64, 64_000)])
+def test_a_tiff_whose_tiles_are_far_larger_than_the_image_is_refused_before_one_is_decoded(
+    tile_px, layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda *_: pytest.fail("decoded"))
+    content = tiff_of(tile_px, **layout)
+    error = refusal(content)
+    assert error.type == "image_too_large"
+    assert f"{tile_px[0]} x {tile_px[1]} pixels, for an image of 16 x 16" in str(error)
+
+
+def test_tiles_that_fit_the_limit_are_refused_when_the_image_is_padded_beyond_proportion() -> None:
+    with pytest.raises(ContentError, match="tiles are too large") as caught:
+        decode_image(tiff_of((5000, 5000)), max_pixels=64_000_000)
+    assert caught.value.type == "image_too_large"
+
+
+@pytest.mark.parametrize("side", [(322, 4, 2, 16), (322, 16, 1, 16)])
+def test_a_tile_whose_side_only_some_decoders_understand_is_refused(side) -> None:
+    assert refusal(tiff_of((256, 256), first=[side])).type == "damaged_image"
+
+
 def test_the_limit_is_ours_and_not_pillows() -> None:
     """Pillow would warn from 89 million pixels, and refuse from 179 million, whatever the setting."""
     with pytest.raises(ContentError) as caught:
