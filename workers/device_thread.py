@@ -72,6 +72,9 @@ class DeviceThread:
                 self._run_batches()
         except DeviceBroken as error:
             self._on_broken(error)
+        except BaseException as error:  # the thread's outermost loop: without it nothing would run on the device
+            log.exception("the thread of %s failed", self.device)
+            self._on_broken(DeviceBroken(f"nothing runs on {self.device} any more: {error!r}"))
 
     def _load(self) -> None:
         for model in self._models.values():

@@ -5,7 +5,7 @@ A batch that fails is bisected until the culprit is alone; out of memory halves 
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import torch
 
@@ -25,11 +25,13 @@ ERROR_MAX_CHARS = 1000
 
 
 class DeviceBroken(LowtideError):
-    """Raised when a device's context is lost: the process has to end, so that a fresh one takes over."""
+    """Raised when a device's context is lost, or nothing runs on it any more: the process has to end, so that a fresh
+    one takes over.
+    """
 
 
 class WrongOutputs(LowtideError):
-    """Raised when a model returns another number of outputs than it was given items."""
+    """Raised when a model returns another number of outputs than it was given items, or what is no tensor."""
 
 
 class Predictor:
@@ -61,28 +63,35 @@ class Predictor:
         self.running = Running(items=tuple(items), started_s=started_s)
         try:
             outputs = self._outputs(model, [ready.item for ready in items])
+            wrong = devices.not_finite(outputs)
         except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             failure = error.with_traceback(None)  # the frames hold the tensors, which a smaller batch needs freed
         else:
-            return self._succeeded(model, items, outputs, time.monotonic() - started_s)
+            return self._succeeded(model, items, outputs, wrong, batch_s=time.monotonic() - started_s)
         finally:
             self.running = None
         return self._failed(model, items, failure, time.monotonic() - started_s)
 
     def _outputs(self, model: Model, items: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | torch.Tensor:
-        outputs = devices.to_cpu(model.predict(devices.to_device(items, self._device)))
+        outputs = model.predict(devices.to_device(items, self._device))
+        outputs = devices.to_cpu(outputs if isinstance(outputs, torch.Tensor) else _tensors(outputs))
         if len(outputs) != len(items):
             raise WrongOutputs(f"{len(outputs)} outputs for {len(items)} items")
         return outputs
 
     def _succeeded(
-        self, model: Model, items: Sequence[Ready], outputs: Sequence[torch.Tensor] | torch.Tensor, batch_s: float
+        self,
+        model: Model,
+        items: Sequence[Ready],
+        outputs: Sequence[torch.Tensor] | torch.Tensor,
+        wrong: Container[int],
+        *,
+        batch_s: float,
     ) -> list[Predicted]:
         if model.name in self._warm:
             self._rates.learn(model.name, n=len(items), batch_s=batch_s)
         # The first batch of a process pays for kernels being loaded and tuned: it says nothing of the next.
         self._warm.add(model.name)
-        wrong = devices.not_finite(outputs)
         return [
             Predicted(
                 ready=ready,
@@ -131,6 +140,15 @@ class Predictor:
         if most < self._most[model]:
             log.warning("model %s: out of memory on %s, at most %d at once from now on", model, self._device, most)
             self._most[model] = most
+
+
+def _tensors(outputs: Iterable[object]) -> list[torch.Tensor]:
+    tensors: list[torch.Tensor] = []
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise WrongOutputs(f"an output is a {type(output).__name__}, not a torch.Tensor")
+        tensors.append(output)
+    return tensors
 
 
 def _not_finite(model: Model) -> RequestError:

@@ -295,6 +295,26 @@ def test_a_wrong_number_of_outputs_fails_who_caused_it(engine_of) -> None:
     assert outcomes[1].error.message == "model sum raised WrongOutputs: 0 outputs for 1 items"
 
 
+class Untyped(Gated):
+    """Content 13 gives what is no tensor, 14 a tensor of which nobody can say whether it is finite."""
+
+    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+        odd: dict[int, Any] = {13: torch.nn.utils.rnn.pack_sequence([batch[0]]), 14: batch[0].to_sparse()}
+        return [odd.get(int(row[0]), row.sum()) for row in batch]
+
+
+def test_an_output_of_a_wrong_type_fails_who_caused_it_and_the_device_goes_on(engine_of) -> None:
+    model = Untyped()
+    engine = engine_of({"sum": model}, on_broken=lambda error: pytest.fail(str(error)))
+    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 13, 2, 14)])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK, Status.FAILED]
+    assert (
+        outcomes[1].error.message == "model sum raised WrongOutputs: an output is a PackedSequence, not a torch.Tensor"
+    )
+    assert outcomes[3].error.message.startswith("model sum raised ")
+    assert outcomes_of(engine, [request()])[0].status is Status.OK
+
+
 class Undefined(Gated):
     def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
         return [row.log().sum(dim=0, keepdim=True) if row[0] == 13 else row.sum() for row in batch]
@@ -389,6 +409,20 @@ def test_a_broken_device_is_told_and_blamed_on_nobody(engine_of) -> None:
     engine = engine_of({"sum": Lost()}, on_broken=lambda _: broken.set())
     (future,) = engine.submit([request()])
     assert broken.wait(WAIT_S)
+    assert not future.done()
+
+
+def test_a_device_thread_that_ends_otherwise_is_told_as_well(engine_of) -> None:
+    class Leaving(Sum):
+        def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
+            raise SystemExit("a library's idea of an error")
+
+    told: list[Exception] = []
+    broken = threading.Event()
+    engine = engine_of({"sum": Leaving()}, on_broken=lambda error: (told.append(error), broken.set()))
+    (future,) = engine.submit([request()])
+    assert broken.wait(WAIT_S)
+    assert "nothing runs on cpu any more: SystemExit" in str(told[0])
     assert not future.done()
 
 
