@@ -51,6 +51,8 @@ class EncodeThreads:
             with self.crew.at_work():
                 outputs = model.encode(predicted.output, job.request.params)
             result_bytes = len(outcomes.to_json(outputs))
+            outcome = outcomes.ok(predicted, outputs)
+            outcome.to_wire()  # as the task does with all of its outcomes: one that fails there costs its neighbours
         except (ContentError, InvalidRequest) as error:
             return outcomes.failed(predicted, RequestError(type=error.type, message=str(error)))
         except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
@@ -58,7 +60,7 @@ class EncodeThreads:
             return outcomes.failed(predicted, _blame(model, why))
         if result_bytes > self._result_max_bytes:
             return outcomes.failed(predicted, _too_large(model, result_bytes, self._result_max_bytes))
-        return outcomes.ok(predicted, outputs)
+        return outcome
 
 
 def _blame(model: Model, why: str) -> RequestError:

@@ -333,17 +333,39 @@ class Encoding(Sum):
     def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
         if "refuse" in params:
             raise InvalidRequest("is not a number", field="params.top")
-        return [float("nan")] if "nan" in params else ["x" * params.get("chars", 0)]
+        return ODD_OUTPUTS.get(params.get("odd"), ["x" * params.get("chars", 0)])
+
+
+def nested(depth: int) -> list[Any]:
+    outputs: list[Any] = []
+    for _ in range(depth):
+        outputs = [outputs]
+    return outputs
+
+
+ODD_OUTPUTS: dict[str | None, Any] = {
+    "nan": [float("nan")],
+    "deep": nested(300),
+    "deeper": nested(10_000),
+    "half a pair": [{"\ud800": 1}],
+    "no list": "seven",
+    "no json": [object()],
+}
 
 
 @pytest.mark.parametrize(
     ("params", "type"),
-    [({"nan": 1}, "model_error"), ({"chars": 2000}, "output_too_large"), ({"refuse": 1}, "invalid_request")],
+    [
+        *(({"odd": odd}, "model_error") for odd in ODD_OUTPUTS if odd),
+        ({"chars": 2000}, "output_too_large"),
+        ({"refuse": 1}, "invalid_request"),
+    ],
 )
 def test_outputs_that_cannot_travel_fail_their_request(engine_of, params, type) -> None:
     engine = engine_of({"sum": Encoding()}, result_max_bytes=1000)
     outcomes = outcomes_of(engine, [request(params=params), request()])
     assert [outcome.status for outcome in outcomes] == [Status.FAILED, Status.OK]
+    assert all(outcome.to_wire() for outcome in outcomes), "or none of the chunk could be stored"
     assert outcomes[0].error.type == type
     assert type == "invalid_request" or "model sum" in outcomes[0].error.message
 
