@@ -3,12 +3,14 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from celery import Task, states
 from celery.exceptions import Reject
 from celery.result import AsyncResult
+from pydantic import ValidationError
 
 from lowtide.tasks.app import app
 from lowtide.tasks.errors import HandBack, RequestFailed
@@ -84,7 +86,9 @@ def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
 def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
     if (stored := _stored(self)) is not None:
-        return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored])
+        # What a worker of another release stored may say nothing to this one: then the requests run once more.
+        with suppress(ValidationError):
+            return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored])
     return Outcomes(_run(self, requests))
 
 

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
+from importlib import import_module
+from typing import Any
 
 import pytest
 from celery.exceptions import Reject
@@ -10,6 +12,9 @@ from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_c
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.infer import Outcomes, describe
 from lowtide.tasks.stub import StubEngine
+
+infer_module = import_module("lowtide.tasks.infer")
+"""Not the task of that name."""
 
 
 def outputs_of(request: object) -> list[str]:
@@ -50,6 +55,16 @@ def test_one_bad_request_of_a_chunk_fails_alone() -> None:
 
     assert [outcome.status for outcome in outcomes] == ["ok", "failed", "failed"]
     assert str(outcomes[1].error.message) == "model: is missing"
+
+
+@pytest.mark.parametrize(
+    ("stored", "outputs"), [([{"status": "ok", "outputs": [7]}], [7]), ([{"status": "of a newer release"}], ["a"])]
+)
+def test_a_result_that_is_there_is_given_again_if_it_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, stored: list[dict[str, Any]], outputs: list[Any]
+) -> None:
+    monkeypatch.setattr(infer_module, "_stored", lambda task: stored)
+    assert [outcome.outputs for outcome in infer_chunk([{"model": "m", "uri": "a"}])] == [outputs]
 
 
 def test_a_stopping_engine_hands_the_whole_task_back() -> None:
