@@ -128,8 +128,9 @@ class Settings(BaseSettings):
     batch_deadline_s: float = Field(
         default=60.0,
         gt=0,
-        description="Longest run of a batch on the device, seconds; never more than LOWTIDE_STUCK_AFTER_S. Then the "
-        "worker hands back what it holds and ends; a request that ran alone fails with `timeout`.",
+        description="Longest run of a batch on the device, and longest decoding or encoding of one request, seconds; "
+        "never more than LOWTIDE_STUCK_AFTER_S. Then the worker hands back what it holds and ends; a request that was "
+        "alone fails with `timeout`.",
     )
     threads: int = Field(default=64, gt=0, description="Celery tasks that a worker may have in flight.")
     decode_threads: int = Field(

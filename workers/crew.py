@@ -4,6 +4,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
+
+from lowtide.workers.job import Job
 
 
 class Crew:
@@ -11,7 +14,7 @@ class Crew:
 
     def __init__(self, name: str, count: int, run: Callable[[], None]) -> None:
         self.name = name
-        self._since_s: dict[int, float] = {}
+        self._at: dict[int, tuple[float, Job]] = {}
         self._threads = [threading.Thread(target=run, name=f"{name}-{index}", daemon=True) for index in range(count)]
 
     def start(self) -> None:
@@ -20,19 +23,18 @@ class Crew:
             thread.start()
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Around what one of them does that may never end."""
+    def at_work(self, job: Job) -> Iterator[None]:
+        """Around what one of them does for `job` that may never end."""
         ident = threading.get_ident()
-        self._since_s[ident] = time.monotonic()
+        self._at[ident] = (time.monotonic(), job)
         try:
             yield
         finally:
-            del self._since_s[ident]
+            del self._at[ident]
 
-    def longest_s(self) -> float:
-        """How long the one that has been at one thing for longest has been at it. From any thread."""
-        since_s = self._since_s.copy().values()
-        return time.monotonic() - min(since_s) if since_s else 0.0
+    def longest(self) -> tuple[float, Job] | None:
+        """Since when one of them has been at which job, of the one that has been for longest. From any thread."""
+        return min(self._at.copy().values(), key=itemgetter(0), default=None)
 
     def join(self, until_s: float) -> bool:
         """Wait for them until the monotonic time `until_s`; False when one is still busy."""

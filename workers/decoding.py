@@ -49,7 +49,7 @@ class DecodeThreads:
             return
         model = self._models[job.request.model]
         try:
-            with self.crew.at_work():
+            with self.crew.at_work(job):
                 item = _checked(model.decode(self._content(fetched), job.request.params))
         except (ContentError, InvalidRequest) as error:
             decode_s = time.monotonic() - started_s

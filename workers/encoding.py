@@ -48,7 +48,7 @@ class EncodeThreads:
         if predicted.output is None:
             return outcomes.failed(predicted, predicted.error or _blame(model, "it gave no output"))
         try:
-            with self.crew.at_work():
+            with self.crew.at_work(job):
                 outputs = model.encode(predicted.output, job.request.params)
             result_bytes = len(outcomes.to_json(outputs))
             outcome = outcomes.ok(predicted, outputs)

@@ -26,7 +26,7 @@ from lowtide.workers.encoding import EncodeThreads
 from lowtide.workers.fetch import Fetcher
 from lowtide.workers.fetching import FetchThreads
 from lowtide.workers.in_process import InProcess
-from lowtide.workers.job import Fetched, Job, Predicted, Running
+from lowtide.workers.job import Fetched, Job, Overdue, Predicted, Running
 from lowtide.workers.lane import Lane
 from lowtide.workers.model import Model
 from lowtide.workers.predict import DeviceBroken
@@ -72,8 +72,8 @@ class Engine:
         self._rates = Rates(self._models)
         self._progress = Progress(stuck_after_s=settings.stuck_after_s)
         self._in_process = InProcess(self._progress)
-        self._stuck_after_s = settings.stuck_after_s
-        self._batch_deadline_s = min(settings.batch_deadline_s, settings.stuck_after_s)
+        # Earlier than stuck: who is to blame should be told while somebody can tell it.
+        self._deadline_s = min(settings.batch_deadline_s, settings.stuck_after_s)
         self._jobs: Lane[Job] = Lane(capacity=math.inf)
         self._fetched: Lane[Fetched] = Lane(capacity=2 * settings.decode_threads)
         self._predicted: Lane[Sequence[Predicted]] = Lane(capacity=2 * len(devices))
@@ -151,28 +151,31 @@ class Engine:
     def stuck(self) -> str | None:
         """What gets nowhere although there is work, as a sentence; None as a rule. Ask every few seconds."""
         now_s = time.monotonic()
-        for crew in self._crews:
-            if (longest_s := crew.longest_s()) > self._stuck_after_s:
-                return f"a thread of {crew.name} has been at one request for {longest_s:.0f} s"
         if self._progress.stuck(now_s, len(self._in_process) > 0):
             return f"no request was settled for {now_s - self._progress.moved_s:.0f} s, {len(self._in_process)} wait"
         return None
 
-    def overdue(self) -> Running | None:
-        """What a device has been at for longer than a batch may take; None as a rule. Ask every second."""
-        now_s = time.monotonic()
-        return next((run for run in self._at() if now_s - run.started_s > self._batch_deadline_s), None)
-
-    def give_up(self, overdue: Running) -> None:
-        """End, because `overdue` does not: alone on the device a request is to blame, and fails; of several nobody
-        knows which, and they go back as suspects. Everything else goes back as if nothing had been.
+    def overdue(self) -> Overdue | None:
+        """What a device, or a thread that decodes or encodes, has been at for too long; None as a rule. Ask every
+        second.
         """
-        jobs = [ready.job for ready in overdue.items]
-        if len(jobs) == 1:
-            batch_s = time.monotonic() - overdue.started_s
-            self._in_process.settle(jobs[0], outcomes.timed_out(overdue.items[0], batch_s=batch_s))
+        now_s = time.monotonic()
+        for run in self._at():
+            if (spent_s := now_s - run.started_s) > self._deadline_s:
+                return _overdue_batch(run, spent_s)
+        for crew in self._crews:
+            if (longest := crew.longest()) and (spent_s := now_s - longest[0]) > self._deadline_s:
+                return _overdue_alone(crew.name, longest[1], spent_s)
+        return None
+
+    def give_up(self, overdue: Overdue) -> None:
+        """End, because `overdue` does not: alone a request is to blame, and fails; of several nobody knows which, and
+        they go back as suspects. Everything else goes back as if nothing had been.
+        """
+        if overdue.outcome:
+            self._in_process.settle(overdue.jobs[0], overdue.outcome)
         else:
-            self._in_process.hand_back(jobs, suspect=True)
+            self._in_process.hand_back(overdue.jobs, suspect=True)
         self.close(0.0)
 
     def close(self, grace_s: float) -> bool:
@@ -249,6 +252,17 @@ class Engine:
             in_process=self._in_process,
             on_broken=on_broken,
         )
+
+
+def _overdue_batch(run: Running, spent_s: float) -> Overdue:
+    jobs = tuple(ready.job for ready in run.items)
+    outcome = outcomes.timed_out(run.items[0], batch_s=spent_s) if len(jobs) == 1 else None
+    return Overdue(jobs=jobs, what=f"a batch of {len(jobs)} has not ended in time", outcome=outcome)
+
+
+def _overdue_alone(stage: str, job: Job, spent_s: float) -> Overdue:
+    what = f"a thread of {stage} has been at one request for {spent_s:.0f} s"
+    return Overdue(jobs=(job,), what=what, outcome=outcomes.never_out_of(stage, job, spent_s=spent_s))
 
 
 def _expires_s(request: InferenceRequest, now_s: float) -> float:

@@ -65,3 +65,12 @@ class Running:
 
     items: tuple[Ready, ...]
     started_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Overdue:
+    """What does not end, `what` in words. `outcome`: that of the one job, where one alone can be to blame."""
+
+    jobs: tuple[Job, ...]
+    what: str
+    outcome: Outcome | None = None

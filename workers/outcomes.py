@@ -40,6 +40,17 @@ def timed_out(ready: Ready, *, batch_s: float) -> Outcome:
     )
 
 
+def never_out_of(stage: str, job: Job, *, spent_s: float) -> Outcome:
+    """The model's `decode` or `encode` of this request did not come back."""
+    message = f"{stage} of model {job.request.model} has not ended after {spent_s:.0f} s (LOWTIDE_BATCH_DEADLINE_S)"
+    return Outcome(
+        status=Status.FAILED,
+        model_version=job.version,
+        error=RequestError(type="timeout", message=message),
+        timings_ms=_timings(job, fetch_s=0.0, decode_s=spent_s if stage == "decode" else 0.0),
+    )
+
+
 def undecodable(fetched: Fetched, message: str, *, decode_s: float) -> Outcome:
     """The model's `decode` raised what it should not."""
     error = RequestError(type="decode_error", message=message)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from lowtide.config.ending import leave
 from lowtide.tasks.transport import Pulse
-from lowtide.workers.job import Running
+from lowtide.workers.job import Overdue
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,10 @@ EXIT_STUCK = 70
 class Watched(Protocol):
     """What an engine tells a watchdog."""
 
-    def overdue(self) -> Running | None:
-        """A batch that does not end."""
+    def overdue(self) -> Overdue | None:
+        """A batch, or one request, that does not end."""
 
-    def give_up(self, overdue: Running) -> None:
+    def give_up(self, overdue: Overdue) -> None:
         """End because of it."""
 
     def stuck(self) -> str | None:
@@ -72,9 +72,9 @@ class Watchdog:
         """
         faulthandler.dump_traceback_later(self._stuck_after_s + LOOK_S, exit=True, file=_stderr())
 
-    def _give_up(self, overdue: Running) -> None:
+    def _give_up(self, overdue: Overdue) -> None:
         """What the engine lets go, Celery hands back in an orderly end. If even that gets nowhere, the end comes so."""
-        log.critical("the worker ends: a batch of %d has not ended in time", len(overdue.items))
+        log.critical("the worker ends: %s", overdue.what)
         faulthandler.dump_traceback(file=_stderr(), all_threads=True)
         self.gave_up = True
         self._engine.give_up(overdue)

@@ -12,7 +12,7 @@ import torch
 from lowtide.tasks.errors import ContentError, ContentUnavailable, EngineStopped, InvalidRequest
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 from lowtide.workers.fetching import FETCH_THREADS
-from lowtide.workers.job import Running
+from lowtide.workers.job import Overdue
 from lowtide.workers.model import Model
 
 WAIT_S = 10
@@ -488,25 +488,44 @@ def test_a_device_that_finishes_no_batch_is_stuck_and_an_idle_one_is_not(engine_
     model.gate.set()
 
 
-def test_a_request_that_never_comes_out_of_decode_is_seen_though_others_go_on(engine_of) -> None:
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_a_request_that_never_comes_out_of_a_stage_fails_with_timeout_and_its_neighbours_go_back(
+    engine_of, stage: str
+) -> None:
     gate = threading.Event()
 
     class Hanging(Sum):
         def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
-            assert not params or gate.wait(WAIT_S)
+            assert params.get("hang") != "decode" or gate.wait(WAIT_S)
             return super().decode(content, params)
 
-    engine = engine_of({"sum": Hanging()}, stuck_after_s=0.2)
-    engine.submit([request(params={"hang": True})])
-    until_s = time.monotonic() + WAIT_S
-    while engine.stuck() is None:
-        assert time.monotonic() < until_s
-        outcomes_of(engine, [request()])
-    assert "a thread of decode has been at one request" in str(engine.stuck())
+        def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
+            assert params.get("hang") != "encode" or gate.wait(WAIT_S)
+            return super().encode(output, params)
+
+    engine = engine_of({"sum": Hanging()}, batch_deadline_s=0.2, decode_threads=1)
+    (hangs,) = engine.submit([request(params={"hang": stage})])
+    found = overdue(engine)
+    assert f"a thread of {stage} has been at one request" in found.what
+    if stage == "encode":  # its other thread goes on meanwhile
+        outcomes_of(engine, [request()] * 3)
+    rest = engine.submit([request(params={"hang": stage})] * 3)
+    engine.give_up(found)
+    error = hangs.result(0).error
+    assert (error.type, error.message.split(" has ")[0]) == ("timeout", f"{stage} of model sum")
+    assert [future.exception(0).suspect for future in rest] == [False] * 3
     gate.set()
 
 
-def overdue(engine) -> Running:
+def test_requests_that_come_out_of_decode_in_time_are_never_overdue(engine_of) -> None:
+    engine = engine_of({"sum": Sum()}, batch_deadline_s=0.2)
+    until_s = time.monotonic() + 0.5
+    while time.monotonic() < until_s:
+        outcomes_of(engine, [request()])
+        assert engine.overdue() is None
+
+
+def overdue(engine) -> Overdue:
     until_s = time.monotonic() + WAIT_S
     while (found := engine.overdue()) is None:
         assert time.monotonic() < until_s
@@ -547,7 +566,7 @@ def test_of_several_that_run_together_and_do_not_end_all_go_back_as_suspects(eng
     assert first[0].result(WAIT_S).status is Status.OK
     running = overdue(engine)
     engine.give_up(running)
-    assert len(running.items) == 4
+    assert len(running.jobs) == 4
     assert [future.exception(0).suspect for future in rest].count(True) == 4
     again.set()
 
