@@ -10,7 +10,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from lowtide.tasks.errors import ContentError
-from lowtide.workers import tiff
+from lowtide.workers import jpeg, tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 """What is tried. Pillow's other parsers are rarely used, so rarely attacked by those who would tell us; EPS runs
@@ -62,13 +62,15 @@ def decode_image(content: bytes, *, max_pixels: int, mode: Mode = "RGB", enough_
     `enough_px`: it then decodes several times faster (libjpeg scales inside the inverse cosine transform).
 
     Raises ContentError of type `not_an_image`, `image_too_large`, `truncated_image`, `damaged_image` or
-    `unsupported_image`. `max_pixels` is compared with the size in the header, and with that of a TIFF's tiles, before
-    any pixel is decoded.
+    `unsupported_image`. `max_pixels` is compared with the size in the header, and with that of a TIFF's tiles, and the
+    scans of a JPEG are counted, before any pixel is decoded.
     """
     with _explained(content), _opened(content) as image:
         _check_size(image, max_pixels=max_pixels)
         if image.format == "TIFF":
             _check_tiles(image.size, content, max_pixels=max_pixels)
+        if content.startswith(jpeg.MAGIC):  # Pillow's word for one with a second picture behind it is MPO
+            _check_scans(content)
         if enough_px:
             image.draft(None, (enough_px, enough_px))  # does nothing unless the image is a JPEG
         image.load()
@@ -106,6 +108,12 @@ def _check_tiles(size: tuple[int, int], content: bytes, *, max_pixels: int) -> N
     if tiff.too_much(size, tile, max_pixels=max_pixels):
         message = f"its tiles are too large: {tile[0]} x {tile[1]} pixels, for an image of {size[0]} x {size[1]}"
         raise ContentError(message, type="image_too_large")
+
+
+def _check_scans(content: bytes) -> None:
+    if (count := jpeg.scans(content)) > jpeg.SCANS_MAX:
+        message = f"the image has {count:,} scans, and at most {jpeg.SCANS_MAX} are decoded"
+        raise ContentError(message, type="unsupported_image")
 
 
 def _upright(image: Image.Image) -> Image.Image:

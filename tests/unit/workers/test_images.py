@@ -11,6 +11,7 @@ from PIL import Image, ImageFile
 from torchvision.transforms.functional import pil_to_tensor
 
 from lowtide.tasks.errors import ContentError
+from lowtide.workers import jpeg
 from lowtide.workers.images import FORMATS, TURNS, decode_image, pixels
 
 MAX_PIXELS = 1_000_000
@@ -249,3 +250,44 @@ def test_pixels_are_what_torchvision_makes_of_a_picture(mode: str) -> None:
     made = pixels(picture)
     assert made.is_contiguous()
     assert torch.equal(made, pil_to_tensor(picture))
+
+
+def many_scans(content: bytes, more: int) -> bytes:
+    """The last scan of the first picture `more` times more."""
+    end = content.index(b"\xff\xd9")
+    last = content.rindex(b"\xff\xda", 0, end)
+    return content[:end] + content[last:end] * more + content[end:]
+
+
+@pytest.mark.parametrize(
+    "options", [{"form": "JPEG"}, {"form": "MPO", "save_all": True, "append_images": [quarters()]}]
+)
+def test_a_jpeg_of_very_many_scans_is_refused_before_one_is_decoded(options, monkeypatch) -> None:
+    content = encoded(quarters(), progressive=True, **options)
+    assert jpeg.scans(content) == 10
+    assert_quarters(decoded(many_scans(content, 90)))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("it decodes"))
+    error = refusal(many_scans(content, 91))
+    assert (error.type, str(error)) == ("unsupported_image", "the image has 101 scans, and at most 100 are decoded")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"\xff\xe1\x01\x92" + b"\xff\xda" * 200, b""),  # a thumbnail
+        (b"", b"\0\0" + b"\xff\xda\0\2" * 200),  # a film behind the picture
+    ],
+)
+def test_what_is_no_scan_of_the_picture_counts_for_nothing(before: bytes, after: bytes) -> None:
+    content = encoded(quarters(), "JPEG")
+    content = content[:2] + before + content[2:] + after
+    assert jpeg.scans(content) == 1
+    assert_quarters(decoded(content))
+
+
+@pytest.mark.parametrize("hidden_by", [b"\xff\x02\xff\xff", b"\xff\xd3\xff\xff", b"\xff\x00\xff\xff", b"\xff"])
+def test_no_data_of_a_scan_hides_those_behind_it(hidden_by: bytes) -> None:
+    content = encoded(quarters(), "JPEG", progressive=True)
+    end = content.index(b"\xff\xd9")
+    content = content[:end] + hidden_by + content[content.rindex(b"\xff\xda") :]
+    assert jpeg.scans(content) == 11
