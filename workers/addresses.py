@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar
 
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
 from lowtide.tasks.errors import ContentError
@@ -97,12 +98,12 @@ def connect(to: HTTPSConnection, networks: Iterable[Network]) -> socket.socket:
 
     Raises ContentError when no address of the host is reachable, urllib3's HTTPError when none answers.
     """
+    until_s = time.monotonic() + float(to.timeout or 0)
     allowed = [each for each in _look_up(to) if reachable(ipaddress.ip_address(each), networks)]
     if not allowed:
         # Where it is instead is nothing that a publisher should learn.
         message = f"{to.host} has no public address: allow its network with LOWTIDE_HTTPS_PRIVATE_NETWORKS"
         raise ContentError(message, type="forbidden")
-    until_s = time.monotonic() + float(to.timeout or 0)
     for left in range(len(allowed), 0, -1):
         share_s = max((until_s - time.monotonic()) / left, 0.001)
         try:
@@ -117,11 +118,24 @@ def connect(to: HTTPSConnection, networks: Iterable[Network]) -> socket.socket:
 
 def _look_up(to: HTTPSConnection) -> list[str]:
     """Every address of the host, each once, as text that needs no further look-up."""
+    answer: Future[list[str]] = Future()
+    # The system's resolver has no time-out, and asks for minutes where no name server answers.
+    threading.Thread(target=_answer, args=(answer, to.host, to.port), name="look-up", daemon=True).start()
     try:
-        found = socket.getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
+        return answer.result(float(to.timeout or 0))
     except socket.gaierror as error:
         raise NameResolutionError(to.host, to, error) from error
-    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+    except TimeoutError as error:
+        raise ConnectTimeoutError(f"no name server knew {to.host} within {to.timeout:.0f} s") from error
+
+
+def _answer(answer: Future[list[str]], host: str, port: int | None) -> None:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except Exception as error:  # noqa: BLE001 - raised again where the answer is waited for
+        answer.set_exception(error)
+    else:
+        answer.set_result(list(dict.fromkeys(str(address[0]) for *_, address in found)))
 
 
 @contextmanager

@@ -218,6 +218,23 @@ def test_a_host_that_no_name_server_knows_may_be_known_later(names, source, monk
         source()("/cat.jpg")
 
 
+def test_a_name_server_that_never_answers_holds_nobody_beyond_the_time(names, source, monkeypatch) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def silence(*_: object, **__: object) -> None:
+        asked.set()
+        assert over.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silence)
+    try:
+        with pytest.raises(ContentUnavailable, match="no name server knew good.org within"):
+            source()("/cat.jpg", timeout_s=0.2)
+        assert asked.is_set()
+    finally:
+        over.set()
+
+
 def test_a_proxy_of_the_environment_is_not_used(web, names, source, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would look the name up itself, and go where it likes."""
     names["good.org"] = [["127.0.0.1"]]
