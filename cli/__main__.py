@@ -1,5 +1,5 @@
 """`python -m lowtide.cli`."""
 
-from lowtide.cli.main import main
+from lowtide.cli import run
 
-main()
+run()

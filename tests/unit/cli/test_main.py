@@ -1,7 +1,14 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
-from lowtide.cli import main
+from lowtide.cli import SERVICES
+from lowtide.cli.main import main
 from lowtide.tasks.errors import LowtideError
 
 
@@ -13,3 +20,23 @@ def test_an_error_of_ours_is_a_sentence_without_a_secret(monkeypatch: pytest.Mon
     run = CliRunner().invoke(main, ["publish", "a.png"])
 
     assert (run.exit_code, run.output) == (1, "Error: weights https://h/w.pt?… can't be read\n")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_that_is_stopped_while_it_imports_ends_well(service: str, tmp_path: Path) -> None:
+    slow = "import pathlib, time; pathlib.Path(__file__).with_name('importing').touch(); time.sleep(60)"
+    (tmp_path / "celery.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lowtide.cli", service], env={**os.environ, "PYTHONPATH": str(tmp_path)}
+    )
+    try:
+        until_s = time.monotonic() + 30
+        while not (tmp_path / "importing").exists():
+            assert process.poll() is None
+            assert time.monotonic() < until_s
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.wait()
