@@ -1,12 +1,11 @@
 """A TCP proxy that does to a connection what networks do: cuts it, slows it, or forgets it without a word."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
-
-from tests.services import free_port
 
 READ_BYTES = 1 << 16
 
@@ -24,7 +23,9 @@ class TcpProxy:
     """Listens on `port` and passes on to `target_port`. A thread of its own; its life is `start` → … → `stop`."""
 
     def __init__(self, target_port: int) -> None:
-        self.port = free_port()
+        # Held from now on: of a port that is only free, another process may have made its own before we listen.
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
         self.delay_s = 0.0
         self._target_port = target_port
         self._links: set[Link] = set()
@@ -46,6 +47,7 @@ class TcpProxy:
 
     def stop(self) -> None:
         if not self._thread.is_alive():
+            self._socket.close()
             return
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -56,7 +58,7 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(10)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._accept, sock=self._socket)
 
     async def _close(self) -> None:
         self._server.close()
