@@ -17,7 +17,7 @@ from redis.lock import Lock
 
 from lowtide.autoscaling.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.held import Held, SourceUnreadable
-from lowtide.autoscaling.monitoring import Monitoring, WriteRefused
+from lowtide.autoscaling.monitoring import Monitoring, Undelivered, WriteRefused
 from lowtide.autoscaling.samples import Done, Sample, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
@@ -101,7 +101,9 @@ class Exporter:
         self._fine_s = monotonic()
         """When it last wrote the signal, or another had that to do."""
         self._fleet = Camera(redis, settings).held(clock=monotonic)
-        self._undelivered = Held[int]("pubsub", monitoring.undelivered, clock=monotonic)
+        self._pubsub = Held[Undelivered](
+            "pubsub", monitoring.undelivered, age_of=lambda seen: seen.age_s, clock=monotonic
+        )
         self._flower: Held[FlowerReading] | None = None
         if settings.flower_url:
             login = next(iter(settings.flower_basic_auth), "")
@@ -126,8 +128,8 @@ class Exporter:
         """Read, and write if it is ours to write."""
         before = self._fleet.value
         snapshot = self._fleet.refresh()
-        if self._undelivered.refresh() is None:
-            self._undelivered.value = self._exported_before()
+        if self._pubsub.refresh() is None:
+            self._pubsub.value = self._exported_before()
         if self._flower:
             self._flower.refresh()
         self.latest.samples = self._samples(before, snapshot)
@@ -183,22 +185,21 @@ class Exporter:
         if snapshot is None:
             return own  # never read: nothing is known, and zero would be a lie
         self._rates_s |= snapshot.rates_s  # an emptied Redis must not make every model look unmeasured
+        undelivered = None if self._pubsub.value is None else self._pubsub.value.messages
         work = outstanding(
-            undelivered=self._undelivered.value,
+            undelivered=undelivered,
             backlog=snapshot.backlog,
             bridges=snapshot.bridges,
             rates_s=self._rates_s,
         )
         if before is not None and before.at < snapshot.at:  # else Redis was not read again: what was seen is held
             self._done = Done.between(before, snapshot)
-        figures = samples_of(
-            snapshot, work=work, done=self._done, rates_s=self._rates_s, undelivered=self._undelivered.value
-        )
+        figures = samples_of(snapshot, work=work, done=self._done, rates_s=self._rates_s, undelivered=undelivered)
         return [*figures, *own]
 
     def _ages_s(self) -> dict[str, float]:
-        """How old what was read is, by source."""
-        sources: list[Held[Any]] = [self._fleet, self._undelivered, *([self._flower] if self._flower else [])]
+        """How old what is known is, by source."""
+        sources: list[Held[Any]] = [self._fleet, self._pubsub, *([self._flower] if self._flower else [])]
         return {source.name: source.age_s for source in sources}
 
     @property
@@ -206,7 +207,7 @@ class Exporter:
         """Seconds for which the signal was ours to write and was not written."""
         return self._monotonic() - self._fine_s
 
-    def _exported_before(self) -> int | None:
+    def _exported_before(self) -> Undelivered | None:
         """Pub/Sub's count as it was last written, when it can't be read since this process began."""
         try:
             return self._monitoring.pubsub_requests()

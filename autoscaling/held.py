@@ -18,29 +18,38 @@ class Held(Generic[Value]):
     the reason. Logs once that the source is away, and once that it is back.
     """
 
-    def __init__(self, name: str, read: Callable[[], Value], *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], Value],
+        *,
+        age_of: Callable[[Value], float] = lambda value: 0.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`age_of`: seconds that a value has behind it when it is read."""
         self.name = name
         self.value: Value | None = None
         self.why: str | None = None
         self._read = read
+        self._age_of = age_of
         self._clock = clock
         self._at_s = clock()
         self._outage = Outage(f"{name} can't be read: its last value is held")
 
     @property
     def age_s(self) -> float:
-        """Seconds since it was last read; before the first time, since we began to try."""
+        """How old `value` is, seconds; before the first time, since when we try."""
         return self._clock() - self._at_s
 
     def refresh(self) -> Value | None:
         """Read it anew, or hold what there is."""
         try:
-            self.value = self._read()
+            value = self._read()
         except SourceUnreadable as error:
             self.why = str(error)
             self._outage.failed(error)
         else:
-            self.why = None
-            self._at_s = self._clock()
+            self.value, self.why = value, None
+            self._at_s = self._clock() - self._age_of(value)
             self._outage.over()
         return self.value

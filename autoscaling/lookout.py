@@ -14,7 +14,7 @@ from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.config import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from lowtide.autoscaling.monitoring import Monitoring
+    from lowtide.autoscaling.monitoring import Monitoring, Undelivered
 
 READ_S = 15.0
 """Pub/Sub's metric has a point each minute, and readings have a quota: more often would tell nothing more."""
@@ -23,14 +23,16 @@ ANSWER_S = 5.0
 
 
 class Lookout:
-    """`undelivered`: as `Monitoring` gives it. `signals`: what the fleet's policy goes by, as far back as it looks.
+    """`pubsub`: what `Monitoring` says of it. `signals`: what the fleet's policy goes by, as far back as it looks.
 
     Neither can be read without a project, credentials and the client of Cloud Monitoring, which only the extra
     `autoscaling` installs.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.undelivered = Held[int]("pubsub", lambda: self._client().undelivered())
+        self.pubsub: Held[Undelivered] = Held(
+            "pubsub", lambda: self._client().undelivered(), age_of=lambda seen: seen.age_s
+        )
         self.signals = Held[Histories]("signals", self._histories)
         self._settings = settings
         self._policy = policy_of(settings)
@@ -55,7 +57,7 @@ class Lookout:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            self.undelivered.refresh()
+            self.pubsub.refresh()
             self.signals.refresh()
             self._tried.set()
             self._stopped.wait(READ_S)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import grpc
@@ -33,6 +33,16 @@ TIMEOUT_S = 10.0
 LOOK_BACK_S = 300
 """Pub/Sub's metric is sampled each minute and readable up to two minutes later, and it may have gaps."""
 OWN_LOOK_BACK_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """What Pub/Sub's metric said, `age_s` seconds ago: of several subscriptions, when the one was sampled that was
+    sampled first.
+    """
+
+    messages: int
+    age_s: float
 
 
 class WriteRefused(Exception):
@@ -136,26 +146,27 @@ class Monitoring:
         newest = self._newest(GPU_SECONDS_OUTSTANDING)
         return None if newest is None else newest.at
 
-    def pubsub_requests(self) -> int | None:
+    def pubsub_requests(self) -> Undelivered | None:
         """What was last written of Pub/Sub's count, by whichever exporter; None without any of the last hour.
 
         Raises SourceUnreadable.
         """
         newest = self._newest(PUBSUB_REQUESTS)
-        return None if newest is None else int(newest.value)
+        return None if newest is None else self._seen([newest])
 
     def _newest(self, metric: Metric) -> Point | None:
         # A clock that was ahead has written into the future, which the service allows for five minutes.
         found = self.series(replace(self._signal, metric=metric.type).query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
         return max((points[-1] for points in found), key=lambda point: point.at, default=None)
 
-    def undelivered(self) -> int:
+    def undelivered(self) -> Undelivered:
         """Messages of the fleet's subscriptions that nobody has acknowledged. Raises SourceUnreadable, also when the
         metric has no recent point of one of them.
         """
-        return sum(self._undelivered(project, name) for _, project, _, name in self._subscriptions)
+        points = [point for _, project, _, name in self._subscriptions for point in self._undelivered(project, name)]
+        return self._seen(points)
 
-    def _undelivered(self, project: str, name: str) -> int:
+    def _undelivered(self, project: str, name: str) -> list[Point]:
         found = self._list(
             f'metric.type = "{PUBSUB_UNDELIVERED}" AND resource.type = "pubsub_subscription" '
             f'AND resource.labels.project_id = "{project}" AND resource.labels.subscription_id = "{name}"',
@@ -164,7 +175,11 @@ class Monitoring:
         )
         if not found:
             raise SourceUnreadable(f"{PUBSUB_UNDELIVERED} has no point of the last {LOOK_BACK_S} s for {name}")
-        return sum(series.points[0].value.int64_value for series in found)
+        return [Point(at=_at(series.points[0]), value=_value(series.points[0])) for series in found]
+
+    def _seen(self, points: Sequence[Point]) -> Undelivered:
+        messages, age_s = sum(point.value for point in points), self._clock() - min(point.at for point in points)
+        return Undelivered(messages=int(messages), age_s=max(0.0, age_s))
 
     def _list(self, query: str, *, back_s: int, ahead_s: int = 0, of: str | None = None) -> Sequence[Any]:
         now_s = int(self._clock())

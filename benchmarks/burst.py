@@ -76,7 +76,7 @@ def watch(stack: Stack, burst: Burst, *, preempt: bool) -> list[Sample]:
     while time.monotonic() - began_s < PATIENCE_S:
         snapshot = camera.take()
         try:
-            undelivered = monitoring.undelivered()
+            undelivered = monitoring.undelivered().messages
         except SourceUnreadable:
             undelivered = None
         work = outstanding(

@@ -38,16 +38,17 @@ class Looker:
         """The fleet now, or as it last was while Redis is away."""
         self._lookout.wait()
         snapshot = self._fleet.refresh()
-        redis, pubsub = Source.of(self._fleet), Source.of(self._lookout.undelivered)
+        redis, pubsub = Source.of(self._fleet), Source.of(self._lookout.pubsub)
         if snapshot is None:
             return Waiting(fleet=self._settings.fleet, redis=redis, pubsub=pubsub)
         now = snapshot.at + redis.age_s
         remembers = self._remembers(now)
+        seen = self._lookout.pubsub.value
         latest = report(
             snapshot,
             fleet=self._settings.fleet,
             policy=self._policy,
-            undelivered=self._lookout.undelivered.value,
+            undelivered=None if seen is None else seen.messages,
             group=replace(self._group, size=len(snapshot.workers)),
             signals=None if self._lookout.signals.why else self._lookout.signals.value,
             remembers=remembers,

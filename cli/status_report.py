@@ -17,8 +17,8 @@ from lowtide.config.redact import redacted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """How it is with what a figure comes from. `known`: it was read at least once; `age_s`: seconds since it was last
-    read, or since the first try; `why`: why it can't be read now, on one line.
+    """How it is with what a figure comes from. `known`: it was read at least once; `age_s`: how old what is known is,
+    or since the first try; `why`: why it can't be read now, on one line.
     """
 
     known: bool

@@ -44,10 +44,8 @@ def _pubsub(report: Report) -> str:
         return f"{have}; how many messages wait there is not known: {source.why}"
     # The metric is the older figure: the bridges may have more than it has seen.
     between = ", of which " if bridges.leased <= report.undelivered else "; "
-    age = "up to 3 minutes old"
-    if source.why:
-        age = f"read {source.age_s:.0f} s ago; now it can't be read: {source.why}"
-    return f"{report.undelivered:,} messages waiting{between}{have}; as of Monitoring, {age}"
+    away = f"; now it can't be read: {source.why}" if source.why else ""
+    return f"{report.undelivered:,} messages waiting{between}{have}; by Monitoring, {source.age_s:.0f} s old{away}"
 
 
 def _backlog(report: Report) -> Table:

@@ -76,7 +76,8 @@ BRIDGES = Metric(name="bridges", unit="1", description="Live bridges.")
 SOURCE_AGE = Metric(
     name="source_age",
     unit="s",
-    description="Age of the last reading of a source; more than a few seconds: its last value is held.",
+    description="Age of what is known of a source: of the last reading, and for Pub/Sub of its metric's point, up to "
+    "3 minutes as a rule.",
     labels=(SOURCE,),
 )
 WRITES_FAILED = Metric(

@@ -63,7 +63,7 @@ def monitoring(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def counted(monitoring: Monitoring) -> bool:
     try:
-        return monitoring.undelivered() == 3000
+        return monitoring.undelivered().messages == 3000
     except SourceUnreadable:
         return False
 

@@ -21,6 +21,16 @@ class Source:
         return self.now_s
 
 
+def test_a_value_that_is_old_when_it_is_read_keeps_that_age() -> None:
+    source = Source()
+    source.answer = 7
+    held = Held("source", source.read, age_of=lambda value: 10.0 * value, clock=source.clock)
+    held.refresh()
+    source.answer = None
+    source.now_s += 15
+    assert (held.refresh(), held.age_s) == (7, 85.0)
+
+
 def test_the_last_value_is_held_with_its_age_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     source = Source()

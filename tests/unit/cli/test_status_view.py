@@ -40,12 +40,12 @@ def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) ->
 @pytest.mark.parametrize(
     ("undelivered", "pubsub", "said"),
     [
-        (3000, Source(known=True, age_s=1.0, why=None), "3,000 messages waiting, of which {}; {}, up to 3 minutes old"),
-        (200, Source(known=True, age_s=1.0, why=None), "200 messages waiting; {}; {}, up to 3 minutes old"),
+        (3000, Source(known=True, age_s=75.0, why=None), "3,000 messages waiting, of which {}; {}, 75 s old"),
+        (200, Source(known=True, age_s=75.0, why=None), "200 messages waiting; {}; {}, 75 s old"),
         (
             3000,
             Source(known=True, age_s=95.2, why="503 away"),
-            "3,000 messages waiting, of which {}; {}, read 95 s ago; now it can't be read: 503 away",
+            "3,000 messages waiting, of which {}; {}, 95 s old; now it can't be read: 503 away",
         ),
         (
             None,
@@ -57,7 +57,7 @@ def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) ->
 def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, pubsub: Source, said: str) -> None:
     have = "the bridges have 300, 2 at risk of expiring"
     line = read("Pub/Sub: ", undelivered=undelivered, leased=300, pubsub=pubsub)
-    assert line == "Pub/Sub: " + said.format(have, "as of Monitoring")
+    assert line == "Pub/Sub: " + said.format(have, "by Monitoring")
 
 
 def test_the_age_of_the_oldest_is_told() -> None:
