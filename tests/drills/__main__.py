@@ -15,8 +15,8 @@ from tests.drills.tally import Book, commit
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--broken", is_flag=True, help="Switch the protecting piece off: the drill must report it.")
-@click.option("--tries", type=int, help="How often each fault is tried in all. Default: what the matrix asks for.")
+@click.option("--broken", is_flag=True, help="Switch the protecting piece off: tries until that is reported.")
+@click.option("--tries", type=int, help="How often each fault is tried at most. Default: what the matrix asks for.")
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the logs of the processes.")
 def main(names: tuple[str, ...], *, broken: bool, tries: int | None, keep: Path | None) -> None:
     """Try faults on real processes, count what becomes of every request, and write docs/reliability.md.

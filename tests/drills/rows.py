@@ -107,7 +107,7 @@ ROWS: Mapping[str, Row] = {
         fault="one of two bridges stopped for longer than its leases and claims, then continued",
         act=faults.bridge_stop,
         at_least=10,
-        per_s=80,
+        per_s=300,  # so that it holds something when it is stopped
         needs=Needs(bridges=2),
         copies_per_try=BULK,
         broken=(NO_CLAIM,),

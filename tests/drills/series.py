@@ -38,11 +38,12 @@ class Series:
         return [r for r in book.rounds(self.commit) if (r.row, r.broken) == (self.name, self.patch)]
 
     def run(self, book: Book, folder: Path) -> None:
-        """Rounds up to the number of tries, each of them written into the book."""
+        """Rounds up to the number of tries, each of them written into the book; without a piece, up to the first that
+        tells: a random moment may be a harmless one.
+        """
         row, done = self.row, self.done(book)
-        wanted = self.tries or (row.per_round if self.broken else row.at_least)
-        left = wanted - sum(r.verdict.tries for r in done)
-        if left <= 0:
+        left = (self.tries or row.at_least) - sum(r.verdict.tries for r in done)
+        if left <= 0 or self._told(book):
             return
         patience_s = BROKEN_PATIENCE_S if self.broken else PATIENCE_S
         with drill_on(folder / f"{self.name} {self.patch}".strip(), row, patience_s=patience_s) as drill:
@@ -52,15 +53,22 @@ class Series:
                 click.echo(f"{self.name} {self.patch} {seed}: {verdict}")
                 book.add(self._round(seed, verdict))
                 left -= faults
-                if left <= 0:
+                if left <= 0 or self._told(book):
                     return
 
     def kept(self, book: Book) -> bool:
         """True when no promise was broken; without a piece, when one was."""
-        found = complaints(self.row, [r.verdict for r in self.done(book)])
+        found = self._complaints(book)
         for complaint in found:
             click.echo(f"{self.name} {self.patch}: {complaint}")
         return bool(found) if self.broken else not found
+
+    def _told(self, book: Book) -> bool:
+        """A piece is switched off, and a round has reported it."""
+        return bool(self.broken and self._complaints(book))
+
+    def _complaints(self, book: Book) -> list[str]:
+        return complaints(self.row, [r.verdict for r in self.done(book)])
 
     def _round(self, seed: int, verdict: Verdict) -> Round:
         return Round(
