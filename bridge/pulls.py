@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from lowtide.bridge.leases import LEASE_S
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pb, Pubsub, error_of
 
@@ -54,7 +55,9 @@ class Pulls:
                 left = 0
 
     def take(self, timeout_s: float) -> list[Received] | None:
-        """What an answer brought; None when no answer came within `timeout_s`. Raises PubsubError."""
+        """What an answer brought; None when no answer came within `timeout_s`. Nothing when it is so old that its leases
+        may have lapsed. Raises PubsubError.
+        """
         try:
             subscription = self._answered.get(timeout=timeout_s)
         except queue.Empty:
@@ -81,9 +84,9 @@ class Pulls:
         return sum(pull.count for pull in self._under_way.values() if now_s - pull.asked_s < PARKED_S)
 
     def _messages(self, subscription: str) -> list[Received]:
-        future = self._under_way.pop(subscription).future
+        pull = self._under_way.pop(subscription)
         try:
-            response = future.result()
+            response = pull.future.result()
         except grpc.FutureCancelledError:
             return []
         except grpc.RpcError as error:
@@ -91,6 +94,9 @@ class Pulls:
             if meaning.code == NOTHING:
                 return []
             raise meaning from error
+        if self._clock() - pull.asked_s > LEASE_S:
+            # The answer waited: others may have had these messages meanwhile, and even the records of that may be gone.
+            return []
         return [_received(subscription, message) for message in response.received_messages]
 
 
