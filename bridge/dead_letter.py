@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lowtide.bridge.messages import Letter, Received
+from lowtide.bridge.messages import Letter, Received, size_bytes
 from lowtide.bridge.translate import is_read
 from lowtide.config.redact import redacted
 
@@ -13,9 +13,6 @@ ERROR_MAX_BYTES = 1000
 VALUE_MAX_BYTES = 1024
 MESSAGE_MAX_BYTES = 9_990_000
 """Pub/Sub's 10,000,000 are for the whole request: its envelope and the topic's name need the rest."""
-
-FRAMING_BYTES = 16
-"""What protobuf adds to an attribute, at most: two tags, three lengths."""
 
 
 def dead_letter(received: Received, *, topic: str, reason: str, error: str, tries: int, request_id: str) -> Letter:
@@ -32,12 +29,6 @@ def dead_letter(received: Received, *, topic: str, reason: str, error: str, trie
     why[f"{OWN}truncated"] = "true"
     kept = _originals(received.attributes, min(ORIGINALS_MAX, ATTRIBUTES_MAX - len(why)))
     return Letter(topic=topic, data=b"", attributes={**kept, **why})
-
-
-def size_bytes(data: bytes, attributes: Mapping[str, str]) -> int:
-    """What a message takes on the wire, at most."""
-    names = sum(len(key.encode()) + len(value.encode()) + FRAMING_BYTES for key, value in attributes.items())
-    return len(data) + names + FRAMING_BYTES
 
 
 def cut(text: str, max_bytes: int) -> str:

@@ -35,7 +35,7 @@ from lowtide.tasks.outage import Outage
 log = logging.getLogger(__name__)
 
 HOLD_MAX_BYTES = 256 * 1024 * 1024
-"""Data in memory: of messages, and of results that wait to be published. A message's base64 twin, while its chunk is
+"""In memory: of messages, and of results that wait to be published. A message's base64 twin, while its chunk is
 sent, comes on top, and so do the results of what is with workers when publishing begins to hang.
 """
 SETTLING_MAX = 2048

@@ -43,7 +43,7 @@ class Leases:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of data that are held."""
+        """Bytes of messages that are held."""
         return self._bytes
 
     def add(self, messages: Iterable[Received]) -> list[Received]:
@@ -124,7 +124,7 @@ class Leases:
 
     def _add(self, message: Received, now_s: float) -> bool:
         before = self._leases.get(message.key)
-        size = before.size_bytes if before else len(message.data)
+        size = before.size_bytes if before else message.size_bytes
         self._leases[message.key] = Lease(
             subscription=message.subscription,
             ack_id=message.ack_id,

@@ -1,9 +1,12 @@
-"""What passes between the parts of the bridge. Nothing here does anything."""
+"""What passes between the parts of the bridge, and how large it is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lowtide.tasks.wire import InferenceRequest
+
+FRAMING_BYTES = 16
+"""What protobuf adds to an attribute, at most: two tags, three lengths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +24,11 @@ class Received:
     def key(self) -> str:
         """The message's name in Redis and in this process. Stays the same when it is delivered again."""
         return f"{self.subscription}:{self.message_id}"
+
+    @property
+    def size_bytes(self) -> int:
+        """What it takes on the wire, at most."""
+        return size_bytes(self.data, self.attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +85,9 @@ class Settled:
 
     key: str
     task_id: str | None = None
+
+
+def size_bytes(data: bytes, attributes: Mapping[str, str]) -> int:
+    """What a message takes on the wire, at most."""
+    names = sum(len(key.encode()) + len(value.encode()) + FRAMING_BYTES for key, value in attributes.items())
+    return len(data) + names + FRAMING_BYTES

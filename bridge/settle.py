@@ -12,11 +12,11 @@ from dataclasses import replace
 from redis import RedisError
 
 from lowtide.bridge.acker import Acker
-from lowtide.bridge.dead_letter import dead_letter, size_bytes
+from lowtide.bridge.dead_letter import dead_letter
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Ending, Settled
+from lowtide.bridge.messages import Ending, Settled, size_bytes
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.records import Claim, Records
 from lowtide.bridge.waiting import Waiting

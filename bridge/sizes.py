@@ -20,7 +20,7 @@ class Sizes:
     def saw(self, items: Iterable[Translated], packing: Packing) -> None:
         """These were pulled."""
         for item in items:
-            self.message_bytes += WEIGHT * (len(item.received.data) - self.message_bytes)
+            self.message_bytes += WEIGHT * (item.received.size_bytes - self.message_bytes)
             share = 1 / packing.room_for(item.request.model)
             before = share if self._chunk_share is None else self._chunk_share
             self._chunk_share = before + WEIGHT * (share - before)

@@ -63,7 +63,7 @@ def test_sizes_follow_what_comes() -> None:
 
     sizes.saw([item(index) for index in range(200)], packing)
     assert round(sizes.chunk_requests(packing)) == 100
-    assert 8 <= sizes.message_bytes < 9
+    assert 24 <= sizes.message_bytes < 25  # with what frames it
     sizes.saw([item(index, "b") for index in range(200)], packing)
     assert round(sizes.chunk_requests(packing)) == 10
 

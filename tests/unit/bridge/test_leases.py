@@ -16,9 +16,14 @@ class Clock:
         return self.now_s
 
 
-def received(message_id: str, ack_id: str = "first") -> Received:
+def received(message_id: str, ack_id: str = "first", attributes: dict[str, str] | None = None) -> Received:
     return Received(
-        subscription="s", ack_id=ack_id, message_id=message_id, data=b"12345", attributes={}, published_s=0.0
+        subscription="s",
+        ack_id=ack_id,
+        message_id=message_id,
+        data=b"12345",
+        attributes=attributes or {},
+        published_s=0.0,
     )
 
 
@@ -37,7 +42,15 @@ def leases(clock: Clock) -> Leases:
 def test_another_delivery_of_a_held_message_brings_its_ack_id_only(leases: Leases) -> None:
     assert leases.add([received("1", "second"), received("3")]) == [received("3")]
     assert leases.by_subscription(["s:1", "s:2"]) == {"s": ["second", "first"]}
-    assert (len(leases), leases.held_bytes) == (3, 15)
+    assert (len(leases), leases.held_bytes) == (3, 3 * received("3").size_bytes)
+
+
+def test_attributes_are_held_as_data_is(leases: Leases) -> None:
+    before = leases.held_bytes
+    leases.add([received("3", attributes={"k": "v" * 1000})])
+    assert leases.held_bytes - before > 1000
+    leases.release(["s:3"])
+    assert leases.held_bytes == before
 
 
 def test_what_was_renewed_in_time_each_time_is_surely_ours(leases: Leases, clock: Clock) -> None:
