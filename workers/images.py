@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -52,6 +53,9 @@ TURNS = {
 # every image of a worker comes through here.
 Image.MAX_IMAGE_PIXELS = None
 
+# Of what strangers write into metadata Pillow warns tag by tag, past every log.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 Mode = Literal["RGB", "L"]
 
 
@@ -65,6 +69,8 @@ def decode_image(content: bytes, *, max_pixels: int, mode: Mode = "RGB", enough_
     `unsupported_image`. `max_pixels` is compared with the size in the header, and with that of a TIFF's tiles, and the
     scans of a JPEG are counted, before any pixel is decoded.
     """
+    if content.startswith(jpeg.MAGIC):
+        _check_exif(content)
     with _explained(content), _opened(content) as image:
         _check_size(image, max_pixels=max_pixels)
         if image.format == "TIFF":
@@ -108,6 +114,12 @@ def _check_tiles(size: tuple[int, int], content: bytes, *, max_pixels: int) -> N
     if tiff.too_much(size, tile, max_pixels=max_pixels):
         message = f"its tiles are too large: {tile[0]} x {tile[1]} pixels, for an image of {size[0]} x {size[1]}"
         raise ContentError(message, type="image_too_large")
+
+
+def _check_exif(content: bytes) -> None:
+    if (count := jpeg.exif_segments(content)) > jpeg.EXIF_MAX:
+        message = f"the image has {count:,} segments of EXIF, and at most {jpeg.EXIF_MAX} are read"
+        raise ContentError(message, type="unsupported_image")
 
 
 def _check_scans(content: bytes) -> None:

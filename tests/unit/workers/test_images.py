@@ -291,3 +291,22 @@ def test_no_data_of_a_scan_hides_those_behind_it(hidden_by: bytes) -> None:
     end = content.index(b"\xff\xd9")
     content = content[:end] + hidden_by + content[content.rindex(b"\xff\xda") :]
     assert jpeg.scans(content) == 11
+
+
+@pytest.mark.parametrize(
+    "before", [b"\xff\xd9", b"\xff\xd9" * 3, b"\xff\xff\xd9", b"\xff\xdb\0\x43\0" + b"\1" * 64 + b"\xff\xd9"]
+)
+def test_an_end_before_the_first_scan_hides_none(before: bytes) -> None:
+    content = many_scans(encoded(quarters(), "JPEG", progressive=True), 91)
+    tables_first = b"\xff\xd8" + before + content
+    assert jpeg.scans(tables_first) == 101
+    assert refusal(tables_first).type == "unsupported_image"
+
+
+def test_a_jpeg_of_very_many_segments_of_exif_is_refused_before_it_is_opened(monkeypatch) -> None:
+    content = encoded(quarters(), "JPEG")
+    segment = b"\xff\xe1\0\x0aExif\0\0\0\0"
+    assert_quarters(decoded(content[:2] + segment * 100 + content[2:]))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it is opened"))
+    error = refusal(content[:2] + segment * 101 + content[2:])
+    assert (error.type, "101 segments of EXIF" in str(error)) == ("unsupported_image", True)
