@@ -1,8 +1,11 @@
 """How requests are packed into chunks. Pure."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
+
+from pydantic_core import to_jsonable_python
 
 from lowtide.tasks.wire import InferenceRequest
 
@@ -36,7 +39,9 @@ class Packing:
 
 def weight_bytes(request: InferenceRequest) -> int:
     """About what the request takes on the wire."""
-    return ENVELOPE_BYTES + len(request.data or "") + len(request.uri or "")
+    texts = (request.data, request.uri, request.traceparent)
+    params = len(json.dumps(to_jsonable_python(request.params))) if request.params else 0
+    return ENVELOPE_BYTES + sum(len(text or "") for text in texts) + params
 
 
 def pack(

@@ -23,6 +23,8 @@ worker hands back what it doesn't know. A field that may be ignored, in an outco
 
 REQUEST_ID_MAX_BYTES = 1024
 """A Pub/Sub attribute value's limit: the id is echoed as an attribute."""
+ERROR_MAX_CHARS = 1000
+"""Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
 
 
 class Priority(StrEnum):
@@ -126,9 +128,11 @@ class RequestError(Wire):
 
     @field_validator("message")
     @classmethod
-    def _redacted(cls, value: str) -> str:
-        """Results, dead letters and callers' exceptions are read by more people than a signed URL is for."""
-        return redacted(value)
+    def _for_people(cls, value: str) -> str:
+        """Results, dead letters and callers' exceptions are read by more people than a signed URL is for; and what a
+        model says may have all of the content in it.
+        """
+        return redacted(value if len(value) <= ERROR_MAX_CHARS else value[:ERROR_MAX_CHARS] + "…")
 
 
 class Timings(Wire):

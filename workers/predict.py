@@ -20,9 +20,6 @@ log = logging.getLogger(__name__)
 
 OUT_OF_MEMORY = "out_of_memory"
 
-ERROR_MAX_CHARS = 1000
-"""Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
-
 
 class DeviceBroken(LowtideError):
     """Raised when a device's context is lost, or nothing runs on it any more: the process has to end, so that a fresh
@@ -156,7 +153,7 @@ def _not_finite(model: Model) -> RequestError:
 
 
 def _blame(model: Model, error: Exception, *, short: bool) -> RequestError:
-    said = str(error)[:ERROR_MAX_CHARS]
+    said = str(error)
     if short:
         message = f"model {model.name} runs out of memory on this request alone: {said}"
         return RequestError(type=OUT_OF_MEMORY, message=message)

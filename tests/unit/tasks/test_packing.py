@@ -1,5 +1,7 @@
 from itertools import count, islice
 
+import pytest
+
 from lowtide.tasks import InferenceRequest
 from lowtide.tasks.packing import ENVELOPE_BYTES, Packing, pack
 
@@ -29,6 +31,11 @@ def test_a_request_larger_than_a_chunk_may_be_travels_alone() -> None:
     limit = Packing(max_bytes=3 * (ENVELOPE_BYTES + 8))
 
     assert sizes([small, large, small, small, small, small], limit) == [1, 1, 3, 1]
+
+
+@pytest.mark.parametrize("fields", [{"params": {"prompt": "a" * 5000}}, {"traceparent": "a" * 5000}])
+def test_whatever_makes_a_request_large_counts(fields: dict[str, object]) -> None:
+    assert sizes([request(**fields)] * 3, Packing(max_bytes=6000)) == [1, 1, 1]
 
 
 def test_models_and_priorities_travel_apart() -> None:

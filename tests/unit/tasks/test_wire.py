@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
+from lowtide.tasks.wire import RequestError
 
 
 def nested(depth: int) -> list[Any]:
@@ -94,6 +95,14 @@ def test_no_outcome_tells_a_signature_or_a_password() -> None:
 
     assert outcome.error is not None
     assert outcome.error.message == "https://h/a.jpg?… over https://me:…@proxy"
+
+
+def test_an_outcome_says_no_more_than_the_beginning_of_a_long_error() -> None:
+    error = RequestError(type="model_error", message="shape " * 100_000)
+
+    assert error.message.startswith("shape shape ")
+    assert len(error.message) <= 1001
+    assert RequestError.model_validate(error.model_dump()) == error
 
 
 def test_a_request_that_is_none_is_not_quoted() -> None:
