@@ -19,6 +19,10 @@ from lowtide.workers.source import too_large
 REDIRECTS_MAX = 5
 SILENCE_S = 10.0
 """Longest wait for a connection, or for the next byte."""
+WAITS = 3
+"""For a connection, for its handshake and for the headers: each may take that long, and all of them no longer than the
+time that is left.
+"""
 
 READ_BYTES = 256 * 1024
 
@@ -82,7 +86,7 @@ class HttpsSource:
                 via = f" (redirected from {uri})" if url != uri else ""
                 message = f"{url}{via} is not allowed: add its host to LOWTIDE_HTTPS_HOSTS"
                 raise ContentError(message, type="forbidden")
-            silence_s = min(SILENCE_S, max(until_s - time.monotonic(), 0.001))
+            silence_s = min(SILENCE_S, max((until_s - time.monotonic()) / WAITS, 0.001))
             with self._session().get(url, **_OPTIONS, timeout=silence_s) as answer:
                 if answer.status_code not in _REDIRECTS:
                     _check_status(answer, url)

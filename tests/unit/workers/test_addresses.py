@@ -262,6 +262,25 @@ def test_a_server_that_drips_headers_is_left_at_the_deadline(web, names, source)
     assert time.monotonic() - began_s < 5.0
 
 
+def test_a_server_that_is_slow_at_every_step_holds_nobody_beyond_the_time(web, names, source) -> None:
+    accept = web.server.get_request
+
+    def slowly():
+        accepted = accept()
+        time.sleep(0.8)  # connected to, and the handshake not begun
+        return accepted
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.8)
+        _meow(handler)
+
+    names["good.org"] = [["127.0.0.1"]]
+    web.server.get_request = slowly
+    web.pages["/cat.jpg"] = answer
+    with pytest.raises(ContentUnavailable, match="timed out"):
+        source("127.0.0.1/32")("/cat.jpg", timeout_s=1.0)
+
+
 @pytest.mark.parametrize("target", ["https://[", "//[x", "https://good.org:99999/", "https://a..wide.org/"])
 def test_a_redirect_to_what_is_no_url_fails_the_request(web, names, source, target: str) -> None:
     names["good.org"] = [["127.0.0.1"]]
