@@ -5,10 +5,8 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any, Protocol
 
 from celery import Celery, signals
@@ -55,8 +53,9 @@ def run_worker(settings: Settings) -> int:
     Raises SettingsError, and whatever a model's `load` raises. The process ends by itself, with another code, when it
     is stuck or a device is lost. Logging is the caller's.
     """
-    # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too.
-    signal.signal(signal.SIGTERM, _stop_before_start)
+    # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too: at once, for
+    # Python's own way out fails on a thread that is inside torch.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     wait_while_announced(settings)
     with claimed_slot(settings) as slot:
         return _serve(settings, slot=slot)
@@ -181,7 +180,3 @@ def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
 
 def _leave_logging_alone(**_: Any) -> None:
     """Celery sets up no logging when somebody listens to this signal."""
-
-
-def _stop_before_start(signum: int, frame: FrameType | None) -> None:
-    sys.exit(0)

@@ -51,6 +51,18 @@ class Sum(Model):
         return [int(output)]
 '''
 
+LOADING = """
+import torch
+from tiny_model import Sum
+
+class Loading(Sum):
+    def load(self, device):
+        open("loading", "w").close()
+        weights = torch.rand(2000, 2000)
+        while True:
+            weights = weights @ weights
+"""
+
 GREEDY = """
 import ctypes
 from tiny_model import Sum
@@ -107,7 +119,7 @@ def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterato
     (tmp_path / "tiny_model.py").write_text(MODEL)
     started: list[WorkerProcess] = []
 
-    def start(**settings: Any) -> WorkerProcess:
+    def start(*, until: Callable[[], bool] | None = None, **settings: Any) -> WorkerProcess:
         values = {"redis_url": redis_url, "models": "sum=tiny_model:Sum", "device": "cpu", "decode_threads": 2}
         values |= settings
         environment = {f"LOWTIDE_{name.upper()}": str(value) for name, value in values.items()}
@@ -122,7 +134,7 @@ def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterato
             )
         worker = WorkerProcess(process=process, log=log, settings=Settings(**values))
         started.append(worker)
-        wait_for(lambda: " ready." in log.read_text(), worker)
+        wait_for(until or (lambda: " ready." in log.read_text()), worker)
         return worker
 
     yield start
@@ -196,6 +208,14 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     assert running.get(1) == [4]
     assert live(client, keys, "worker") == {}
     assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
+
+
+def test_a_stop_while_a_model_loads_is_a_clean_end(start_worker, tmp_path) -> None:
+    (tmp_path / "loading_model.py").write_text(LOADING)
+    for _ in range(3):
+        (tmp_path / "loading").unlink(missing_ok=True)
+        worker = start_worker(models="sum=loading_model:Loading", until=(tmp_path / "loading").exists)
+        assert worker.stop() == 0, worker.log.read_text()
 
 
 def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, start_worker) -> None:
