@@ -55,8 +55,8 @@ class Pulls:
                 left = 0
 
     def take(self, timeout_s: float) -> list[Received] | None:
-        """What an answer brought; None when no answer came within `timeout_s`. Nothing when it is so old that its leases
-        may have lapsed. Raises PubsubError.
+        """What an answer brought; None when no answer came within `timeout_s`. An answer so old that its leases may have
+        lapsed brings nothing. Raises PubsubError.
         """
         try:
             subscription = self._answered.get(timeout=timeout_s)

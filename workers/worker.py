@@ -53,8 +53,8 @@ def run_worker(settings: Settings) -> int:
     Raises SettingsError, and whatever a model's `load` raises. The process ends by itself, with another code, when it
     is stuck or a device is lost. Logging is the caller's.
     """
-    # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too: at once, for
-    # Python's own way out fails on a thread that is inside torch.
+    # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too. Python's
+    # own way out would fail on a thread that is inside torch.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     wait_while_announced(settings)
     with claimed_slot(settings) as slot:
