@@ -55,8 +55,9 @@ class Pulls:
                 left = 0
 
     def take(self, timeout_s: float) -> list[Received] | None:
-        """What an answer brought; None when no answer came within `timeout_s`. An answer so old that its leases may have
-        lapsed brings nothing. Raises PubsubError.
+        """What an answer brought; None when no answer came within `timeout_s`. Raises PubsubError.
+
+        An answer that is so old that its leases may have lapsed brings nothing.
         """
         try:
             subscription = self._answered.get(timeout=timeout_s)
