@@ -27,7 +27,7 @@ WORKER = ("take", "store", "ack")
 DONE = ("acknowledge", "let expire")
 """What a bridge does that finds a message done."""
 
-PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forget what is stale"})
+PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forget what is stale", "drop old answers"})
 """What the protocol needs beside its steps."""
 
 LOST = "acknowledged, and nothing was published"
@@ -49,6 +49,7 @@ class Bridge(NamedTuple):
     `at`: index of its next step. `leased`: Pub/Sub keeps the message for it; `lapsed`: at some time since the pull it
     did not. `queued`, `held`, `result`: the chunk is in its queue, in `unacked`, among Celery's results. `forgot`:
     Redis lost its data, and the bridge has yet to notice. `stale`: a record may have come and gone since it looked.
+    `unread`: an answer with the message waits to be taken, and its lease is over.
     """
 
     at: int = 0
@@ -59,6 +60,7 @@ class Bridge(NamedTuple):
     result: bool = False
     forgot: bool = False
     stale: bool = False
+    unread: bool = False
 
 
 REST = Bridge()
@@ -159,7 +161,11 @@ class Model:
         return new.of(b, new.bridges[b]._replace(at=len(self.bridge)))
 
     def _pull(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
-        if not (state.acked or state.bridges[1 - b].leased):
+        if me.unread and "drop old answers" in self.pieces:
+            yield "pull: an old answer, drop it", state.of(b, REST)
+        elif me.unread:
+            yield "pull: an old answer", self._next(state.of(b, REST), b)
+        elif not (state.acked or state.bridges[1 - b].leased):
             yield "pull", self._next(state.of(b, me._replace(leased=True)), b)
 
     def _look_up(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
@@ -244,7 +250,9 @@ class Model:
             if me.leased:
                 lost = state.of(b, me._replace(leased=False, lapsed=True))
                 yield f"bridge {b}: LEASE LOST", lost._replace(astray=True)
-            if not me.at and not state.acked and state.bridges[1 - b].leased:
+            if not (me.at or me.unread or state.acked or state.bridges[1 - b].leased):
+                yield f"bridge {b}: STANDS STILL with an answer", state.of(b, me._replace(unread=True))
+            if not (me.at or me.unread or state.acked) and state.bridges[1 - b].leased:
                 copy = self._next(state.of(b, me._replace(leased=True)), b)
                 yield f"bridge {b}: pull, a DUPLICATE", copy._replace(astray=True)
             if state.record == str(b):

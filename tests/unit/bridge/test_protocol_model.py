@@ -93,6 +93,7 @@ def test_a_worker_that_acknowledges_before_it_stores_the_result_leaves_a_bridge_
         ("claims lapse", WEDGED),
         ("sure leases", TWICE),
         ("forget what is stale", TWICE),
+        ("drop old answers", TWICE),
     ],
 )
 def test_no_piece_of_the_protocol_can_be_left_out(piece: str, what: str) -> None:
