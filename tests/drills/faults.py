@@ -149,13 +149,13 @@ def connection_cut(stage: Stage) -> None:
     stage.wait_flow()
 
 
-def connection_slow(stage: Stage) -> None:
+def connection_slow(stage: Stage, *, lasts_s: tuple[float, float] = (8.0, 12.0)) -> None:
     """200 ms each way, for every worker."""
     stage.wait(0.5, 3.0)
     stage.mark()
     for proxy in stage.system.proxies.values():
         proxy.delay_s = 0.2
-    stage.wait(8.0, 12.0)
+    stage.wait(*lasts_s)
     for proxy in stage.system.proxies.values():
         proxy.delay_s = 0.0
     stage.wait_flow()

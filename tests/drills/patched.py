@@ -13,6 +13,8 @@ from typing import Any
 DIE_AT = "DRILL_DIE_AT"
 """Environment variable: a file. While it names a moment, somebody dies at that moment, and the file is gone."""
 
+HASTE_S = 0.1
+
 
 def no_reaper() -> None:
     """Nobody gives back what a vanished worker held."""
@@ -127,6 +129,108 @@ def no_resend() -> None:
     Backstop.turn = lambda self: None
 
 
+def no_patience() -> None:
+    """A worker gives up a result that Redis does not take at once, and no chunk that is nowhere is looked for."""
+    from redis import RedisError
+
+    from lowtide.bridge.lost import Backstop
+    from lowtide.tasks.results import Patience
+
+    def ask(self: Patience, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except RedisError:
+            return None
+
+    Patience.ask = ask
+    Backstop.turn = lambda self: None
+
+
+def impatient() -> None:
+    """A worker waits for an answer of Redis for a tenth of a second."""
+    from lowtide.tasks import app
+    from lowtide.tasks.transport import moves
+
+    config = app.celery_config
+
+    def hasty(settings: Any) -> dict[str, Any]:
+        options = config(settings)
+        transport = {**options["broker_transport_options"], "socket_timeout": HASTE_S}
+        return {**options, "broker_transport_options": transport, "redis_socket_timeout": HASTE_S}
+
+    app.celery_config = hasty
+    moves.connect_once.__kwdefaults__["timeout_s"] = HASTE_S
+
+
+def pull_once() -> None:
+    """A bridge that a pull failed does not pull again."""
+    from lowtide.bridge.pubsub import PubsubError
+    from lowtide.bridge.pulls import Pulls
+
+    ask, take = Pulls.ask, Pulls.take
+    failed = False
+
+    def asking(self: Pulls, credit: int) -> None:
+        if not failed:
+            ask(self, credit)
+
+    def taking(self: Pulls, timeout_s: float) -> Any:
+        nonlocal failed
+        try:
+            return take(self, timeout_s)
+        except PubsubError:
+            failed = True
+            raise
+
+    Pulls.ask, Pulls.take = asking, taking
+
+
+def publish_lossy() -> None:
+    """What could not be published counts as published."""
+    from lowtide.bridge.pubsub import Pubsub, PubsubUnavailable
+
+    publish = Pubsub.publish
+
+    def publishing(self: Pubsub, topic: str, messages: Sequence[Any]) -> Sequence[str]:
+        try:
+            return publish(self, topic, messages)
+        except PubsubUnavailable:
+            return []
+
+    Pubsub.publish = publishing
+
+
+def no_notice() -> None:
+    """Nobody listens to the metadata server."""
+    from lowtide.tasks.preemption import Preemption
+
+    Preemption.start = lambda self: None
+
+
+def no_bisection() -> None:
+    """A batch that fails fails all that are in it."""
+    from lowtide.workers import devices, predict
+    from lowtide.workers.job import Predicted
+
+    def failed(self: Any, model: Any, items: Sequence[Any], error: Exception, batch_s: float) -> list[Predicted]:
+        blame = predict._blame(model, error, short=devices.out_of_memory(error))
+        return [Predicted(ready=ready, batch_s=batch_s, n=len(items), error=blame) for ready in items]
+
+    predict.Predictor._failed = failed
+
+
+def no_deadline() -> None:
+    """A batch may take an hour."""
+    os.environ["LOWTIDE_BATCH_DEADLINE_S"] = "3600"
+
+
+def no_solo() -> None:
+    """Nobody remembers that a task was lost: its requests run together again, and none of them gets a strike."""
+    from lowtide.tasks.losses import History, Losses
+
+    Losses.look = lambda self, task: History()
+
+
 def no_drain() -> None:
     """SIGTERM ends a process at once."""
     signal.signal = _ignoring_sigterm(signal.signal)
@@ -144,6 +248,14 @@ PATCHES: dict[str, Callable[[], None]] = {
         no_claim,
         ack_first,
         no_resend,
+        no_patience,
+        impatient,
+        pull_once,
+        publish_lossy,
+        no_notice,
+        no_bisection,
+        no_deadline,
+        no_solo,
         no_drain,
     )
 }

@@ -99,7 +99,10 @@ def _caller_table(by_row: Mapping[str, list[Round]]) -> list[str]:
 
 
 def _broken_table(rounds: Sequence[Round]) -> list[str]:
-    head = ("row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended", "ran again", "exits ≠ 0")
+    head = (
+        "row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended",
+        "others flow again after, s (median, worst)", "ran again", "exits ≠ 0",
+    )  # fmt: skip
     lines = [
         _broken_line(name, broken.piece, [r.verdict for r in rounds if (r.row, r.broken) == (name, broken.patch)])
         for name, row in ROWS.items()
@@ -109,9 +112,12 @@ def _broken_table(rounds: Sequence[Round]) -> list[str]:
 
 
 def _broken_line(name: str, piece: str, verdicts: Sequence[Verdict]) -> tuple[object, ...]:
-    sums = [f"{sum(getattr(verdict, field) for verdict in verdicts):,}" for field in ("tries", *FIELDS, "again")]
+    tries, *sums, again = [
+        f"{sum(getattr(verdict, field) for verdict in verdicts):,}" for field in ("tries", *FIELDS, "again")
+    ]
+    flow = _flow([flow_s for verdict in verdicts for flow_s in verdict.flow_s])
     bad_exits = sum(code != 0 for verdict in verdicts for code, _ in verdict.exits)
-    return (f"`{name}`", piece, *sums, bad_exits)
+    return (f"`{name}`", piece, tries, *sums, flow, again, bad_exits)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

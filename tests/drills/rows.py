@@ -40,17 +40,24 @@ class Row:
 class Broken:
     """A protecting piece that is switched off: in words, and the patch that does it. `act`: the part of the row's fault
     that the piece protects from, if not all of it. `per_s`: a load under which it is needed, if the row's is too thin.
+    `from_copies`: what it protects from is second copies, so that one of them tells.
     """
 
     piece: str
     patch: str
     act: Callable[[Stage], None] | None = None
     per_s: float | None = None
+    from_copies: bool = False
 
     def of(self, row: Row) -> Row:
-        """The row without this piece: second copies are no longer what promise 1 allows."""
-        needs = replace(row.needs, patches=(*row.needs.patches, self.patch))
-        return replace(row, act=self.act or row.act, per_s=self.per_s or row.per_s, needs=needs, copies_per_try=0)
+        """The row without this piece."""
+        return replace(
+            row,
+            act=self.act or row.act,
+            per_s=self.per_s or row.per_s,
+            needs=replace(row.needs, patches=(*row.needs.patches, self.patch)),
+            copies_per_try=0 if self.from_copies else row.copies_per_try,
+        )
 
 
 REAPER = Broken(piece="no reaper, no hand-back by the successor", patch="no-reaper")
@@ -61,17 +68,27 @@ RESEND = Broken(
     per_s=600,  # more than two workers can do: some of it is in Redis
 )
 ACK_FIRST = Broken(piece="the bridge acknowledges what it pulls", patch="ack-first")
-NO_RECORD = Broken(
-    piece="the bridge does not record what it has published",
-    patch="no-record",
-    act=partial(faults.bridge_kill, points=("after-record",)),
-)
+NO_RECORD = Broken(piece="the bridge does not record what it has published", patch="no-record", from_copies=True)
 FORGET_RAISES = Broken(
     piece="a result that can't be deleted ends the handing back of retries",
     patch="forget-raises",
     act=partial(faults.redis_kill_retries, points=("before-forget",)),
 )
-NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim")
+NO_PATIENCE = Broken(
+    piece="workers give up a result that Redis does not take at once; no last backstop", patch="no-patience"
+)
+IMPATIENT = Broken(
+    piece="workers wait for an answer of Redis for 0.1 s",
+    patch="impatient",
+    act=partial(faults.connection_slow, lasts_s=(65.0, 70.0)),
+)
+PULL_ONCE = Broken(piece="a bridge that a pull failed does not pull again", patch="pull-once")
+PUBLISH_LOSSY = Broken(piece="what could not be published counts as published", patch="publish-lossy")
+NO_NOTICE = Broken(piece="nobody listens to the metadata server", patch="no-notice")
+NO_BISECTION = Broken(piece="a batch that fails fails all that are in it", patch="no-bisection")
+NO_DEADLINE = Broken(piece="a batch may take an hour", patch="no-deadline")
+NO_SOLO = Broken(piece="nobody remembers that a task was lost", patch="no-solo")
+NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim", from_copies=True)
 NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
 
 DYING = Needs(bridge_patches=("die",))
@@ -101,7 +118,7 @@ ROWS: Mapping[str, Row] = {
         per_round=5,
         needs=DYING,
         copies_per_try=BULK,
-        broken=(ACK_FIRST, NO_RECORD),
+        broken=(ACK_FIRST, replace(NO_RECORD, act=partial(faults.bridge_kill, points=("after-record",)))),
     ),
     "bridge-stop": Row(
         fault="one of two bridges stopped for longer than its leases and claims, then continued",
@@ -118,6 +135,7 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         callers=True,
         copies_per_try=BULK,
+        broken=(NO_PATIENCE,),
     ),
     "redis-kill-retries": Row(
         fault="Redis `kill -9`, back with its append-only file, while every third request is tried again",
@@ -151,7 +169,13 @@ ROWS: Mapping[str, Row] = {
         broken=(RESEND,),
     ),
     "redis-pause": Row(
-        fault="Redis paused for 30 s", act=faults.redis_pause, at_least=5, per_s=80, callers=True, copies_per_try=BULK
+        fault="Redis paused for 30 s",
+        act=faults.redis_pause,
+        at_least=5,
+        per_s=80,
+        callers=True,
+        copies_per_try=BULK,
+        broken=(NO_PATIENCE,),
     ),
     "redis-full": Row(
         fault="Redis out of memory for 10 to 20 s",
@@ -159,24 +183,44 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         callers=True,
         copies_per_try=BULK,
+        broken=(NO_PATIENCE,),
     ),
     "emulator-restart": Row(
-        fault="Pub/Sub emulator restarted", act=faults.emulator_restart, at_least=5, copies_per_try=BULK
+        fault="Pub/Sub emulator restarted",
+        act=faults.emulator_restart,
+        at_least=5,
+        copies_per_try=BULK,
+        broken=(PULL_ONCE,),
     ),
     "publish-refused": Row(
-        fault="publishing refused for 30 s", act=faults.publish_refused, at_least=5, per_s=80, copies_per_try=BULK
+        fault="publishing refused for 30 s",
+        act=faults.publish_refused,
+        at_least=5,
+        per_s=80,
+        copies_per_try=BULK,
+        broken=(PUBLISH_LOSSY,),
     ),
     "connection-cut": Row(
-        fault="worker–Redis connections cut", act=faults.connection_cut, at_least=5, per_round=5, callers=True
+        fault="worker–Redis connections cut",
+        act=faults.connection_cut,
+        at_least=5,
+        per_round=5,
+        callers=True,
+        broken=(NO_PATIENCE,),
     ),
     "connection-slow": Row(
-        fault="worker–Redis connections delayed by 200 ms", act=faults.connection_slow, at_least=5, callers=True
+        fault="worker–Redis connections delayed by 200 ms",
+        act=faults.connection_slow,
+        at_least=5,
+        callers=True,
+        broken=(IMPATIENT,),
     ),
     "connection-half-open": Row(
         fault="worker–Redis connections half-open",
         act=faults.connection_half_open,
         at_least=5,
         callers=True,
+        broken=(NO_PATIENCE,),
     ),
     "sigterm": Row(
         fault="SIGTERM to a worker or a bridge",
@@ -195,18 +239,21 @@ ROWS: Mapping[str, Row] = {
         needs=Needs(preemptible=True),
         callers=True,
         runs_once=True,
+        broken=(NO_NOTICE,),
     ),
     "poison-raise": Row(
         fault="a request that raises",
         act=partial(faults.poison, deed="raise"),
         at_least=1,
         requests=500,
+        broken=(NO_BISECTION,),
     ),
     "poison-too-few": Row(
         fault="a request that gets too few outputs",
         act=partial(faults.poison, deed="too-few"),
         at_least=1,
         requests=500,
+        broken=(NO_BISECTION,),
     ),
     "poison-hang": Row(
         fault="a request that hangs",
@@ -214,12 +261,14 @@ ROWS: Mapping[str, Row] = {
         at_least=1,
         requests=500,
         needs=Needs(env={"LOWTIDE_BATCH_DEADLINE_S": "5"}),
+        broken=(NO_DEADLINE,),
     ),
     "poison-abort": Row(
         fault="a request that calls `os.abort`",
         act=partial(faults.poison, deed="abort"),
         at_least=1,
         requests=500,
+        broken=(NO_SOLO,),
     ),
     "poison-exhaust": Row(
         fault="a request that exhausts memory",
@@ -227,6 +276,7 @@ ROWS: Mapping[str, Row] = {
         at_least=1,
         requests=500,
         needs=Needs(env={"DRILL_BOUNDED": "1"}),
+        broken=(NO_BISECTION,),
     ),
     "thrice": Row(
         fault="every message delivered three times",
@@ -234,6 +284,7 @@ ROWS: Mapping[str, Row] = {
         at_least=1,
         requests=2000,
         deliveries=3,
+        broken=(NO_RECORD,),
     ),
     "soak": Row(
         fault="all of it at random for 20 minutes",
@@ -249,5 +300,6 @@ ROWS: Mapping[str, Row] = {
         callers=True,
         keeps_redis=False,
         copies_per_try=BULK,
+        broken=(replace(NO_PATIENCE, act=partial(faults.soak, requests=10_000)),),
     ),
 }

@@ -2,6 +2,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.drills.judge import complaints
+from tests.drills.patched import PATCHES
 from tests.drills.report import BEGIN, END, write
 from tests.drills.rows import ROWS
 from tests.drills.tally import Book, Round
@@ -37,6 +38,21 @@ def test_the_table_adds_up_the_rounds_of_a_row_and_leaves_the_page_around_it(tmp
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
+
+
+def test_every_row_has_a_piece_to_switch_off() -> None:
+    assert [name for name, row in ROWS.items() if not row.broken] == []
+    assert {piece.patch for row in ROWS.values() for piece in row.broken} <= set(PATCHES)
+
+
+def test_without_a_piece_the_line_says_what_it_cost(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}{END}")
+    told = replace(FINE, lost=7, flow_s=(0.5, None), exits=((None, 60.0),))
+
+    write([replace(a_round(verdict=told), broken="ack-first")], commit="abc", page=page)
+
+    assert "| 5 | 700 | 7 | 3 | 0 | never | 9 | 1 |" in page.read_text()
 
 
 def test_every_broken_promise_is_a_complaint() -> None:
