@@ -130,11 +130,13 @@ def no_resend() -> None:
 
 
 def no_patience() -> None:
-    """A worker gives up a result that Redis does not take at once, and no chunk that is nowhere is looked for."""
+    """A worker stores a result as Celery does, and gives it up when Redis does not take it at once; and no chunk that
+    is nowhere is looked for.
+    """
     from redis import RedisError
 
     from lowtide.bridge.lost import Backstop
-    from lowtide.tasks.results import Patience
+    from lowtide.tasks.results import Patience, ResultBackend
 
     def ask(self: Patience, call: Callable[[], Any]) -> Any:
         try:
@@ -143,7 +145,23 @@ def no_patience() -> None:
             return None
 
     Patience.ask = ask
+    ResultBackend.set = lambda self, key, value, **_: self.patience.ask(lambda: self._set(key, value))
     Backstop.turn = lambda self: None
+
+
+def brittle() -> None:
+    """A worker ends when its connection breaks, and nobody gives back what it held."""
+    from lowtide.tasks.transport.channel import Channel
+
+    no_reaper()
+    close = Channel.close
+
+    def closing(self: Channel) -> None:
+        if self._consumers and not self.closed:
+            os._exit(1)
+        close(self)
+
+    Channel.close = closing
 
 
 def impatient() -> None:
@@ -249,6 +267,7 @@ PATCHES: dict[str, Callable[[], None]] = {
         ack_first,
         no_resend,
         no_patience,
+        brittle,
         impatient,
         pull_once,
         publish_lossy,

@@ -9,6 +9,8 @@ from tests.drills.stage import Stage
 from tests.drills.system import Needs
 
 BULK = 256
+FLOOD_PER_S = 600.0
+"""More than two workers can do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Broken:
-    """A protecting piece that is switched off: in words, and the patch that does it. `act`: the part of the row's fault
-    that the piece protects from, if not all of it. `per_s`: a load under which it is needed, if the row's is too thin.
-    `from_copies`: what it protects from is second copies, so that one of them tells.
+    """A protecting piece that is switched off: in words, and the patch that does it, or several with commas. `act`: the
+    part of the row's fault that the piece protects from, if not all of it. `per_s`: a load under which it is needed, if
+    the row's is too thin. `from_copies`: what it protects from is second copies, so that one of them tells.
     """
 
     piece: str
@@ -50,9 +52,10 @@ class Broken:
     from_copies: bool = False
 
     def of(self, row: Row) -> Row:
-        """The row without this piece."""
+        """The row without this piece, one fault under each load: the first that tells is enough."""
         return replace(
             row,
+            per_round=1,
             act=self.act or row.act,
             per_s=self.per_s or row.per_s,
             needs=replace(row.needs, patches=(*row.needs.patches, self.patch)),
@@ -65,7 +68,7 @@ EARLY_ACK = Broken(piece="workers acknowledge before they work; no last backstop
 RESEND = Broken(
     piece="nobody notices that Redis lost its data; no last backstop",
     patch="no-resend",
-    per_s=600,  # more than two workers can do: some of it is in Redis
+    per_s=FLOOD_PER_S,  # some of it is in Redis
 )
 ACK_FIRST = Broken(piece="the bridge acknowledges what it pulls", patch="ack-first")
 NO_RECORD = Broken(piece="the bridge does not record what it has published", patch="no-record", from_copies=True)
@@ -76,6 +79,11 @@ FORGET_RAISES = Broken(
 )
 NO_PATIENCE = Broken(
     piece="workers give up a result that Redis does not take at once; no last backstop", patch="no-patience"
+)
+BRITTLE = Broken(
+    piece="workers end when their connection breaks; no reaper, no hand-back by the successor",
+    patch="brittle",
+    per_s=FLOOD_PER_S,  # each holds some
 )
 IMPATIENT = Broken(
     piece="workers wait for an answer of Redis for 0.1 s",
@@ -88,6 +96,11 @@ NO_NOTICE = Broken(piece="nobody listens to the metadata server", patch="no-noti
 NO_BISECTION = Broken(piece="a batch that fails fails all that are in it", patch="no-bisection")
 NO_DEADLINE = Broken(piece="a batch may take an hour", patch="no-deadline")
 NO_SOLO = Broken(piece="nobody remembers that a task was lost", patch="no-solo")
+SEVERAL = Broken(
+    piece="workers and bridges acknowledge first; a batch that fails fails all that are in it; no last backstop",
+    patch=",".join(piece.patch for piece in (EARLY_ACK, ACK_FIRST, NO_BISECTION)),
+    act=partial(faults.soak, requests=15_000),
+)
 NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim", from_copies=True)
 NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
 
@@ -206,7 +219,7 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         per_round=5,
         callers=True,
-        broken=(NO_PATIENCE,),
+        broken=(BRITTLE,),
     ),
     "connection-slow": Row(
         fault="worker–Redis connections delayed by 200 ms",
@@ -220,7 +233,7 @@ ROWS: Mapping[str, Row] = {
         act=faults.connection_half_open,
         at_least=5,
         callers=True,
-        broken=(NO_PATIENCE,),
+        broken=(BRITTLE,),
     ),
     "sigterm": Row(
         fault="SIGTERM to a worker or a bridge",
@@ -300,6 +313,6 @@ ROWS: Mapping[str, Row] = {
         callers=True,
         keeps_redis=False,
         copies_per_try=BULK,
-        broken=(replace(NO_PATIENCE, act=partial(faults.soak, requests=10_000)),),
+        broken=(SEVERAL,),
     ),
 }
