@@ -52,10 +52,12 @@ class Broken:
     from_copies: bool = False
 
     def of(self, row: Row) -> Row:
-        """The row without this piece, one fault under each load: the first that tells is enough."""
+        """The row without this piece. One fault under each load, as the first that tells is enough; but a second copy
+        comes half a minute later, when a lease lapses.
+        """
         return replace(
             row,
-            per_round=1,
+            per_round=row.per_round if self.from_copies else 1,
             act=self.act or row.act,
             per_s=self.per_s or row.per_s,
             needs=replace(row.needs, patches=(*row.needs.patches, self.patch)),

@@ -84,6 +84,16 @@ def test_every_step_of_the_path_of_one_request_exists() -> None:
         assert name in defined_in(ROOT / file), f"{file} has no {name}"
 
 
+def test_every_test_that_is_said_to_back_a_promise_exists_and_no_promise_is_without() -> None:
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    readme = (ROOT / "README.md").read_text().partition("## What it promises")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| \[[^]]+\]\(\.\./(tests/[^)]+)\) `(test_\w+)` \|", page, re.M)
+
+    assert {promise for promise, *_ in rows} == set(re.findall(r"^\| ([A-Z][^|]+) \| ", readme, re.M))
+    for _, file, name in rows:
+        assert name in defined_in(ROOT / file), f"{file} has no {name}"
+
+
 @pytest.mark.parametrize(
     "page",
     ["README.md", "CONTRIBUTING.md", "SECURITY.md", *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))],
