@@ -101,7 +101,7 @@ def _caller_table(by_row: Mapping[str, list[Round]]) -> list[str]:
 def _broken_table(rounds: Sequence[Round]) -> list[str]:
     head = (
         "row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended",
-        "others flow again after, s (median, worst)", "ran again", "exits ≠ 0",
+        "others flow again after, s (median, worst)", "ran again", "exits ≠ 0", "callers: lost",
     )  # fmt: skip
     lines = [
         _broken_line(name, broken.piece, [r.verdict for r in rounds if (r.row, r.broken) == (name, broken.patch)])
@@ -117,7 +117,8 @@ def _broken_line(name: str, piece: str, verdicts: Sequence[Verdict]) -> tuple[ob
     ]
     flow = _flow([flow_s for verdict in verdicts for flow_s in verdict.flow_s])
     bad_exits = sum(code != 0 for verdict in verdicts for code, _ in verdict.exits)
-    return (f"`{name}`", piece, tries, *sums, flow, again, bad_exits)
+    callers_lost = sum(verdict.many.lost + verdict.delay.lost for verdict in verdicts)
+    return (f"`{name}`", piece, tries, *sums, flow, again, bad_exits, callers_lost)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

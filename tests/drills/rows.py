@@ -150,7 +150,7 @@ ROWS: Mapping[str, Row] = {
         at_least=5,
         callers=True,
         copies_per_try=BULK,
-        broken=(NO_PATIENCE,),
+        broken=(BRITTLE,),
     ),
     "redis-kill-retries": Row(
         fault="Redis `kill -9`, back with its append-only file, while every third request is tried again",

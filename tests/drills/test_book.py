@@ -48,11 +48,11 @@ def test_every_row_has_a_piece_to_switch_off() -> None:
 def test_without_a_piece_the_line_says_what_it_cost(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{BEGIN}{END}")
-    told = replace(FINE, lost=7, flow_s=(0.5, None), exits=((None, 60.0),))
+    told = replace(FINE, lost=7, flow_s=(0.5, None), exits=((None, 60.0),), delay=Called(asked=9, lost=4))
 
     write([replace(a_round(verdict=told), broken="ack-first")], commit="abc", page=page)
 
-    assert "| 5 | 700 | 7 | 3 | 0 | never | 9 | 1 |" in page.read_text()
+    assert "| 5 | 700 | 7 | 3 | 0 | never | 9 | 1 | 4 |" in page.read_text()
 
 
 def test_every_broken_promise_is_a_complaint() -> None:
