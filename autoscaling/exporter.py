@@ -23,6 +23,7 @@ from lowtide.autoscaling.signal import outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
 from lowtide.config import Settings
 from lowtide.config.health import Health
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
 
@@ -102,7 +103,7 @@ class Exporter:
         """When it last wrote the signal, or another had that to do."""
         self._fleet = Camera(redis, settings).held(clock=monotonic)
         self._pubsub = Held[Undelivered](
-            "pubsub", monitoring.undelivered, age_of=lambda seen: seen.age_s, clock=monotonic
+            PUBSUB, monitoring.undelivered, age_of=lambda seen: seen.age_s, clock=monotonic
         )
         self._flower: Held[FlowerReading] | None = None
         if settings.flower_url:
@@ -128,14 +129,14 @@ class Exporter:
         """Read, and write if it is ours to write."""
         before = self._fleet.value
         snapshot = self._fleet.refresh()
-        if self._pubsub.refresh() is None:
-            self._pubsub.value = self._exported_before()
+        if self._pubsub.refresh() is None and (seen := self._exported_before()):
+            self._pubsub.hold(seen)
         if self._flower:
             self._flower.refresh()
         self.latest.samples = self._samples(before, snapshot)
         if self._leads():
             self._write(self.latest.samples)
-            if self._leadership.sure and self._unwritten_s > ALARM_AFTER_S:
+            if self._knows and self._leadership.sure and self._unwritten_s > ALARM_AFTER_S:
                 log.warning("the signal was not written for %.0f s: another may try", self._unwritten_s)
                 self._leadership.give_up()
                 self._passes = True
@@ -150,6 +151,8 @@ class Exporter:
         details = {"writes": self._leadership.held, "source_age_s": ages_s, "writes_failed": self.latest.writes_failed}
         if self._unwritten_s > ALARM_AFTER_S:
             reason = f"the signal was not written for {self._unwritten_s:.0f} s"
+            if not self._knows:
+                reason += ": nobody knows what waits, as no bridge lives and Pub/Sub's metric was never read"
             return Health(ok=False, reason=reason, details=details)
         if self._contested is not None and self._monotonic() - self._contested < ALARM_AFTER_S:
             reason = "another writes the signal of this fleet: every fleet needs a LOWTIDE_FLEET of its own"
@@ -166,15 +169,15 @@ class Exporter:
         if not self._leadership.renew():
             self._fine_s = self._monotonic()
             return False
+        if not was_leader:
+            log.info("writes the figures of the fleet from now on")
+            self._written_at = self._tried_at = None  # others have written meanwhile
         if self._another_writes():
             if not self._leadership.sure:
                 log.warning("Redis can't be read from here, and another writes the figures of the fleet: stops writing")
                 self._leadership.held = False
                 return False
             self._contested = self._monotonic()
-        if not was_leader:
-            log.info("writes the figures of the fleet from now on")
-            self._written_at = None
         return True
 
     def _samples(self, before: Snapshot | None, snapshot: Snapshot | None) -> list[Sample]:
@@ -201,6 +204,11 @@ class Exporter:
         """How old what is known is, by source."""
         sources: list[Held[Any]] = [self._fleet, self._pubsub, *([self._flower] if self._flower else [])]
         return {source.name: source.age_s for source in sources}
+
+    @property
+    def _knows(self) -> bool:
+        """There is a signal to write."""
+        return any(sample.metric is GPU_SECONDS_OUTSTANDING for sample in self.latest.samples)
 
     @property
     def _unwritten_s(self) -> float:
@@ -231,7 +239,9 @@ class Exporter:
         except SourceUnreadable as error:
             self._outage.failed(error)
         else:
-            self._written_at, self._fine_s = at_s, self._monotonic()
+            self._written_at = at_s
+            if self._knows:
+                self._fine_s = self._monotonic()
             self._outage.over()
 
     def _describe(self) -> None:

@@ -26,7 +26,7 @@ class Held(Generic[Value]):
         age_of: Callable[[Value], float] = lambda value: 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`age_of`: seconds that a value has behind it when it is read."""
+        """`age_of`: seconds that a value has behind it when it comes."""
         self.name = name
         self.value: Value | None = None
         self.why: str | None = None
@@ -49,7 +49,12 @@ class Held(Generic[Value]):
             self.why = str(error)
             self._outage.failed(error)
         else:
-            self.value, self.why = value, None
-            self._at_s = self._clock() - self._age_of(value)
+            self.why = None
+            self.hold(value)
             self._outage.over()
         return self.value
+
+    def hold(self, value: Value) -> None:
+        """Take this for the last value; also one that somebody else has read."""
+        self.value = value
+        self._at_s = self._clock() - self._age_of(value)

@@ -12,6 +12,7 @@ from lowtide.autoscaling.decide import STALE_AFTER_S, Histories
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.config import Settings, SettingsError
+from lowtide.config.metrics import PUBSUB
 
 if TYPE_CHECKING:
     from lowtide.autoscaling.monitoring import Monitoring, Undelivered
@@ -31,7 +32,7 @@ class Lookout:
 
     def __init__(self, settings: Settings) -> None:
         self.pubsub: Held[Undelivered] = Held(
-            "pubsub", lambda: self._client().undelivered(), age_of=lambda seen: seen.age_s
+            PUBSUB, lambda: self._client().undelivered(), age_of=lambda seen: seen.age_s
         )
         self.signals = Held[Histories]("signals", self._histories)
         self._settings = settings

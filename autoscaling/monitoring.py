@@ -1,8 +1,9 @@
 """Cloud Monitoring by its client: our metrics go out, Pub/Sub's own comes in."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -22,8 +23,11 @@ from lowtide.config.metrics import (
     FLEET,
     GPU_SECONDS_OUTSTANDING,
     METRICS,
+    PUBSUB,
     PUBSUB_REQUESTS,
     PUBSUB_UNDELIVERED,
+    SOURCE,
+    SOURCE_AGE,
     Metric,
 )
 
@@ -33,6 +37,8 @@ TIMEOUT_S = 10.0
 LOOK_BACK_S = 300
 """Pub/Sub's metric is sampled each minute and readable up to two minutes later, and it may have gaps."""
 OWN_LOOK_BACK_S = 3600
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,19 +155,24 @@ class Monitoring:
     def pubsub_requests(self) -> Undelivered | None:
         """What was last written of Pub/Sub's count, by whichever exporter; None without any of the last hour.
 
-        Raises SourceUnreadable.
+        `age_s` is that of the point, and what was written then of the count's own. Raises SourceUnreadable.
         """
-        newest = self._newest(PUBSUB_REQUESTS)
-        return None if newest is None else self._seen([newest])
+        count = self._newest(PUBSUB_REQUESTS)
+        if count is None:
+            return None
+        seen, age = self._seen([count]), self._newest(SOURCE_AGE, {SOURCE: PUBSUB})
+        return seen if age is None else replace(seen, age_s=seen.age_s + age.value)
 
-    def _newest(self, metric: Metric) -> Point | None:
+    def _newest(self, metric: Metric, labels: Mapping[str, str] = NO_LABELS) -> Point | None:
+        query = replace(self._signal, metric=metric.type).query
+        query += "".join(f' AND metric.labels.{key} = "{value}"' for key, value in labels.items())
         # A clock that was ahead has written into the future, which the service allows for five minutes.
-        found = self.series(replace(self._signal, metric=metric.type).query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
+        found = self.series(query, back_s=OWN_LOOK_BACK_S, ahead_s=300)
         return max((points[-1] for points in found), key=lambda point: point.at, default=None)
 
     def undelivered(self) -> Undelivered:
-        """Messages of the fleet's subscriptions that nobody has acknowledged. Raises SourceUnreadable, also when the
-        metric has no recent point of one of them.
+        """Messages of the fleet's subscriptions that nobody has acknowledged; none without a subscription. Raises
+        SourceUnreadable, also when the metric has no recent point of one of them.
         """
         points = [point for _, project, _, name in self._subscriptions for point in self._undelivered(project, name)]
         return self._seen(points)
@@ -178,8 +189,9 @@ class Monitoring:
         return [Point(at=_at(series.points[0]), value=_value(series.points[0])) for series in found]
 
     def _seen(self, points: Sequence[Point]) -> Undelivered:
-        messages, age_s = sum(point.value for point in points), self._clock() - min(point.at for point in points)
-        return Undelivered(messages=int(messages), age_s=max(0.0, age_s))
+        now_s = self._clock()
+        age_s = now_s - min((point.at for point in points), default=now_s)
+        return Undelivered(messages=int(sum(point.value for point in points)), age_s=max(0.0, age_s))
 
     def _list(self, query: str, *, back_s: int, ahead_s: int = 0, of: str | None = None) -> Sequence[Any]:
         now_s = int(self._clock())

@@ -48,17 +48,18 @@ def samples_of(
 ) -> Iterator[Sample]:
     """All figures but those of the exporter itself. Zeros included: an autoscaler takes what is missing for unknown.
 
-    `undelivered` None: Pub/Sub's count is not known, and not told; `done` None: there was one look so far. How old
-    requests are, and how many at risk, is not known while they wait in Pub/Sub and no bridge lives.
+    `undelivered` None: Pub/Sub's count is not known, and not told; if no bridge lives either, nor is it told that there
+    is no work. `done` None: there was one look so far. How old requests are, and how many at risk, is not known while
+    any may wait in Pub/Sub and no bridge lives.
     """
     plain: dict[Metric, float] = {
-        metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds,
-        metrics.REQUESTS_OUTSTANDING: work.requests,
         metrics.WORKERS: len(snapshot.workers),
         metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
         metrics.BRIDGES: len(snapshot.bridge_words),
     }
-    if snapshot.bridge_words or not undelivered:  # else nobody has looked at what waits there
+    if work.requests or snapshot.bridge_words or undelivered is not None:
+        plain |= {metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds, metrics.REQUESTS_OUTSTANDING: work.requests}
+    if snapshot.bridge_words or undelivered == 0:  # else nobody has looked at what waits there
         plain |= {metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0, metrics.REQUESTS_AT_RISK: snapshot.bridges.at_risk}
     if done is not None:
         plain |= {metrics.THROUGHPUT: done.per_s, metrics.FAILURES: done.failed_per_s}

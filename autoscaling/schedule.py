@@ -66,8 +66,10 @@ class Schedule:
     def _fields(self) -> tuple[str, int | None]:
         """The five fields, and the year if there is one."""
         fields = self.cron.split()
-        if len(fields) == 6 and re.fullmatch(r"\d{4}|\*", fields[5]):
+        if len(fields) == 6 and re.fullmatch(r"(?!0000)\d{4}|\*", fields[5]):
             return " ".join(fields[:5]), None if fields[5] == "*" else int(fields[5])
         if len(fields) != 5:
-            raise ValueError(f"schedule {self.name}: cron {self.cron!r} wants five fields, or a year as the sixth")
+            raise ValueError(
+                f"schedule {self.name}: cron {self.cron!r} wants five fields, or a year from 0001 as the sixth"
+            )
         return self.cron, None

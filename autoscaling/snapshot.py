@@ -70,3 +70,5 @@ class Camera:
             return self.take()
         except RedisError as error:
             raise SourceUnreadable(str(error)) from error
+        except ValueError as error:
+            raise SourceUnreadable(f"what it holds was not written by Lowtide: {error}") from error

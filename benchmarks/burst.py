@@ -1,6 +1,6 @@
 """A burst before an empty fleet: how it grows, drains and is gone again, as lines and as a picture.
 
-`python benchmarks/burst.py` starts the whole system on this machine, as `lowtide up --autoscale` does, with a model
+`python benchmarks/burst.py` starts the whole system on this machine, as `lowtide up` does, with a model
 that sleeps 10 ms for each request, publishes, and looks on until no worker is left. `--preempt` takes half of the
 workers away on the way, as Spot VMs are. Exit code 1 when a request has no result.
 """

@@ -7,7 +7,7 @@ import click
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.create import check_exists, create_missing
 from lowtide.cli.options import examples
-from lowtide.config import load_settings
+from lowtide.config import SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 
 
@@ -27,6 +27,8 @@ def command(*, create: bool, create_only: bool) -> None:
     """
     settings = load_settings()
     configure_logging(settings)
+    if not settings.subscription:
+        raise SettingsError("LOWTIDE_SUBSCRIPTION is empty: a fleet that only Python callers use needs no bridge")
     if create or create_only:
         create_missing(settings)
     if create_only:

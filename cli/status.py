@@ -50,7 +50,7 @@ def command(*, watch: bool, every: float, as_json: bool) -> None:
 def _once(looker: Looker) -> Look:
     look = looker.look()
     if isinstance(look, Waiting):
-        raise NoAnswer(f"Redis at LOWTIDE_REDIS_URL does not answer: {look.redis.why}")
+        raise NoAnswer(f"Redis at LOWTIDE_REDIS_URL can't be read: {look.redis.why}")
     return look
 
 

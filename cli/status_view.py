@@ -57,7 +57,7 @@ def _backlog(report: Report) -> Table:
     for model, backlog in report.backlog.items():
         rate_s = report.snapshot.rates_s.get(model)
         counts = [f"{backlog[state]:,}" for state in states]
-        table.add_row(model, *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
+        table.add_row(Text(model), *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
     return table
 
 
@@ -70,5 +70,5 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     for name, word in sorted(words.items()):
         rates = [f"{model} {1 / rate_s:,.0f}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
         done = sum(word.get("done", {}).values())
-        table.add_row(name, state_of(word), str(word.get("in_process", 0)), f"{done:,}", ", ".join(rates))
+        table.add_row(Text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", Text(", ".join(rates)))
     return table

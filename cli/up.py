@@ -1,6 +1,7 @@
 """`lowtide up`."""
 
 import os
+import shlex
 import signal
 import tempfile
 import threading
@@ -28,11 +29,16 @@ JOINING = (
     "LOWTIDE_PREFIX",
     "LOWTIDE_PROJECT",
     "LOWTIDE_TOPIC",
+    "LOWTIDE_SUBSCRIPTION",
+    "LOWTIDE_RESULTS_TOPIC",
+    "LOWTIDE_DEAD_LETTER_TOPIC",
+    "LOWTIDE_MODELS",
+    "LOWTIDE_DEFAULT_MODEL",
     "LOWTIDE_MONITORING_HOST",
-    "LOWTIDE_FLEET_MAX",
     "PUBSUB_EMULATOR_HOST",
 )
-"""What callers, publishers and `lowtide status` need to know of a running system."""
+"""What callers, publishers and `lowtide status` need to know of a running system, beside the fleet's policy."""
+POLICY = "LOWTIDE_FLEET"
 
 
 @click.command(
@@ -67,8 +73,9 @@ def command(*, workers: int | None, boot_delay: float, flower: bool, data_dir: P
     a Cloud Monitoring of this machine, every 15 s, and the policy reads it there: LOWTIDE_FLEET_MAX workers at most, 2
     unless you say else. Each change of the fleet is printed with its reason.
 
-    Serves the models of LOWTIDE_MODELS (digits, unless you say else). LOWTIDE_REDIS_URL and PUBSUB_EMULATOR_HOST,
-    when set, are used instead of own servers.
+    Serves the models of LOWTIDE_MODELS (digits, unless you say else). LOWTIDE_REDIS_URL, PUBSUB_EMULATOR_HOST and
+    LOWTIDE_MONITORING_HOST, when set, are used instead of own servers. LOWTIDE_HEALTH_PORT is for one process alone,
+    and not used here.
     """
     if workers is not None and boot_delay:
         raise click.UsageError("--boot-delay is for workers that the policy wants: leave out --workers")
@@ -111,7 +118,7 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     """What a person needs to go on: the addresses, and how to send a first request through each door."""
     settings = stack.settings
     model = settings.model_names[0]
-    exports = " ".join(f"{name}={value}" for name, value in _joining(stack).items())
+    exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in _joining(stack).items())
     also = "" if "LOWTIDE_REDIS_URL=" in exports else ", with LOWTIDE_REDIS_URL set as in this one"
     watch = f"http://{settings.flower_address}:{settings.flower_port}" if flower else "off (--no-flower)"
     workers = (
@@ -140,7 +147,8 @@ See what waits and who works: lowtide status --watch
 
 
 def _joining(stack: Stack) -> dict[str, str]:
-    known = {name: stack.environment[name] for name in JOINING if name in stack.environment}
+    names = [*JOINING, *(name for name in stack.environment if name.startswith(POLICY))]
+    known = {name: stack.environment[name] for name in names if name in stack.environment}
     # A password is not for the screen: who has set it knows it.
     return {name: value for name, value in known.items() if redacted(value) == value}
 

@@ -12,6 +12,8 @@ FLEET = "fleet"
 MODEL = "model"
 STATE = "state"
 SOURCE = "source"
+PUBSUB = "pubsub"
+"""A value of the label `source`."""
 PUBSUB_UNDELIVERED = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 """Google's own: messages of a subscription that nobody has acknowledged."""
 

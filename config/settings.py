@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from lowtide.config.values import FlowerUrl, Names, Networks, Pairs, RedisUrl, Schedules, as_text
+from lowtide.config.values import FlowerUrl, Logins, Names, Networks, Pairs, RedisUrl, Schedules, Subscriptions, as_text
 
 ENV_PREFIX = "LOWTIDE_"
 
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         default=1_000_000,
         ge=0,
         description="Messages of the first subscription per worker, by Pub/Sub's own metric: a second signal, which "
-        "wakes an empty fleet also while `lowtide autoscale` is down. 0: none, for a fleet without a subscription.",
+        "wakes an empty fleet also while `lowtide autoscale` is down. 0: no such signal.",
     )
     fleet_schedules: Schedules = Field(
         default=(),
@@ -69,9 +69,10 @@ class Settings(BaseSettings):
     )
     project: str | None = Field(default=None, description="Google Cloud project of the topics and subscriptions.")
     topic: str = Field(default="lowtide-requests", description="Topic that requests are published to.")
-    subscription: Names = Field(
+    subscription: Subscriptions = Field(
         default=("lowtide-requests",),
-        description="Subscriptions that the bridge pulls, most urgent first.",
+        description="Subscriptions that the bridge pulls, most urgent first. Empty: none, for a fleet that only Python "
+        "callers use.",
     )
     results_topic: str = Field(default="lowtide-results", description="Where results go unless a request says else.")
     dead_letter_topic: str = Field(
@@ -165,10 +166,10 @@ class Settings(BaseSettings):
     )
     flower_address: str = Field(default="127.0.0.1", description="Address that Flower binds.")
     flower_port: int = Field(default=5555, ge=0, le=65535, description="Port that Flower binds.")
-    flower_basic_auth: Names = Field(
+    flower_basic_auth: Logins = Field(
         default=(),
         repr=False,
-        description="`user:password` pairs for Flower. Required unless Flower binds loopback.",
+        description="`user:password` pairs for Flower, in ASCII. Required unless Flower binds loopback.",
     )
     flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
     flower_url: FlowerUrl = Field(

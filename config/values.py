@@ -49,12 +49,26 @@ def _schedules(value: object) -> object:
     return value
 
 
+def _logins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if any(":" not in entry or not entry.isascii() for entry in value):
+        # Not quoted: it holds the password.
+        raise ValueError("expected user:password, comma-separated; Flower compares ASCII characters alone")
+    return value
+
+
 def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
     for entry in value:
         try:
             ipaddress.ip_network(entry)
         except ValueError as error:
             raise ValueError(f"{error}: expected a network such as 10.0.0.0/8") from error
+    return value
+
+
+def _subscriptions(value: tuple[str, ...]) -> tuple[str, ...]:
+    for entry in value:
+        if not re.fullmatch(r"[^/]+|projects/[^/]+/subscriptions/[^/]+", entry):
+            raise ValueError(f"expected a subscription's name, or projects/PROJECT/subscriptions/NAME: {entry!r}")
     return value
 
 
@@ -83,6 +97,12 @@ def _flower_url(value: str) -> str:
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
 """A comma-separated list in the environment, an array in the file."""
+
+Subscriptions = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_subscriptions)]
+"""Names, each of them with or without its project."""
+
+Logins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_logins)]
+"""Pairs of `user:password`, in ASCII."""
 
 Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)]
 """Names, each of them a CIDR."""

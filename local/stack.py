@@ -61,7 +61,7 @@ class Stack:
     `workers` None: as many as the fleet's policy wants, by the signal that an exporter writes to a Cloud Monitoring of
     this machine; each starts `boot_s` after it was wanted, and `on_event` is told.
 
-    What the environment names is used instead of an own one: `LOWTIDE_REDIS_URL`, `PUBSUB_EMULATOR_HOST`.
+    What the settings name is used instead of an own one: `redis_url`, `monitoring_host`; and `pubsub_host`.
     """
 
     def __init__(
@@ -82,34 +82,38 @@ class Stack:
         self._redis: EmbeddedRedis | None = None
         self._redis_port = free_port(ports.redis)
         self._own_pubsub_port = None if pubsub_host else free_port(ports.pubsub)
-        self._monitoring_port = None if workers is not None else self._own_pubsub_port or free_port()
+        owns_monitoring = workers is None and not settings.monitoring_host
+        self._monitoring_port = (self._own_pubsub_port or free_port()) if owns_monitoring else None
         self._boot_s = boot_s
         self._on_event = on_event
         self.group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
-        self.settings = load_settings(
-            **{name: getattr(settings, name) for name in settings.model_fields_set},
-            **({} if settings.project else {"project": LOCAL_PROJECT}),
-            **({} if "redis_url" in settings.model_fields_set else {"redis_url": self._own_redis_url}),
-            **self._flower_settings(settings, port=free_port(ports.flower) if flower else 0),
-            **self._monitoring_settings(),
-        )
         self._owns_redis = "redis_url" not in settings.model_fields_set
+        self.settings = load_settings(
+            **{
+                **{name: getattr(settings, name) for name in settings.model_fields_set},
+                **({} if settings.project else {"project": LOCAL_PROJECT}),
+                **({"redis_url": self._own_redis_url} if self._owns_redis else {}),
+                **(self._flower_settings(settings, ports.flower) if flower else {}),
+                **self._monitoring_settings(),
+                "health_port": 0,  # the first part would have it, and the others would not start
+            }
+        )
         self._flower = flower
         self._processes: list[ChildProcess] = []
 
-    def _flower_settings(self, settings: Settings, *, port: int) -> dict[str, object]:
-        if not port:
-            return {}
-        read = {"flower_url": f"http://{settings.flower_address}:{port}"} if self._workers is None else {}
+    def _flower_settings(self, settings: Settings, port: int) -> dict[str, object]:
+        port = free_port(settings.flower_port if "flower_port" in settings.model_fields_set else port)
+        read = {} if settings.flower_url else {"flower_url": f"http://{settings.flower_address}:{port}"}
         return {"flower_port": port, **read}
 
     def _monitoring_settings(self) -> dict[str, object]:
-        if not self._monitoring_port:
+        if self._workers is not None:
             return {}
-        # Of a Pub/Sub that isn't ours no Monitoring of this machine knows: a signal that is missing holds the fleet.
-        unknown = {} if self._own_pubsub_port else {"fleet_messages": 0}
-        return {"monitoring_host": f"127.0.0.1:{self._monitoring_port}", **unknown}
+        own = {"monitoring_host": f"127.0.0.1:{self._monitoring_port}"} if self._monitoring_port else {}
+        # If only one of the two is ours, Monitoring knows nothing of Pub/Sub: a signal that is missing holds the fleet.
+        unknown = {} if bool(self._own_pubsub_port) == bool(self._monitoring_port) else {"fleet_messages": 0}
+        return {**own, **unknown}
 
     def start(self) -> None:
         """Start every part and wait until the fleet answers. Raises StackFailed, RedisMissing."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def welcome(up: subprocess.Popen[str]) -> str:
 def environment(welcome: str) -> dict[str, str]:
     """What the welcome says to export."""
     (exports,) = re.findall(r"^\s*export (.*)$", welcome, re.MULTILINE)
-    return {**os.environ, **dict(pair.split("=", 1) for pair in exports.split())}
+    return {**os.environ, **dict(pair.split("=", 1) for pair in shlex.split(exports))}
 
 
 def run(command: list[str], env: dict[str, str]) -> str:

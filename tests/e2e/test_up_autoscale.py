@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ class Up:
     @property
     def environment(self) -> dict[str, str]:
         [exports] = re.findall(r"^\s*export (.*)$", self.said, re.MULTILINE)
-        return dict(pair.split("=", 1) for pair in exports.split())
+        return dict(pair.split("=", 1) for pair in shlex.split(exports))
 
     @property
     def sizes(self) -> list[tuple[int, int, int]]:

@@ -25,7 +25,9 @@ from lowtide.config.metrics import (
     FLOWER_WORKERS_ONLINE,
     GPU_SECONDS_OUTSTANDING,
     METRICS,
+    OLDEST_WAITING,
     PUBSUB_REQUESTS,
+    REQUESTS_AT_RISK,
     SOURCE_AGE,
     THROUGHPUT,
     Metric,
@@ -361,7 +363,55 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -
     world.clock.passes(LOOK_BACK_S + 1)
     world.turn()
     assert world.latest(PUBSUB_REQUESTS) is None
-    assert world.signal == [0.0]
+    assert [world.latest(metric) for metric in (OLDEST_WAITING, REQUESTS_AT_RISK)] == [None, None]
+    assert world.signal == [], "that nothing waits would be a lie"
+    for _ in range(4):
+        world.turn()
+    assert "no bridge lives and Pub/Sub's metric was never read" in world.exporter.health().reason
+    assert world.exporter.health().details["writes"]
+
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.push(200)
+    world.turn()  # so much there is at least
+    world.redis.delete(KEYS.queue("lowtide.digits"))
+    Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: {"leased": 0}).beat()
+    world.turn()
+    assert world.signal == [pytest.approx(2.0), 0.0]
+    assert world.exporter.health().ok
+
+
+def test_a_fleet_without_a_subscription_knows_that_nothing_waits_there(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"subscription": ()})
+    world.undelivered.clear()
+    world.clock.passes(LOOK_BACK_S + 1)
+    exporter = world.make()
+    world.turn(exporter)
+    world.push(100)
+    world.turn(exporter)
+
+    assert world.signal == [0.0, pytest.approx(0.5)]
+    assert (world.latest(PUBSUB_REQUESTS, exporter), world.latest(SOURCE_AGE, exporter, source="pubsub")) == (0, 0.0)
+
+
+@pytest.mark.parametrize("garbage", ["rates", "presence", "unacked"])
+def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, garbage: str) -> None:
+    world.push(100)
+    world.turn()
+    if garbage == "rates":
+        world.redis.hset(KEYS.rates, "digits", "oops")
+    elif garbage == "presence":
+        world.redis.sadd(KEYS.workers, "w")
+        world.redis.set(KEYS.worker("w"), "oops")
+    else:
+        world.redis.hset(KEYS.unacked, "tag", b'[{"headers":{}},"","\xff\xfe"]')
+        world.redis.zadd(KEYS.unacked_index, {"tag": 1.0})
+    for _ in range(5):
+        world.turn()
+
+    assert world.signal[0] == pytest.approx(0.5)
+    assert world.signal == [world.signal[0]] * 6
+    if garbage != "unacked":
+        assert "Redis was not read for" in world.exporter.health().reason
 
 
 def test_flower_down_is_told_by_its_age_and_changes_nothing_else(world: World) -> None:
@@ -432,6 +482,18 @@ def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> N
     world.turn(other)
     assert len(world.signal) == 4
     assert other.latest.writes_failed == 0
+
+
+def test_a_leader_that_leads_again_does_not_take_the_points_of_the_one_between_for_a_rivals(world: World) -> None:
+    other = world.make()
+    world.turn(world.exporter, other)
+    world.redis.delete(KEYS.exporter)  # as when it stood still for half a minute
+    world.turn(other, world.exporter)
+    other.close()
+    world.turn()
+
+    assert (len(world.signal), world.exporter.health().details["writes"]) == (3, True)
+    assert world.exporter.health().ok
 
 
 def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(world: World) -> None:
@@ -558,10 +620,15 @@ def test_an_exporter_that_starts_while_pubsubs_metric_is_unreadable_holds_what_w
     world.exporter.close()
     other = world.make()
     world.turn(other)
+    assert world.latest(SOURCE_AGE, other, source="pubsub") == EVERY_S + LOOK_BACK_S
     world.turn(other)
+    other.close()
+    third = world.make()
+    world.turn(third)
 
-    assert world.signal == [pytest.approx(30.0)] * 3
-    assert world.latest(PUBSUB_REQUESTS, other) == 3000
+    assert world.signal == [pytest.approx(30.0)] * 4
+    assert world.latest(PUBSUB_REQUESTS, third) == 3000
+    assert world.latest(SOURCE_AGE, third, source="pubsub") == 3 * EVERY_S + LOOK_BACK_S
 
 
 def test_an_emptied_redis_does_not_make_two_leaders(world: World) -> None:

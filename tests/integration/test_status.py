@@ -227,7 +227,7 @@ def test_a_redis_that_is_away_is_an_error_that_says_so(monkeypatch: pytest.Monke
     result = CliRunner().invoke(main, ["status"])
 
     assert result.exit_code == 1
-    assert "LOWTIDE_REDIS_URL does not answer" in result.output
+    assert "LOWTIDE_REDIS_URL can't be read" in result.output
     assert "hunter2" not in result.output
 
 
@@ -254,6 +254,16 @@ def test_pubsubs_count_is_a_signal_of_its_own(
     assert said["size"] == 3
     assert "outstanding is 31 and asks for 1; num_undelivered_messages is 3000 and asks for 3" in said["reason"]
     assert said["reason"].endswith("; without the group's memory"), "nobody wrote what the group would have followed"
+
+
+def test_a_fleet_without_a_subscription_waits_for_nothing_there(
+    redis: Redis, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", "")
+    said = json.loads(look("--json"))
+
+    assert (said["pubsub_undelivered"], said["unreadable"]) == (0, {})
+    assert "num_undelivered_messages" not in said["recommendation"]["reason"]
 
 
 def test_one_look_has_the_memory_of_the_group(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import jsonschema
 import pytest
 
+from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.bridge.endings import INTERNAL_ERROR
 from lowtide.bridge.translate import REASONS
 from lowtide.cli.main import COMMANDS
+from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
 from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Timings
@@ -115,3 +117,18 @@ def test_the_contract_lists_every_reason_of_a_dead_letter() -> None:
 
     assert dict(rows).items() >= REASONS.items()
     assert {"reply_refused", INTERNAL_ERROR, WORKER_LOST} <= dict(rows).keys()
+
+
+def test_the_policy_in_terraform_is_the_one_of_the_settings() -> None:
+    page = (ROOT / "docs" / "autoscaling.md").read_text().partition("```terraform")[2].partition("```")[0]
+    said = {
+        key: [json.loads(value) for value in re.findall(rf"^ {{6}}{key} += (.*)$", page, re.MULTILINE)]
+        for key in ("name", "filter", "single_instance_assignment")
+    }
+    signals = policy_of(load_settings(project="my-project")).signals
+
+    assert said == {
+        "name": [signal.metric for signal in signals],
+        "filter": [signal.filter for signal in signals],
+        "single_instance_assignment": [signal.single_instance_assignment for signal in signals],
+    }

@@ -211,6 +211,7 @@ def test_a_signal_that_the_api_refuses_or_that_pins_the_group_is_refused(argumen
         ({"cron": "61 * * * *"}, "cron"),
         ({"cron": "* * * *"}, "five fields"),
         ({"cron": "* * * * * 2026-2028"}, "five fields"),
+        ({"cron": "* * * * * 0000"}, "a year from 0001"),
     ],
 )
 def test_a_schedule_that_the_api_refuses_is_refused(arguments: dict[str, Any], says: str) -> None:
@@ -254,8 +255,9 @@ def test_a_schedule_goes_on_when_the_clock_is_set_back_or_forth(cron: str, durat
     assert schedule.is_active(now=wall.replace(tzinfo=ZoneInfo(zone), fold=on.endswith("fold")).timestamp())
 
 
-def test_the_last_year_that_a_calendar_has_is_a_year() -> None:
-    assert not replace(DAILY, cron="0 8 * * * 9999").is_active(now=NOW)
+@pytest.mark.parametrize("year", ["0001", "9999"])
+def test_the_first_and_the_last_year_that_a_calendar_has_are_years(year: str) -> None:
+    assert not replace(DAILY, cron=f"0 8 * * * {year}").is_active(now=NOW)
 
 
 def test_gaps_in_a_signal_hold_a_group_no_longer_than_they_last() -> None:

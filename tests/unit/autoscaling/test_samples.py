@@ -129,7 +129,7 @@ def test_what_a_worker_did_before_redis_forgot_it_is_no_throughput_of_now() -> N
 
 def test_what_waits_in_pubsub_while_no_bridge_lives_has_no_age_that_is_known() -> None:
     seen = replace(snapshot(), bridge_words={})
-    for undelivered, told in ((3000, False), (0, True), (None, True)):
+    for undelivered, told in ((3000, False), (0, True), (None, False)):
         work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
         found = {s.metric for s in samples_of(seen, work=work, done=None, rates_s={}, undelivered=undelivered)}
         assert ({OLDEST_WAITING, REQUESTS_AT_RISK} <= found) is told

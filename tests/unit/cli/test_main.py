@@ -40,3 +40,11 @@ def test_a_service_that_is_stopped_while_it_imports_ends_well(service: str, tmp_
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_bridge_without_a_subscription_says_that_nobody_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", "")
+    run = CliRunner().invoke(main, ["bridge", "--create"])
+
+    assert run.exit_code == 1
+    assert "Error: LOWTIDE_SUBSCRIPTION is empty" in run.output

@@ -3,13 +3,15 @@
 import pytest
 from rich.console import Console
 
-from lowtide.autoscaling.backlog import Backlog
+from lowtide.autoscaling.backlog import Backlog, State
 from lowtide.autoscaling.decide import Group
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.cli.status_report import Source, report
 from lowtide.cli.status_view import view
 from lowtide.config import load_settings
+
+KNOWN = Source(known=True, age_s=0.0, why=None)
 
 
 def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) -> str:
@@ -20,6 +22,11 @@ def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) ->
         bridge_words={"b": {"leased": leased, "oldest_at": 970.0, "at_risk": 2}},
         rates_s={},
     )
+    said = shown(snapshot, undelivered=undelivered, pubsub=pubsub)
+    return next(line.rstrip() for line in said.splitlines() if line.startswith(start))
+
+
+def shown(snapshot: Snapshot, *, undelivered: int | None = None, pubsub: Source = KNOWN) -> str:
     seen = report(
         snapshot,
         fleet="default",
@@ -28,13 +35,13 @@ def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) ->
         undelivered=undelivered,
         group=Group(),
         remembers=True,
-        redis=Source(known=True, age_s=0.0, why=None),
+        redis=KNOWN,
         pubsub=pubsub,
     )
     console = Console(width=300)
     with console.capture() as captured:
         console.print(view(seen))
-    return next(line.rstrip() for line in captured.get().splitlines() if line.startswith(start))
+    return str(captured.get())
 
 
 @pytest.mark.parametrize(
@@ -63,3 +70,13 @@ def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, p
 def test_the_age_of_the_oldest_is_told() -> None:
     line = read("Outstanding: ", undelivered=None, leased=300, pubsub=Source(known=False, age_s=1.0, why="away"))
     assert line.endswith(", the oldest 30 s old")
+
+
+def test_names_are_shown_as_they_are() -> None:
+    words = {"vm[/x]": {"rates": {"net[int8]": 0.5}}}
+    requests = {("net[int8]", state): 0 for state in State}
+    snapshot = Snapshot(at=1.0, backlog=Backlog(requests=requests), workers=words, bridge_words={}, rates_s={})
+    said = shown(snapshot)
+
+    assert "vm[/x]" in said
+    assert said.count("net[int8]") == 2

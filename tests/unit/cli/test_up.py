@@ -1,4 +1,6 @@
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -22,6 +24,43 @@ def test_the_welcome_of_a_redis_of_its_own_can_be_pasted_whole(tmp_path: Path) -
     said = welcome(Stack(load_settings(), folder=tmp_path), flower=False)
 
     assert "export LOWTIDE_REDIS_URL=redis://127.0.0.1:" in said
+
+
+def test_what_the_welcome_exports_makes_the_system_that_it_is_of(tmp_path: Path) -> None:
+    here = load_settings(
+        models=("net=a b.net:Net", "digits"),
+        fleet="night $HOME",
+        fleet_work_s=5.0,
+        subscription=("urgent", "lowtide-requests"),
+        results_topic="answers",
+        flower_basic_auth=("me:hunter2",),
+    )
+    stack = Stack(here, folder=tmp_path, workers=None, pubsub_host="127.0.0.1:7")
+    [line] = [line for line in welcome(stack, flower=False).splitlines() if line.startswith("  export ")]
+    exported = dict(word.split("=", 1) for word in shlex.split(line)[1:])
+
+    assert exported["LOWTIDE_FLEET_MESSAGES"] == "0", "as the stack has set it itself"
+    assert "hunter2" not in line
+    read = {name.removeprefix("LOWTIDE_").lower(): value for name, value in exported.items()}
+    for name in ("models", "fleet", "fleet_work_s", "subscription", "results_topic", "monitoring_host", "redis_url"):
+        assert read[name] == stack.environment[f"LOWTIDE_{name.upper()}"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"flower_port": 6001},
+        {"flower_url": "http://flower:5555"},
+        {"monitoring_host": "127.0.0.1:9"},
+        {"fleet_messages": 5},
+        {"health_port": 8080},
+    ],
+)
+def test_what_a_person_has_set_is_used_or_left_out(said: dict[str, Any], tmp_path: Path) -> None:
+    settings = Stack(load_settings(**said), folder=tmp_path, workers=None, flower=True).settings
+
+    [(name, value)] = said.items()
+    assert getattr(settings, name) == (0 if name == "health_port" else value), "the parts can't share a port"
 
 
 def test_on_one_machine_the_current_folder_is_readable_and_two_workers_are_enough_unless_somebody_says_else(

@@ -78,3 +78,25 @@ def test_nothing_listens_beyond_loopback_and_nothing_is_allowed_unless_it_is_set
     assert settings.flower_read_only
     lists = (settings.https_hosts, settings.https_private_networks, settings.file_roots, settings.reply_topics)
     assert lists == ((), (), (), ())
+
+
+@pytest.mark.parametrize("wrong", ["lowtide-requests,projects/p/subs", "projects/p", "projects/p/topics/t"])
+def test_a_subscription_that_is_no_name_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", wrong)
+    with pytest.raises(SettingsError, match=r"^LOWTIDE_SUBSCRIPTION: expected .*projects/PROJECT/subscriptions/NAME"):
+        load_settings()
+
+
+def test_no_subscription_is_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", "")
+    assert load_settings().subscription == ()
+
+
+@pytest.mark.parametrize("wrong", ["me:hunter2€", "hunter2", "me:fine,hunter2"])
+def test_a_login_that_flower_could_not_compare_is_refused_and_not_quoted(
+    wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWTIDE_FLOWER_BASIC_AUTH", wrong)
+    with pytest.raises(SettingsError, match=r"^LOWTIDE_FLOWER_BASIC_AUTH: expected user:password") as refused:
+        load_settings()
+    assert "hunter2" not in str(refused.value)
