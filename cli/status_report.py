@@ -162,4 +162,6 @@ def _figures(report: Report) -> dict[str, Any]:
 
 def state_of(word: Mapping[str, Any]) -> str:
     """What a worker's word makes it."""
+    if word.get("draining"):
+        return "draining"
     return "busy" if word.get("busy") else "idle"

@@ -46,6 +46,7 @@ POLICY = "LOWTIDE_FLEET"
         "lowtide up",
         "LOWTIDE_MODELS=digits,mobilenet_v2 LOWTIDE_WEIGHTS=mobilenet_v2=random lowtide up --workers 2",
         "LOWTIDE_FLEET_MAX=3 LOWTIDE_FLEET_STABILIZATION_S=60 lowtide up --boot-delay 30s",
+        "LOWTIDE_FLEET_MAX=3 lowtide up --preempt-every 2m --capacity 2",
     )
 )
 @click.option(
@@ -60,13 +61,31 @@ POLICY = "LOWTIDE_FLEET"
     show_default=True,
     help="How long a worker boots that the policy wants, as a VM would.",
 )
+@click.option(
+    "--preempt-every",
+    type=DURATION,
+    help="Take the worker that runs longest away so often, as Compute Engine does with Spot VMs. Default: never.",
+)
+@click.option(
+    "--capacity",
+    type=click.IntRange(min=0),
+    help="So many workers are to be had at once: a stock-out, if the policy wants more. Default: all that it wants.",
+)
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Run Flower, to watch.")
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for logs and Redis' data. Default: a temporary one, removed at the end.",
 )
-def command(*, workers: int | None, boot_delay: float, flower: bool, data_dir: Path | None) -> None:
+def command(
+    *,
+    workers: int | None,
+    boot_delay: float,
+    preempt_every: float | None,
+    capacity: int | None,
+    flower: bool,
+    data_dir: Path | None,
+) -> None:
     """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower.
 
     Workers stand for VMs: they come when there is work, and go when there has been none for a while. The signal goes to
@@ -77,8 +96,10 @@ def command(*, workers: int | None, boot_delay: float, flower: bool, data_dir: P
     LOWTIDE_MONITORING_HOST, when set, are used instead of own servers. LOWTIDE_HEALTH_PORT is for one process alone,
     and not used here.
     """
-    if workers is not None and boot_delay:
-        raise click.UsageError("--boot-delay is for workers that the policy wants: leave out --workers")
+    if workers is not None and (boot_delay or preempt_every or capacity is not None):
+        raise click.UsageError(
+            "--boot-delay, --preempt-every and --capacity are for workers that the policy wants: leave out --workers"
+        )
     settings = _here(load_settings())
     configure_logging(settings, default="WARNING")
     stop = threading.Event()
@@ -92,6 +113,8 @@ def command(*, workers: int | None, boot_delay: float, flower: bool, data_dir: P
             folder=folder,
             workers=workers,
             boot_s=boot_delay,
+            preempt_every_s=preempt_every or 0.0,
+            capacity=capacity,
             on_event=lambda event: click.echo(line(event)),
             flower=flower,
             ports=PORTS,

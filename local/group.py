@@ -35,7 +35,8 @@ class Group:
     """Reads the signal from Cloud Monitoring as the real one does, decides, and makes and deletes VMs.
 
     `boot_s`: from making a VM to its worker's start. `capacity`: how many VMs of this kind there are to be had now; a
-    group that gets fewer than it wants (a stock-out) keeps trying. `on_event` is told of every change.
+    group that gets fewer than it wants (a stock-out) keeps trying. `preempt_every_s`: so often the VM that runs longest
+    is taken away; 0: never. `on_event` is told of every change.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Group:
         launch: Launch,
         boot_s: float = 0.0,
         capacity: Callable[[], int] = lambda: 1_000_000,
+        preempt_every_s: float = 0.0,
         on_event: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self._policy = policy
@@ -53,6 +55,8 @@ class Group:
         self._launch = launch
         self._boot_s = boot_s
         self._capacity = capacity
+        self._preempt_every_s = preempt_every_s
+        self._preempted_s = time.monotonic()
         self._on_event = on_event
         self._state = autoscaler.Group()
         self._histories: autoscaler.Histories = {}
@@ -105,7 +109,9 @@ class Group:
         self._state = decision.group
         self._vms = [vm for vm in self._vms if vm.is_there]
         self._follow(decision.size)
-        self._tell(now, decision)
+        self._tell(now, decision.size, decision.reason)
+        if vm := self._preempt():
+            self._tell(now, decision.size, f"{decision.size}: {vm.name} is preempted")
 
     def _follow(self, size: int) -> None:
         """Make what is missing, delete what is too much: first what is not running yet, as the real one does."""
@@ -118,9 +124,19 @@ class Group:
             self._vms.append(vm)
             vm.start()
 
-    def _tell(self, now: float, decision: autoscaler.Decision) -> None:
+    def _preempt(self) -> Vm | None:
+        """The one whose time has come, if any has."""
+        now_s = time.monotonic()
+        running = [vm for vm in self.vms if not vm.is_booting]
+        if not (self._preempt_every_s and running) or now_s - self._preempted_s < self._preempt_every_s:
+            return None
+        self._preempted_s = now_s
+        running[0].preempt()
+        return running[0]
+
+    def _tell(self, now: float, size: int, reason: str) -> None:
         booting = sum(vm.is_booting for vm in self.vms)
-        state = (decision.size, booting, len(self.vms) - booting)
+        state = (size, booting, len(self.vms) - booting)
         if state != self._last:
             self._last = state
-            self._on_event(Event(at=now, target=state[0], booting=booting, running=state[2], reason=decision.reason))
+            self._on_event(Event(at=now, target=size, booting=booting, running=state[2], reason=reason))

@@ -59,7 +59,8 @@ class Stack:
     """Redis, Pub/Sub, a bridge, workers and, if wanted, Flower. Logs and data go to `folder`.
 
     `workers` None: as many as the fleet's policy wants, by the signal that an exporter writes to a Cloud Monitoring of
-    this machine; each starts `boot_s` after it was wanted, and `on_event` is told.
+    this machine; each starts `boot_s` after it was wanted, one is preempted every `preempt_every_s` (0: none), there
+    are `capacity` to be had at once (None: all that are wanted), and `on_event` is told.
 
     What the settings name is used instead of an own one: `redis_url`, `monitoring_host`; and `pubsub_host`.
     """
@@ -71,6 +72,8 @@ class Stack:
         folder: Path,
         workers: int | None = 1,
         boot_s: float = 0.0,
+        preempt_every_s: float = 0.0,
+        capacity: int | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
         flower: bool = False,
         ports: Ports | None = None,
@@ -85,6 +88,8 @@ class Stack:
         owns_monitoring = workers is None and not settings.monitoring_host
         self._monitoring_port = (self._own_pubsub_port or free_port()) if owns_monitoring else None
         self._boot_s = boot_s
+        self._preempt_every_s = preempt_every_s
+        self._capacity = capacity
         self._on_event = on_event
         self.group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
@@ -197,6 +202,8 @@ class Stack:
             Monitoring(self.settings),
             launch=self._vm,
             boot_s=self._boot_s,
+            preempt_every_s=self._preempt_every_s,
+            capacity=lambda: self.settings.fleet_max if self._capacity is None else self._capacity,
             on_event=self._on_event,
         )
         self.group.start()

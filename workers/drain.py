@@ -24,6 +24,11 @@ class Drain:
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
         self._thread.start()
 
+    @property
+    def has_begun(self) -> bool:
+        """The word has come."""
+        return self._stopping.is_set()
+
     def join(self) -> None:
         """Drain, if it has not begun, and wait for its end: Celery may also have been stopped by remote control."""
         signals.worker_shutting_down.disconnect(self._on_signal)

@@ -74,7 +74,7 @@ def _serve(settings: Settings, *, slot: str) -> int:
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    with running([watchdog, *parts_beside(settings, engine, pulse, name=name)]):
+    with running([watchdog, *parts_beside(settings, engine, pulse, drain, name=name)]):
         code = _run_celery(app, settings, slot=slot)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -101,10 +101,10 @@ def create_engine(settings: Settings) -> Engine:
     )
 
 
-def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, *, name: str) -> list[Part]:
+def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, drain: Drain, *, name: str) -> list[Part]:
     """The threads that tell and reap, in the order in which they start."""
     redis, keys = connect(settings), Keys.of(settings)
-    word = Word(settings, engine)
+    word = Word(settings, engine, drain)
     parts: list[Part] = [
         transport.Reaper(redis, keys),
         Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
@@ -122,9 +122,10 @@ def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, *, 
 class Word:
     """What a worker says of itself with every beat of its presence."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
+    def __init__(self, settings: Settings, engine: Engine, drain: Drain) -> None:
         self._settings = settings
         self._engine = engine
+        self._drain = drain
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def say(self) -> dict[str, Any]:
@@ -135,6 +136,7 @@ class Word:
             "devices": [str(device) for device in self._engine.devices],
             "rates": self._engine.rates,
             "busy": activity.has_work,
+            "draining": self._drain.has_begun,
             "in_process": activity.in_process,
             "running": dict(activity.running),
             "done": dict(activity.done),

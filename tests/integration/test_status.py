@@ -180,6 +180,11 @@ def test_what_is_held_runs_or_is_reserved(filled: Redis, signed: Signed) -> None
     assert (said["held"], said["reserved"], said["running"]) == (100, 0, 100)
 
 
+def test_a_worker_that_drains_is_told(filled: Redis, signed: Signed) -> None:
+    signed.sign_in("worker", "vm-2:0:18", BUSY | {"draining": True})
+    assert [worker["state"] for worker in json.loads(look("--json"))["workers"]] == ["busy", "draining"]
+
+
 def test_a_person_sees_the_same(filled: Redis) -> None:
     said = " ".join(look().split())
 

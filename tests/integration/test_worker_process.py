@@ -199,11 +199,14 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     assert (word()["models"], word()["devices"]) == (["sum"], ["cpu"])
     wait_for(lambda: not word()["busy"], worker)
 
-    running = infer.delay(request(1, 3, params={"sleep_s": 1.0}))
+    assert not word()["draining"]
+    running = infer.delay(request(1, 3, params={"sleep_s": 7.0}))  # for longer than from one word to the next
     wait_for(lambda: client.hlen(keys.unacked) == 1, worker)
     time.sleep(0.2)
     (shown,) = app.control.inspect(timeout=0.3).active().popitem()[1]
     assert (shown["args"], shown["kwargs"]) == ("sum × 1", ""), "never its content"
+    worker.process.send_signal(signal.SIGTERM)
+    wait_for(lambda: word()["draining"], worker)
     assert worker.stop() == 0, worker.log.read_text()
     assert running.get(1) == [4]
     assert live(client, keys, "worker") == {}

@@ -53,13 +53,14 @@ class Stage:
         self._at_s = time.time() - 600
         self.group: Group | None = None
 
-    def start(self, *, boot_s: float = 0.0) -> Group:
+    def start(self, *, boot_s: float = 0.0, preempt_every_s: float = 0.0) -> Group:
         self.group = Group(
             policy_of(self.settings),
             Monitoring(self.settings),
             launch=self._launch,
             boot_s=boot_s,
             capacity=lambda: self.capacity,
+            preempt_every_s=preempt_every_s,
             on_event=self.events.append,
         )
         self.group.start()
@@ -197,3 +198,13 @@ def test_a_reading_that_fails_is_no_missing_signal(stage: Stage, server: Monitor
     group.vms[0].preempt()
     eventually(lambda: stage.events[-1].running == 1, within_s=10, what="the loss of a VM")
     assert "gpu_seconds_outstanding is 2 and asks for 2" in stage.events[-1].reason
+
+
+def test_vms_that_are_preempted_every_so_often_are_told_and_replaced(stage: Stage) -> None:
+    stage.says(2.0)
+    group = stage.start(preempt_every_s=4.0)
+    stage.reaches(running=2)
+    eventually(lambda: {vm.name for vm in group.vms} == {"vm-3", "vm-4"}, within_s=60, what="two others")
+    told = [event for event in stage.events if event.reason.endswith("is preempted")]
+    assert [event.reason for event in told[:2]] == ["2: vm-1 is preempted", "2: vm-2 is preempted"]
+    assert told[0].running + told[0].booting == 1

@@ -75,8 +75,9 @@ def test_on_one_machine_the_current_folder_is_readable_and_two_workers_are_enoug
     assert (said.fleet_max, said.file_roots) == (5, ("/data",))
 
 
-def test_workers_that_are_always_there_do_not_boot() -> None:
-    refused = CliRunner().invoke(command, ["--workers", "1", "--boot-delay", "3s"])
+@pytest.mark.parametrize("option", [["--boot-delay", "3s"], ["--preempt-every", "1m"], ["--capacity", "0"]])
+def test_workers_that_are_always_there_are_no_vms(option: list[str]) -> None:
+    refused = CliRunner().invoke(command, ["--workers", "1", *option])
 
     assert refused.exit_code == 2
     assert "leave out --workers" in refused.output
