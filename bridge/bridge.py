@@ -32,8 +32,10 @@ TAKE_S = 0.25
 JOIN_S = 5.0
 GONE_S = 2.0
 """Results of a worker that has just gone may still come for so long: the collector looks for all every second."""
+ENDING_S = 2.0
+"""After the grace: for the threads to end, all together, also when Redis does not answer them."""
 LAST_S = 4.0
-"""After the grace: to hand back. A Redis or a Pub/Sub that doesn't answer must not take longer."""
+"""After the grace: to end and to hand back. A Redis or a Pub/Sub that doesn't answer must not take longer."""
 
 
 class Bridge:
@@ -164,22 +166,31 @@ class Bridge:
         until_s = began_s + self._settings.grace_s
         log.info("bridge %s drains: %d messages held", self.name, len(parts.leases))
         # First, so that nothing comes that would only be handed back.
-        if self._intake.stop(JOIN_S):
+        if self._intake.stop(min(JOIN_S, self._settings.grace_s)):
             parts.intake.close()
-        while time.monotonic() < until_s and self._something_may_come():
-            time.sleep(WATCH_S)
+        # In a thread of its own: it asks Redis, which may not answer in time.
+        last_work = threading.Thread(target=self._wait_for_work, args=(until_s,), name="bridge-drain", daemon=True)
+        last_work.start()
+        last_work.join(max(0.0, until_s - time.monotonic()))
+        until_s += ENDING_S
         # Before the rest is handed back: what is handed back must not be published as well.
-        self._backstop.stop(JOIN_S)
-        self._collector.stop(JOIN_S)
-        self._settler.stop(JOIN_S)
+        ending = (self._backstop, self._collector, self._settler)
+        for loop in ending:
+            loop.stop(0.0)
+        for loop in ending:
+            loop.stop(max(0.0, until_s - time.monotonic()))
         # What was published and not yet acknowledged would come a second time, to be acknowledged.
-        while len(parts.acker) and time.monotonic() < until_s + JOIN_S:
+        while len(parts.acker) and time.monotonic() < until_s:
             time.sleep(WATCH_S)
         rest = parts.leases.keys()
         parts.leaser.hand_back(rest)
         log.info(
             "bridge %s drained in %.1f s: %d messages handed back", self.name, time.monotonic() - began_s, len(rest)
         )
+
+    def _wait_for_work(self, until_s: float) -> None:
+        while time.monotonic() < until_s and self._something_may_come():
+            time.sleep(WATCH_S)
 
     def _something_may_come(self) -> bool:
         """Work that is on its way out, or at workers that live."""

@@ -1,14 +1,20 @@
 """`lowtide bridge`."""
 
 import sys
+import time
+from collections.abc import Callable
 
 import click
 
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.create import check_exists, create_missing
+from lowtide.bridge.pubsub import PubsubUnavailable
 from lowtide.cli.options import examples
-from lowtide.config import SettingsError, load_settings
+from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
+from lowtide.tasks.outage import Outage
+
+AGAIN_S = 1.0
 
 
 @click.command(
@@ -29,9 +35,22 @@ def command(*, create: bool, create_only: bool) -> None:
     configure_logging(settings)
     if not settings.subscription:
         raise SettingsError("LOWTIDE_SUBSCRIPTION is empty: a fleet that only Python callers use needs no bridge")
-    if create or create_only:
-        create_missing(settings)
     if create_only:
+        create_missing(settings)
         return
-    check_exists(settings)
+    _wait_for_pubsub(create_missing if create else check_exists, settings)
     sys.exit(Bridge(settings).run())
+
+
+def _wait_for_pubsub(look: Callable[[Settings], None], settings: Settings) -> None:
+    """As a bridge that runs waits for it. A SIGTERM ends this at once, as nothing is held."""
+    outage = Outage("Pub/Sub does not answer")
+    while True:
+        try:
+            look(settings)
+        except PubsubUnavailable as error:
+            outage.failed(error)
+            time.sleep(AGAIN_S)
+        else:
+            outage.over()
+            return

@@ -63,6 +63,11 @@ class Metadata:
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._etag: str | None = None
 
+    @property
+    def waits(self) -> bool:
+        """The next `follow` hangs until something changes, as the server has said of what state it told."""
+        return self._etag is not None
+
     def announced(self) -> str | None:
         """What stands announced now, as a sentence; None as a rule."""
         return self._look(PREEMPTED, {}) or self._look(MAINTENANCE, {})
@@ -119,6 +124,8 @@ class Preemption:
                 self._stopped.wait(AGAIN_S)
                 continue
             self._outage.over()
+            if not metadata.waits:
+                self._stopped.wait(AGAIN_S)
             if notice and not self._stopped.is_set():
                 log.warning("%s: draining", notice)
                 self._on_notice()

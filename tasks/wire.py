@@ -25,6 +25,8 @@ REQUEST_ID_MAX_BYTES = 1024
 """A Pub/Sub attribute value's limit: the id is echoed as an attribute."""
 ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
+URL_MAX_CHARS = 20_000
+"""No server takes a longer one."""
 
 
 class Priority(StrEnum):
@@ -132,7 +134,9 @@ class RequestError(Wire):
         """Results, dead letters and callers' exceptions are read by more people than a signed URL is for; and what a
         model says may have all of the content in it.
         """
-        return redacted(value if len(value) <= ERROR_MAX_CHARS else value[:ERROR_MAX_CHARS] + "…")
+        # Before it is cut: half a URL does not look like one.
+        shown = redacted(value[:URL_MAX_CHARS])
+        return shown if len(shown) <= ERROR_MAX_CHARS else shown[:ERROR_MAX_CHARS] + "…"
 
 
 class Timings(Wire):

@@ -54,7 +54,7 @@ class DecodeThreads:
         except (ContentError, InvalidRequest) as error:
             decode_s = time.monotonic() - started_s
             outcome = outcomes.without_content(job, error, fetch_s=fetch_s, decode_s=decode_s)
-        except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
+        except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             message = f"model {model.name} can't decode this content: {type(error).__name__}: {error}"
             outcome = outcomes.undecodable(fetched, message, decode_s=time.monotonic() - started_s)
         else:

@@ -55,7 +55,7 @@ class EncodeThreads:
             outcome.to_wire()  # as the task does with all of its outcomes: one that fails there costs its neighbours
         except (ContentError, InvalidRequest) as error:
             return outcomes.failed(predicted, RequestError(type=error.type, message=str(error)))
-        except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
+        except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             why = f"its outputs can't be encoded: {type(error).__name__}: {error}"
             return outcomes.failed(predicted, _blame(model, why))
         if result_bytes > self._result_max_bytes:

@@ -3,8 +3,11 @@
 The library's own means to point it elsewhere (STORAGE_EMULATOR_HOST) works as always.
 """
 
+import io
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
 
 import google.auth.exceptions
 import requests
@@ -30,6 +33,21 @@ def new_client() -> storage.Client:
     return client
 
 
+class _Bounded(io.BytesIO):
+    """Takes `max_bytes`. Raises ContentError on more."""
+
+    def __init__(self, uri: str, max_bytes: int) -> None:
+        super().__init__()
+        self._uri = uri
+        self._max_bytes = max_bytes
+
+    def write(self, piece: Any, /) -> int:
+        """Add a piece."""
+        if self.tell() + len(piece) > self._max_bytes:
+            raise too_large(self._uri, self._max_bytes)
+        return super().write(piece)
+
+
 class GsSource:
     """Reads objects of `buckets` (`*`: all that the service account may read). The client is made on first use."""
 
@@ -46,7 +64,7 @@ class GsSource:
         """The object's content."""
         bucket, name = self._allowed(uri)
         try:
-            content = self._download(bucket, name, timeout_s)
+            content = self._download(uri, bucket, name, timeout_s)
         except api.NotFound as error:
             raise ContentError(f"{uri}: there is no such object", type="not_found") from error
         except (api.Forbidden, api.Unauthorized) as error:
@@ -59,8 +77,6 @@ class GsSource:
             raise ContentUnavailable(f"{uri}: no credentials: {error}") from error
         except api.GoogleAPICallError as error:
             raise ContentError(f"{uri}: Cloud Storage refuses: {error}", type="not_found") from error
-        if len(content) > self._max_bytes:
-            raise too_large(uri, self._max_bytes)
         return content
 
     def _allowed(self, uri: str) -> tuple[str, str]:
@@ -71,16 +87,16 @@ class GsSource:
             raise ContentError(f"{uri} is not allowed: add its bucket to LOWTIDE_GS_BUCKETS", type="forbidden")
         return bucket, name
 
-    def _download(self, bucket: str, name: str, timeout_s: float) -> bytes:
-        """At most one byte more than the bound, so that memory is never spent on more. `Fetcher` tries again."""
+    def _download(self, uri: str, bucket: str, name: str, timeout_s: float) -> bytes:
+        """At most one byte more than the bound travels, and no more is kept of what unpacks to more: an object may be
+        stored as gzip. `Fetcher` tries again.
+        """
         blob = self._connected().bucket(bucket).blob(name)
-        try:
-            content: bytes = blob.download_as_bytes(
-                start=0, end=self._max_bytes, checksum=None, timeout=max(0.001, min(timeout_s, SILENCE_S)), retry=None
-            )
-        except api.RequestRangeNotSatisfiable:
-            return b""  # an empty object has no byte 0
-        return content
+        content = _Bounded(uri, self._max_bytes)
+        silence_s = max(0.001, min(timeout_s, SILENCE_S))
+        with suppress(api.RequestRangeNotSatisfiable):  # an empty object has no byte 0
+            blob.download_to_file(content, start=0, end=self._max_bytes, checksum=None, timeout=silence_s, retry=None)
+        return content.getvalue()
 
     def _connected(self) -> storage.Client:
         with self._lock:

@@ -45,9 +45,16 @@ def allowed(url: str, hosts: Iterable[str]) -> bool:
     return any(host.endswith(entry[1:]) if entry.startswith("*.") else host == entry for entry in map(str.lower, hosts))
 
 
+class Session(requests.Session):
+    """Looks at no redirect, as we do that: to prepare the next request requests would read the answer's body, whole."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """None, whatever it answers."""
+
+
 def new_session(private_networks: Iterable[str] = ()) -> requests.Session:
     """A session that sends no credentials (.netrc), keeps no cookies, and connects to public addresses only."""
-    session = requests.Session()
+    session = Session()
     session.mount("https://", guarded_adapter(private_networks))
     session.auth = _no_credentials
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))

@@ -86,14 +86,18 @@ class Intake:
             message = loads(item.raw)
             task = task_of(message)
             message["properties"].setdefault("delivery_tag", item.tag)
+            if not task and (message.get("headers") or {}).get("id") is not None:
+                raise TypeError("a task's id is text")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # Not quoted: it may hold content, or a signed URL in base64.
-            log.error(
-                "message %s of %s is not kombu's, %d bytes dropped: %r", item.tag, item.queue, len(item.raw), error
-            )
+            self._drop(item, error)
             message, task = None, ""
         self._station.ledger.add(Held(tag=item.tag, task=task, model=model_of(item.queue), requests=item.requests))
         return message
+
+    def _drop(self, item: Taken, error: Exception) -> None:
+        # Neither it nor the error is quoted: they may hold content, or a signed URL in base64.
+        what = type(error).__name__
+        log.error("message %s of %s is no task, %d bytes dropped: %s", item.tag, item.queue, len(item.raw), what)
 
     def _deliver(self, item: Taken, message: dict[str, Any] | None) -> None:
         ledger = self._station.ledger
@@ -104,6 +108,11 @@ class Intake:
             log.info("task %s is finished already, not run again", task_of(message))
             ledger.settle(item.tag, done=True)
         else:
-            self._channel.connection._deliver(message, item.queue)
+            try:
+                self._channel.connection._deliver(message, item.queue)
+            except (ValueError, TypeError, AttributeError, LookupError) as error:
+                # Kombu or Celery chokes on it, and would in every worker that it came to.
+                self._drop(item, error)
+                self._channel.qos.ack(item.tag)
             if item.queue in self._channel.no_ack_queues:
                 ledger.settle(item.tag, done=True)

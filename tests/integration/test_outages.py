@@ -295,6 +295,7 @@ def test_a_drain_ends_in_time_also_when_redis_does_not_answer(fleet: OutageFleet
         time.sleep(1.0)
         signals = [process.pid for process in fleet.processes.values()]
         fleet.stop_both(lambda: [os.kill(pid, signal.SIGTERM) for pid in signals if pid], within_s=15.0)
+        assert "messages handed back" in fleet.log("bridge"), "Pub/Sub is well"
         thaw(fleet)
         fleet.start_both()
 
@@ -321,3 +322,13 @@ def test_a_pubsub_that_is_gone_and_comes_back_without_topics_is_waited_for(
         with everything_gets_one_result(fleet):
             until(lambda: fleet.copies)
     assert said["bridge"] == {"can't pull"}
+
+
+def test_a_bridge_that_starts_while_pubsub_is_away_waits_for_it(fleet: OutageFleet, pubsub: PubsubServer) -> None:
+    pubsub.stop()
+    fleet.processes["bridge"].stop()
+    fleet.start("bridge", "bridge --create")
+    until(lambda: "Pub/Sub does not answer: trying on" in fleet.log("bridge"))
+    pubsub.start()
+    with everything_gets_one_result(fleet):
+        until(lambda: fleet.copies)

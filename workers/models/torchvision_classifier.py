@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import torch
@@ -134,14 +135,23 @@ class TorchvisionClassifier(Classifier):
         return self._from_uri(self.weights or "")
 
     def _downloaded(self) -> nn.Module:
-        """Torch's hub keeps the file under TORCH_HOME and compares its SHA-256 with the one in its name."""
+        """Torch's hub keeps the file under TORCH_HOME; when it comes, its SHA-256 is compared with that in its name."""
         try:
-            net: nn.Module = models.get_model(self._architecture, weights=self._published, progress=False)
+            state = self._published.get_state_dict(
+                progress=False, check_hash=True, map_location="cpu", weights_only=True
+            )
+        except UnpicklingError as error:
+            first_line = str(error).partition("\n")[0].rstrip()
+            raise WeightsError(
+                f"{self.name}: {self._published.url} is kept as what torch does not load safely: {first_line}"
+            ) from error
         except (OSError, RuntimeError) as error:
             raise WeightsError(
                 f"{self.name}: {self._published.url} can't be downloaded: {error}. Without internet, set "
                 f"LOWTIDE_WEIGHTS={self.name}=URI, or try {self.name}={RANDOM}"
             ) from error
+        net = self._empty()
+        fill(net, _todays_names(state), source=self._published.url)
         return net
 
     def _from_uri(self, uri: str) -> nn.Module:

@@ -48,3 +48,22 @@ def test_a_bridge_without_a_subscription_says_that_nobody_needs_it(monkeypatch: 
 
     assert run.exit_code == 1
     assert "Error: LOWTIDE_SUBSCRIPTION is empty" in run.output
+
+
+LATE = """
+import os, signal, sys
+import lowtide.cli, lowtide.cli.main
+
+class Late:
+    def __del__(self, kill=os.kill, pid=os.getpid(), term=signal.SIGTERM):
+        kill(pid, term)
+
+late = Late()
+lowtide.cli.main.main = lambda: None
+lowtide.cli.run()
+"""
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_second_sigterm_while_python_ends_changes_nothing(service: str) -> None:
+    assert subprocess.run([sys.executable, "-c", LATE, service], check=False).returncode == 0

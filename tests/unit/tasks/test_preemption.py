@@ -153,3 +153,25 @@ def test_notices_are_read_where_the_settings_say_else_on_a_compute_engine_vm(tmp
     assert metadata_url(Settings(metadata_url="http://x/"), environ={}, product=google) == "http://x"
     with pytest.raises(SettingsError, match="LOWTIDE_METADATA_URL"):
         load_settings(metadata_url="ftp://x")
+
+
+def test_a_server_that_does_not_say_what_changed_is_asked_now_and_then() -> None:
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"FALSE")
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        watcher = Preemption(Settings(metadata_url=f"http://127.0.0.1:{server.server_port}"))
+        watcher.start()
+        time.sleep(1.0)
+        watcher.stop()
+        server.shutdown()
+    assert len(asked) == 2, "each key once"

@@ -57,3 +57,36 @@ def test_while_a_task_runs_alone_nothing_is_taken() -> None:
     assert station.budget(0).empty
     closed[0] = False
     assert not station.budget(0).empty
+
+
+@pytest.mark.parametrize("error", [ValueError("Incorrect padding"), TypeError(), AttributeError(), KeyError("x")])
+def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
+    station: Station, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivered, acknowledged = [], []
+
+    def deliver(message: Any, queue: str) -> None:
+        if message["headers"]["id"] == "b":
+            raise error
+        delivered.append(message["headers"]["id"])
+
+    feeds = intake(station, deliver)
+    feeds._channel.qos = SimpleNamespace(ack=acknowledged.append)
+    feeds._deliver_all([taken("a"), taken("b"), taken("c")])
+    assert (delivered, acknowledged) == (["a", "c"], ["b"])
+    assert (
+        f"message b of lowtide.m is no task, {len(taken('b').raw)} bytes dropped: {type(error).__name__}" in caplog.text
+    )
+    assert "padding" not in caplog.text
+
+
+@pytest.mark.parametrize("raw", [b'{"headers": {"id": 5}, "properties": {}}', b"secret \xff", b"[]"])
+def test_what_is_no_message_is_dropped_and_not_quoted(
+    station: Station, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    intake(station, lambda *_: pytest.fail("delivered"))._deliver_all(
+        [Taken(queue="lowtide.m", tag="a", requests=1, raw=raw)]
+    )
+    assert station.ledger.settled().done == ("a",)
+    assert "is no task" in caplog.text
+    assert "secret" not in caplog.text

@@ -110,3 +110,8 @@ def test_a_request_that_is_none_is_not_quoted() -> None:
         InferenceRequest.parse({"model": "m", "uri": ["hunter2"]})
 
     assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
+
+
+def test_a_token_that_is_longer_than_what_is_shown_is_hidden_too() -> None:
+    error = RequestError(type="fetch", message=f"https://oauth2:{'ey' * 2000}@good.org/cat.jpg is away")
+    assert error.message == "https://oauth2:…@good.org/cat.jpg is away"

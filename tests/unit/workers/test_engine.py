@@ -379,6 +379,8 @@ class Decoding(Sum):
                 raise ContentError("not an image", type="not_an_image")
             case "raise":
                 raise ZeroDivisionError("oops")
+            case "leave":
+                raise SystemExit("a library's idea of an error")
             case "list":
                 return [1.0]  # type: ignore[return-value]
             case "other shape":
@@ -387,12 +389,25 @@ class Decoding(Sum):
 
 
 @pytest.mark.parametrize(
-    ("do", "type"), [("refuse", "not_an_image"), ("raise", "decode_error"), ("list", "decode_error")]
+    ("do", "type"),
+    [("refuse", "not_an_image"), ("raise", "decode_error"), ("leave", "decode_error"), ("list", "decode_error")],
 )
 def test_content_that_cannot_be_decoded_fails_alone(engine_of, do, type) -> None:
     outcomes = outcomes_of(engine_of({"sum": Decoding()}), [request(), request(params={"do": do}), request()])
     assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
     assert (outcomes[1].error.type, outcomes[1].model_version) == (type, "v1")
+
+
+def test_an_output_that_cannot_be_encoded_fails_alone_whatever_is_raised(engine_of) -> None:
+    class Leaving(Sum):
+        def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
+            if params:
+                raise SystemExit("a library's idea of an error")
+            return super().encode(output, params)
+
+    outcomes = outcomes_of(engine_of({"sum": Leaving()}), [request(), request(params={"do": 1}), request()] * 3)
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK] * 3
+    assert "SystemExit" in outcomes[1].error.message
 
 
 def test_items_of_different_shapes_never_meet_in_a_batch(engine_of) -> None:

@@ -1,4 +1,5 @@
 import contextlib
+import gzip
 import os
 import threading
 import time
@@ -240,6 +241,34 @@ def test_content_that_unpacks_to_more_than_the_bound_is_not_unpacked(web: Web, h
     assert peak_bytes < 10_000_000
 
 
+@pytest.mark.parametrize("kind", ["large", "packed", "dripping"])
+def test_of_a_redirect_only_its_target_is_read(web: Web, https: HttpsSource, kind: str) -> None:
+    packed = zlib.compress(bytes(50_000_000))
+
+    def redirect(to: BaseHTTPRequestHandler) -> None:
+        to.send_response(302)
+        to.send_header("Location", "/cat.jpg")
+        if kind == "packed":
+            to.send_header("Content-Encoding", "deflate")
+        to.end_headers()
+        with contextlib.suppress(OSError):
+            to.wfile.write(packed if kind == "packed" else b"x")
+            for _ in range(50):
+                to.wfile.write(b"x" if kind == "dripping" else bytes(1_000_000))
+                time.sleep(0.02 if kind == "dripping" else 0.0)
+
+    web.pages["/moved.jpg"] = redirect
+    web.page("/cat.jpg", b"meow")
+    began_s = time.monotonic()
+    tracemalloc.start()
+    assert https.read("https://good.org/moved.jpg", timeout_s=30) == b"meow"
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 10_000_000
+    assert time.monotonic() - began_s < 0.9
+
+
 def test_a_server_that_drips_is_left_at_the_deadline(web: Web, https: HttpsSource) -> None:
     def drip(to: BaseHTTPRequestHandler) -> None:
         to.send_response(200)
@@ -427,6 +456,30 @@ def test_an_object_over_the_bound_is_too_large_and_never_read_whole(web: Web, bu
     serve_object(web, "just", b"x" * MAX_BYTES)
     assert refusal(lambda: bucket.read("gs://cats/big", timeout_s=5))[0] == "too_large"
     assert len(bucket.read("gs://cats/just", timeout_s=5)) == MAX_BYTES
+
+
+def test_an_object_that_is_stored_packed_is_not_unpacked_beyond_the_bound(web: Web, bucket: GsSource) -> None:
+    """Cloud Storage unpacks it itself only for who does not take gzip; the library says that it does."""
+    packed = {name: gzip.compress(bytes(size)) for name, size in {"small": 4, "bomb": 50_000_000}.items()}
+
+    def answer(to: BaseHTTPRequestHandler) -> None:
+        body = packed[to.path.rpartition("/")[2].partition("?")[0]]
+        to.send_response(206)
+        to.send_header("Content-Encoding", "gzip")
+        to.send_header("Content-Length", str(len(body)))
+        to.end_headers()
+        with contextlib.suppress(OSError):
+            to.wfile.write(body)
+
+    for name in packed:
+        web.pages[f"/download/storage/v1/b/cats/o/{name}"] = answer
+    assert bucket.read("gs://cats/small", timeout_s=5) == bytes(4)
+    tracemalloc.start()
+    assert refusal(lambda: bucket.read("gs://cats/bomb", timeout_s=5))[0] == "too_large"
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 10_000_000
 
 
 @pytest.mark.parametrize(("status", "type"), [(404, "not_found"), (403, "forbidden")])

@@ -151,6 +151,22 @@ def test_a_download_with_another_hash_than_its_name_is_refused(published: Path) 
         loaded(SMALL, weights="DEFAULT")
 
 
+class Pickled:
+    def __reduce__(self):
+        return print, ("code of a file of weights ran",)
+
+
+def test_code_in_a_file_that_was_downloaded_before_does_not_run(
+    published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "hub" / "hub" / "checkpoints" / published.name
+    kept.parent.mkdir(parents=True)
+    torch.save(Pickled(), kept)
+    with pytest.raises(WeightsError, match="does not load safely"):
+        loaded(SMALL, weights="DEFAULT")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_download_that_fails_says_what_could_be_done(published: Path) -> None:
     published.unlink()
     with pytest.raises(WeightsError, match="LOWTIDE_WEIGHTS"):
