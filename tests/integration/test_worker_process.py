@@ -262,6 +262,51 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     assert (one.state, many.state) == ("PENDING", "PENDING")
 
 
+def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, start_worker) -> None:
+    queue = Keys.of(Settings()).queue("lowtide.sum")
+    infer.delay(request(1, 2))
+    good = json.loads(client.lpop(queue))
+    body = json.loads(base64.b64decode(good["body"]))
+
+    def with_headers(**headers: Any) -> dict[str, Any]:
+        return {**good, "headers": {**good["headers"], **headers}}
+
+    def with_body(value: Any, **properties: Any) -> dict[str, Any]:
+        encoded = base64.b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode()
+        return {**good, "body": encoded, "properties": {**good["properties"], **properties}}
+
+    bad = [
+        {},
+        [],
+        {**good, "headers": "none"},
+        with_headers(timelimit=60),
+        with_headers(id=7),
+        with_headers(id=None),
+        with_headers(task=["lowtide.infer"]),
+        with_headers(task="os.system"),
+        with_headers(eta="tomorrow"),
+        with_headers(expires={}),
+        with_headers(retries="many"),
+        with_headers(lang="c"),
+        with_headers(argsrepr={}),
+        with_body(b"\xff"),
+        with_body("text"),
+        with_body([7, 7, 7]),
+        with_body([[], {}, "embed"]),
+        with_body(body, reply_to=7, correlation_id=[]),
+        with_body(body, delivery_info=None),
+        with_body(body, body_encoding="rot13"),
+        {**good, "content-type": "application/x-python-serialize"},
+        {**good, "content-encoding": "klingon"},
+    ]
+    client.lpush(queue, "{", "\x80", *map(json.dumps, bad))
+    worker = start_worker()
+    assert infer.delay(request(1, 3)).get(WAIT_S) == [4]
+    wait_for(lambda: not client.hlen(Keys.of(worker.settings).unacked), worker)
+    assert worker.stop() == 0, worker.log.read_text()
+    assert client.llen(queue) == 0
+
+
 def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_goes_back(
     app, client, start_worker, tmp_path
 ) -> None:
