@@ -17,9 +17,9 @@ from redis.lock import Lock
 
 from lowtide.autoscaling.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.held import Held, SourceUnreadable
-from lowtide.autoscaling.monitoring import Monitoring, Undelivered, WriteRefused
+from lowtide.autoscaling.monitoring import Monitoring, WriteRefused
 from lowtide.autoscaling.samples import Done, Sample, flower_samples, own_samples, samples_of
-from lowtide.autoscaling.signal import outstanding
+from lowtide.autoscaling.signal import Undelivered, outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
 from lowtide.config import Settings
 from lowtide.config.health import Health
@@ -48,12 +48,17 @@ class Leadership:
         self.held = False
         self.sure = True
         """Redis said so at the last `renew`."""
+        self.anew = False
+        """The last `renew` took it: another may have had it meanwhile, also if it was held before."""
         self._lock = Lock(redis, keys.exporter, timeout=LEAD_S, blocking=False, thread_local=False)
 
     def renew(self) -> bool:
         """Take it or keep it. While Redis is away, whoever had it has it."""
+        self.anew = False
         try:
-            self.held = self._keep() or bool(self._lock.acquire())
+            kept = self._keep()
+            self.held = kept or bool(self._lock.acquire())
+            self.anew = self.held and not kept
             self.sure = True
         except RedisError as error:
             self.sure = False
@@ -112,6 +117,7 @@ class Exporter:
             self._flower = Held("flower", reader.read, clock=monotonic)
         self._leadership = Leadership(redis, Keys.of(settings))
         self._outage = Outage("Cloud Monitoring refuses what is written")
+        self._unknown = Outage("there is no signal to write, and a group holds its size without one")
         self._undescribed = Outage("Cloud Monitoring refuses descriptors")
         self._rates_s: dict[str, float] = {}
         self._done: Done | None = None
@@ -135,6 +141,10 @@ class Exporter:
             self._flower.refresh()
         self.latest.samples = self._samples(before, snapshot)
         if self._leads():
+            if self._knows:
+                self._unknown.over()
+            else:
+                self._unknown.failed(SourceUnreadable(self._ignorance))
             self._write(self.latest.samples)
             if self._knows and self._leadership.sure and self._unwritten_s > ALARM_AFTER_S:
                 log.warning("the signal was not written for %.0f s: another may try", self._unwritten_s)
@@ -152,7 +162,7 @@ class Exporter:
         if self._unwritten_s > ALARM_AFTER_S:
             reason = f"the signal was not written for {self._unwritten_s:.0f} s"
             if not self._knows:
-                reason += ": nobody knows what waits, as no bridge lives and Pub/Sub's metric was never read"
+                reason += f": {self._ignorance}"
             return Health(ok=False, reason=reason, details=details)
         if self._contested is not None and self._monotonic() - self._contested < ALARM_AFTER_S:
             reason = "another writes the signal of this fleet: every fleet needs a LOWTIDE_FLEET of its own"
@@ -165,11 +175,10 @@ class Exporter:
         if self._passes:
             self._passes = False
             return False
-        was_leader = self._leadership.held
         if not self._leadership.renew():
             self._fine_s = self._monotonic()
             return False
-        if not was_leader:
+        if self._leadership.anew:
             log.info("writes the figures of the fleet from now on")
             self._written_at = self._tried_at = None  # others have written meanwhile
         if self._another_writes():
@@ -209,6 +218,16 @@ class Exporter:
     def _knows(self) -> bool:
         """There is a signal to write."""
         return any(sample.metric is GPU_SECONDS_OUTSTANDING for sample in self.latest.samples)
+
+    @property
+    def _ignorance(self) -> str:
+        """Why there is none."""
+        if self._fleet.value is None:
+            return f"Redis was never read: {self._fleet.why}"
+        return (
+            "nobody knows what waits, as no bridge lives and Pub/Sub's metric was never read. "
+            "A fleet that only Python callers use says so with LOWTIDE_SUBSCRIPTION= (nothing after it)"
+        )
 
     @property
     def _unwritten_s(self) -> float:

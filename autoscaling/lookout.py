@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from lowtide.autoscaling.decide import STALE_AFTER_S, Histories
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.held import Held, SourceUnreadable
+from lowtide.autoscaling.signal import Undelivered
 from lowtide.config import Settings, SettingsError
 from lowtide.config.metrics import PUBSUB
 
 if TYPE_CHECKING:
-    from lowtide.autoscaling.monitoring import Monitoring, Undelivered
+    from lowtide.autoscaling.monitoring import Monitoring
 
 READ_S = 15.0
 """Pub/Sub's metric has a point each minute, and readings have a quota: more often would tell nothing more."""
@@ -31,9 +32,7 @@ class Lookout:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.pubsub: Held[Undelivered] = Held(
-            PUBSUB, lambda: self._client().undelivered(), age_of=lambda seen: seen.age_s
-        )
+        self.pubsub = Held[Undelivered](PUBSUB, self._undelivered, age_of=lambda seen: seen.age_s)
         self.signals = Held[Histories]("signals", self._histories)
         self._settings = settings
         self._policy = policy_of(settings)
@@ -82,6 +81,10 @@ class Lookout:
             except ModuleNotFoundError as error:
                 raise SourceUnreadable(f'{error.name} is not installed: pip install "lowtide[autoscaling]"') from error
         return self._monitoring
+
+    def _undelivered(self) -> Undelivered:
+        # Nobody need be asked what waits in no subscription.
+        return self._client().undelivered() if self._settings.subscription else Undelivered(messages=0, age_s=0.0)
 
     def _histories(self) -> Histories:
         back_s = self._policy.window_s + int(STALE_AFTER_S)

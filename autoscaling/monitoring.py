@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +18,7 @@ from lowtide.autoscaling.decide import Point
 from lowtide.autoscaling.fleet_policy import own_signal
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.autoscaling.samples import Sample
+from lowtide.autoscaling.signal import Undelivered
 from lowtide.config import Settings, SettingsError
 from lowtide.config.metrics import (
     FLEET,
@@ -39,16 +40,6 @@ LOOK_BACK_S = 300
 OWN_LOOK_BACK_S = 3600
 
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undelivered:
-    """What Pub/Sub's metric said, `age_s` seconds ago: of several subscriptions, when the one was sampled that was
-    sampled first.
-    """
-
-    messages: int
-    age_s: float
 
 
 class WriteRefused(Exception):

@@ -58,9 +58,12 @@ class Schedule:
         latest = datetime.fromtimestamp(now, ZoneInfo(self.time_zone)) + LATER
         if year is not None:
             latest = min(latest, datetime(year, 12, 31, 23, 59, 59, tzinfo=latest.tzinfo))
-        for start in CronSim(cron, latest, reverse=True):
-            if start.timestamp() <= now:
-                return start if year in (None, start.year) else None
+        try:
+            for start in CronSim(cron, latest, reverse=True):
+                if start.timestamp() <= now:
+                    return start if year in (None, start.year) else None
+        except OverflowError:
+            pass  # before the first year that there is
         return None
 
     def _fields(self) -> tuple[str, int | None]:

@@ -9,6 +9,16 @@ from lowtide.tasks.packing import GUESSED_RATE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Undelivered:
+    """What Pub/Sub's metric said, `age_s` seconds ago: of several subscriptions, when the one was sampled that was
+    sampled first.
+    """
+
+    messages: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bridges:
     """What all live bridges say of themselves. `leased`: messages of Pub/Sub that they have; `oldest_at`: Unix time at
     which the oldest of those in Redis was published.

@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, TypeAdapter
 from redis import Redis, RedisError
 
 from lowtide.autoscaling.backlog import Backlog, BacklogReader
@@ -12,7 +14,36 @@ from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.signal import Bridges
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.presence import Kind, live
+
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class WorkerWord(BaseModel):
+    """What a worker says of itself, as far as it is read here and by `lowtide status`."""
+
+    busy: bool = False
+    draining: bool = False
+    in_process: int = 0
+    running: dict[str, int] = {}
+    done: dict[str, int] = {}
+    rates: dict[str, Amount] = {}
+    started_at: datetime | None = None
+
+
+class BridgeWord(BaseModel):
+    """Likewise a bridge."""
+
+    leased: int = 0
+    at_risk: int = 0
+    oldest_at: Amount | None = None
+
+
+WORDS: dict[Kind, TypeAdapter[Any]] = {
+    "worker": TypeAdapter(dict[str, WorkerWord]),
+    "bridge": TypeAdapter(dict[str, BridgeWord]),
+}
+RATES = TypeAdapter(dict[str, Amount])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +80,24 @@ class Camera:
         self._backlog = BacklogReader(redis, self._keys, settings.model_names)
 
     def take(self) -> Snapshot:
-        """The fleet now. Raises RedisError."""
+        """The fleet now. Raises RedisError, and ValueError on what Lowtide has not written."""
         seconds, microseconds = self._redis.time()
         rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
         return Snapshot(
             at=seconds + microseconds / 1e6,
-            bridge_words=live(self._redis, self._keys, "bridge"),
-            workers=live(self._redis, self._keys, "worker"),
+            bridge_words=self._words("bridge"),
+            workers=self._words("worker"),
             # Of a model that the fleet no longer serves the rate stays in Redis.
-            rates_s={model: float(rates[key]) for model in self._models if (key := model.encode()) in rates},
+            rates_s=RATES.validate_python(
+                {model: rates[key] for model in self._models if (key := model.encode()) in rates}
+            ),
             backlog=self._backlog.read(),
         )
+
+    def _words(self, kind: Kind) -> dict[str, dict[str, Any]]:
+        words = live(self._redis, self._keys, kind)
+        WORDS[kind].validate_python(words)
+        return words
 
     def held(self, *, clock: Callable[[], float] = time.monotonic) -> Held[Snapshot]:
         """Snapshots for whoever goes on while Redis is away."""

@@ -110,6 +110,9 @@ def redis(settings: Settings) -> Iterator[Finding]:
 def pubsub(settings: Settings) -> Iterator[Finding]:
     """Topics and subscriptions are there, keep messages, and leave dead letters to the bridge."""
     what = "Pub/Sub"
+    if not settings.subscription:
+        yield ok(what, "LOWTIDE_SUBSCRIPTION is empty: only Python callers are served")
+        return
     if settings.project is None:
         yield warning(what, "no project: only Python callers are served", "set LOWTIDE_PROJECT")
         return
@@ -152,7 +155,7 @@ def _subscription(subscription: Any) -> Iterator[Finding]:
 def fleet(settings: Settings) -> Iterator[Finding]:
     """Who is alive."""
     redis_client, keys = connect(settings), Keys.of(settings)
-    for kind in KINDS:
+    for kind in KINDS if settings.subscription else KINDS[1:]:
         try:
             names = live(redis_client, keys, kind)
         except RedisError:

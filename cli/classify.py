@@ -17,7 +17,7 @@ from lowtide.cli.options import examples, parse_params
 from lowtide.cli.output import open_output
 from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources, names_in
-from lowtide.config import Settings, load_settings
+from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 
@@ -69,6 +69,8 @@ def command(
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")
+    if not settings.subscription:
+        raise SettingsError("LOWTIDE_SUBSCRIPTION is empty, and what is to be classified goes by topic: leave it unset")
     sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")

@@ -64,7 +64,8 @@ POLICY = "LOWTIDE_FLEET"
 @click.option(
     "--preempt-every",
     type=DURATION,
-    help="Take the worker that runs longest away so often, as Compute Engine does with Spot VMs. Default: never.",
+    help="While any runs, take the one away so often that runs longest, as Compute Engine does with Spot VMs. "
+    "Default: never.",
 )
 @click.option(
     "--capacity",
@@ -86,7 +87,8 @@ def command(
     flower: bool,
     data_dir: Path | None,
 ) -> None:
-    """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower.
+    """Run the whole system on this machine until Ctrl-C: Redis, Pub/Sub, a bridge, workers and Flower. Without a
+    subscription (LOWTIDE_SUBSCRIPTION=) no bridge.
 
     Workers stand for VMs: they come when there is work, and go when there has been none for a while. The signal goes to
     a Cloud Monitoring of this machine, every 15 s, and the policy reads it there: LOWTIDE_FLEET_MAX workers at most, 2
@@ -147,13 +149,7 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     workers = (
         "" if stack.group is None else "\nWorkers come when there is work: the first answer takes as long as a start."
     )
-    return f"""
-Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.{workers}
-
-  Pub/Sub   {stack.pubsub_host}   project {settings.project}, topic {settings.topic}
-  Redis     {redacted(settings.redis_url)}
-  Flower    {watch}
-
+    publish = f"""
 Publish, from another terminal in this folder{also}:
 
   export {exports}
@@ -161,7 +157,20 @@ Publish, from another terminal in this folder{also}:
   lowtide results --max 1
 
 Call from Python, with the same variables set:
+"""
+    if not settings.subscription:
+        publish = f"""
+No bridge runs, as LOWTIDE_SUBSCRIPTION is empty. Call from Python, with these variables set{also}:
 
+  export {exports}
+"""
+    return f"""
+Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everything.{workers}
+
+  Pub/Sub   {stack.pubsub_host}   project {settings.project}, topic {settings.topic}
+  Redis     {redacted(settings.redis_url)}
+  Flower    {watch}
+{publish}
   from lowtide.tasks import infer
   print(infer.delay({{"model": "{model}", "uri": "{Path.cwd().as_uri()}/examples/digits/images/0001.png"}}).get())
 

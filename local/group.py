@@ -35,8 +35,8 @@ class Group:
     """Reads the signal from Cloud Monitoring as the real one does, decides, and makes and deletes VMs.
 
     `boot_s`: from making a VM to its worker's start. `capacity`: how many VMs of this kind there are to be had now; a
-    group that gets fewer than it wants (a stock-out) keeps trying. `preempt_every_s`: so often the VM that runs longest
-    is taken away; 0: never. `on_event` is told of every change.
+    group that gets fewer than it wants (a stock-out) keeps trying. `preempt_every_s`: so often, of the
+    time that any runs, the VM that runs longest is taken away; 0: never. `on_event` is told of every change.
     """
 
     def __init__(
@@ -118,16 +118,19 @@ class Group:
         there = sorted(self.vms, key=lambda vm: not vm.is_booting)
         for vm in there[: max(0, len(there) - size)]:
             vm.delete()
-        for _ in range(max(0, min(size, self._capacity()) - len(there))):
+        # One that is ending has its machine until it is gone.
+        for _ in range(max(0, min(size - len(there), self._capacity() - len(self._vms)))):
             self._made += 1
             vm = Vm(f"vm-{self._made}", launch=self._launch, boot_s=self._boot_s)
             self._vms.append(vm)
             vm.start()
 
     def _preempt(self) -> Vm | None:
-        """The one whose time has come, if any has."""
+        """The one whose time has come, if any has. No time passes while none runs."""
         now_s = time.monotonic()
         running = [vm for vm in self.vms if not vm.is_booting]
+        if not running:
+            self._preempted_s = now_s
         if not (self._preempt_every_s and running) or now_s - self._preempted_s < self._preempt_every_s:
             return None
         self._preempted_s = now_s

@@ -134,7 +134,8 @@ class Stack:
         elif self._monitoring_port:
             self._launch("monitoring", ["-m", "lowtide.local.cloud", "--no-pubsub", f"--port={self._monitoring_port}"])
         self._wait_for_pubsub(PUBSUB_START_S if self._own_pubsub_port else 0.0)
-        self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
+        if self.settings.subscription:
+            self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
         for number in range(self._workers or 0):
             self._launch(f"worker-{number}", ["-m", "lowtide.cli", "worker"])
         if self._workers is None:
@@ -144,13 +145,17 @@ class Stack:
             self._launch("flower", ["-m", "lowtide.cli", "flower"])
 
     def wait_ready(self, timeout_s: float = 120.0, *, stop: threading.Event | None = None) -> None:
-        """Wait until the bridge and every worker have signed in, or `stop` is set. Raises StackFailed."""
+        """Wait until the bridge, if there is a subscription, and every worker have signed in, or `stop` is set.
+
+        Raises StackFailed.
+        """
         redis, keys = connect(self.settings), Keys.of(self.settings)
         deadline_s = time.monotonic() + timeout_s
         while not (stop and stop.is_set()):
             self._complain_of_failed_starts()
             try:
-                if live(redis, keys, "bridge") and len(live(redis, keys, "worker")) >= (self._workers or 0):
+                bridged = not self.settings.subscription or live(redis, keys, "bridge")
+                if bridged and len(live(redis, keys, "worker")) >= (self._workers or 0):
                     return
             except RedisError as error:
                 log.debug("Redis is not ready: %s", error)

@@ -105,6 +105,15 @@ def test_without_credentials_it_says_how_to_get_some(monkeypatch: pytest.MonkeyP
     assert "GOOGLE_APPLICATION_CREDENTIALS" in of(list(checks.pubsub(Settings(project="p"))), Verdict.FAILED)
 
 
+@pytest.mark.parametrize("project", [None, "p"])
+def test_a_fleet_of_python_callers_needs_neither_pubsub_nor_a_bridge(redis_url: str, project: str | None) -> None:
+    settings = Settings(redis_url=redis_url, project=project, subscription=())
+    findings = [*checks.pubsub(settings), *checks.fleet(settings)]
+
+    assert "only Python callers" in of(findings, Verdict.OK)
+    assert "bridge" not in of(findings, Verdict.WARNING)
+
+
 def test_a_model_that_does_not_exist_is_told_of() -> None:
     findings = list(checks.models(Settings(models="resnet1O1")))
 

@@ -358,7 +358,9 @@ def test_the_age_of_pubsubs_count_is_that_of_its_point_and_not_of_the_reading(wo
     assert world.exporter.health().ok
 
 
-def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -> None:
+def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
     world.undelivered.clear()
     world.clock.passes(LOOK_BACK_S + 1)
     world.turn()
@@ -367,7 +369,11 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(world: World) -
     assert world.signal == [], "that nothing waits would be a lie"
     for _ in range(4):
         world.turn()
-    assert "no bridge lives and Pub/Sub's metric was never read" in world.exporter.health().reason
+    reason = world.exporter.health().reason
+    assert "no bridge lives and Pub/Sub's metric was never read" in reason
+    assert "LOWTIDE_SUBSCRIPTION= (nothing after it)" in reason
+    [told] = [line for line in caplog.messages if "there is no signal to write" in line]
+    assert reason.partition(": ")[2] in told
     assert world.exporter.health().details["writes"]
 
     world.redis.hset(KEYS.rates, "digits", "0.01")
@@ -393,25 +399,42 @@ def test_a_fleet_without_a_subscription_knows_that_nothing_waits_there(world: Wo
     assert (world.latest(PUBSUB_REQUESTS, exporter), world.latest(SOURCE_AGE, exporter, source="pubsub")) == (0, 0.0)
 
 
-@pytest.mark.parametrize("garbage", ["rates", "presence", "unacked"])
-def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, garbage: str) -> None:
+@pytest.mark.parametrize(
+    ("of", "garbage"),
+    [
+        *(("rates", text) for text in ("oops", "nan", "inf", "-5")),
+        *(("worker", text) for text in ("oops", "7", "[]", '{"done": 5}', '{"started_at": {}}')),
+        *(("bridge", text) for text in ("null", '{"leased": null}', '{"at_risk": "x"}', '{"oldest_at": []}')),
+        ("unacked", b'[{"headers":{}},"","\xff\xfe"]'),
+    ],
+)
+def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, of: str, garbage: str) -> None:
     world.push(100)
     world.turn()
-    if garbage == "rates":
-        world.redis.hset(KEYS.rates, "digits", "oops")
-    elif garbage == "presence":
-        world.redis.sadd(KEYS.workers, "w")
-        world.redis.set(KEYS.worker("w"), "oops")
-    else:
-        world.redis.hset(KEYS.unacked, "tag", b'[{"headers":{}},"","\xff\xfe"]')
+    if of == "rates":
+        world.redis.hset(KEYS.rates, "digits", garbage)
+    elif of == "unacked":
+        world.redis.hset(KEYS.unacked, "tag", garbage)
         world.redis.zadd(KEYS.unacked_index, {"tag": 1.0})
+    else:
+        names, key = (KEYS.workers, KEYS.worker("x")) if of == "worker" else (KEYS.bridges, KEYS.bridge("x"))
+        world.redis.sadd(names, "x")
+        world.redis.set(key, garbage)
     for _ in range(5):
         world.turn()
 
     assert world.signal[0] == pytest.approx(0.5)
     assert world.signal == [world.signal[0]] * 6
-    if garbage != "unacked":
+    if of != "unacked":
         assert "Redis was not read for" in world.exporter.health().reason
+
+
+def test_a_redis_that_was_never_read_is_named_as_the_cause(world: World) -> None:
+    world.redis.hset(KEYS.rates, "digits", "oops")
+    for _ in range(5):
+        world.turn()
+
+    assert "Redis was never read: what it holds was not written by Lowtide" in world.exporter.health().reason
 
 
 def test_flower_down_is_told_by_its_age_and_changes_nothing_else(world: World) -> None:
@@ -484,11 +507,14 @@ def test_of_two_exporters_one_writes_and_the_other_takes_over(world: World) -> N
     assert other.latest.writes_failed == 0
 
 
-def test_a_leader_that_leads_again_does_not_take_the_points_of_the_one_between_for_a_rivals(world: World) -> None:
+@pytest.mark.parametrize("it_notices", [True, False])
+def test_a_leader_that_leads_again_does_not_take_the_points_of_the_one_between_for_a_rivals(
+    world: World, it_notices: bool
+) -> None:
     other = world.make()
     world.turn(world.exporter, other)
     world.redis.delete(KEYS.exporter)  # as when it stood still for half a minute
-    world.turn(other, world.exporter)
+    world.turn(*((other, world.exporter) if it_notices else (other,)))
     other.close()
     world.turn()
 

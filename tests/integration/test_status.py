@@ -271,6 +271,16 @@ def test_a_fleet_without_a_subscription_waits_for_nothing_there(
     assert "num_undelivered_messages" not in said["recommendation"]["reason"]
 
 
+def test_nobody_need_be_asked_what_waits_in_no_subscription(
+    redis: Redis, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", "")
+    said = json.loads(look("--json"))
+
+    assert said["pubsub_undelivered"] == 0
+    assert "pubsub" not in said["unreadable"]
+
+
 def test_one_look_has_the_memory_of_the_group(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOWTIDE_FLEET_MESSAGES", "0")
     for ago_s, work_s in ((700, 30.0), (650, 0.0), (400, 10.0), (385, 0.0), (370, 0.0)):

@@ -208,3 +208,31 @@ def test_vms_that_are_preempted_every_so_often_are_told_and_replaced(stage: Stag
     told = [event for event in stage.events if event.reason.endswith("is preempted")]
     assert [event.reason for event in told[:2]] == ["2: vm-1 is preempted", "2: vm-2 is preempted"]
     assert told[0].running + told[0].booting == 1
+
+
+def test_no_vm_is_preempted_for_the_time_in_which_none_ran(stage: Stage) -> None:
+    stage.says(0.0)
+    group = stage.start(preempt_every_s=6.0)
+    time.sleep(7.0)
+    stage.says(1.0)
+    stage.reaches(running=1)
+    time.sleep(3.0)
+    assert [vm.name for vm in group.vms] == ["vm-1"]
+    eventually(lambda: [vm.name for vm in group.vms] == ["vm-2"], within_s=30, what="the next one")
+
+
+def test_a_vm_that_is_ending_has_its_machine_until_it_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vm_module, "NOTICE_S", 4.0)
+    stage.capacity = 1
+    stage.command = lambda metadata_url: [sys.executable, "-c", DEAF]
+    stage.says(2.0)
+    group = stage.start()
+    stage.reaches(running=1)
+    [vm] = group.vms
+    log = stage.folder / f"{vm.name}.log"
+    eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+    vm.preempt()
+    while vm.is_there:
+        assert group.vms == ()
+        time.sleep(0.1)
+    stage.reaches(running=1)

@@ -4,6 +4,9 @@ import pytest
 
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack, StackFailed, free_port
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+from lowtide.tasks.store import connect
 
 
 def test_a_redis_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path) -> None:
@@ -28,3 +31,11 @@ def test_a_fleet_that_is_not_ready_in_time_shows_the_ends_of_its_logs(tmp_path: 
             stack.wait_ready(0.0)
 
     assert f"the end of {tmp_path}/worker-0.log:\ndownloading" in str(failed.value)
+
+
+def test_without_a_subscription_there_is_no_bridge_to_wait_for(tmp_path: Path) -> None:
+    with Stack(load_settings(subscription=()), folder=tmp_path, workers=0) as stack:
+        stack.wait_ready(60)
+
+        assert not live(connect(stack.settings), Keys.of(stack.settings), "bridge")
+    assert not (tmp_path / "bridge.log").exists()

@@ -260,6 +260,11 @@ def test_the_first_and_the_last_year_that_a_calendar_has_are_years(year: str) ->
     assert not replace(DAILY, cron=f"0 8 * * * {year}").is_active(now=NOW)
 
 
+@pytest.mark.parametrize("cron", ["0 8 29 2 * 0001", "0 8 29 2 * 0003", "0 0 1 1 * 0001"])
+def test_a_schedule_that_never_began_is_not_active(cron: str) -> None:
+    assert not replace(DAILY, cron=cron, time_zone="Asia/Tokyo").is_active(now=NOW)
+
+
 def test_gaps_in_a_signal_hold_a_group_no_longer_than_they_last() -> None:
     group = Group(size=10, recommendations=(Recommendation(at=NOW, needed=10, size=10),))
     for minute in range(1, 30):

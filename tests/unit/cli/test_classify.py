@@ -4,6 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from lowtide.cli import classify
+from lowtide.config import SettingsError
 
 
 def test_a_wrong_parameter_is_told_of_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -14,4 +15,16 @@ def test_a_wrong_parameter_is_told_of_before_anything_starts(tmp_path: Path, mon
 
     assert run.exit_code == 2
     assert "--param top_k: expected NAME=VALUE" in run.output
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_a_fleet_without_a_subscription_can_not_be_classified_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "Stack", None)
+    monkeypatch.setenv("LOWTIDE_SUBSCRIPTION", "")
+    (tmp_path / "1.png").touch()
+    run = CliRunner().invoke(classify.command, [str(tmp_path), "--model=digits", f"--output={tmp_path}/r.jsonl"])
+
+    assert isinstance(run.exception, SettingsError)
     assert not (tmp_path / "r.jsonl").exists()

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from lowtide.cli import up
 from lowtide.cli.up import _here, command, welcome
 from lowtide.config import load_settings
+from lowtide.local import stack as stack_module
 from lowtide.local.stack import Stack
 
 
@@ -18,6 +20,14 @@ def test_the_welcome_shows_how_to_join_but_no_password(tmp_path: Path) -> None:
     assert "with LOWTIDE_REDIS_URL set as in this one" in said
     assert "export LOWTIDE_PREFIX=up: LOWTIDE_PROJECT=lowtide-local" in said
     assert "hunter2" not in said
+
+
+def test_the_welcome_without_a_subscription_speaks_of_python_callers_alone(tmp_path: Path) -> None:
+    said = welcome(Stack(load_settings(subscription=()), folder=tmp_path), flower=False)
+
+    assert "lowtide publish" not in said
+    assert "from lowtide.tasks import infer" in said
+    assert "LOWTIDE_SUBSCRIPTION=''" in said
 
 
 def test_the_welcome_of_a_redis_of_its_own_can_be_pasted_whole(tmp_path: Path) -> None:
@@ -81,3 +91,26 @@ def test_workers_that_are_always_there_are_no_vms(option: list[str]) -> None:
 
     assert refused.exit_code == 2
     assert "leave out --workers" in refused.output
+
+
+def test_what_is_said_of_the_vms_reaches_the_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Made(Exception):
+        pass
+
+    class Starting(Stack):
+        def start(self) -> None:
+            self._start_group()
+
+    def make(*_: Any, **said: Any) -> None:
+        raise Made(said["boot_s"], said["preempt_every_s"], said["capacity"]())
+
+    monkeypatch.setattr(stack_module, "Group", make)
+    monkeypatch.setattr(stack_module, "Monitoring", lambda settings: None)
+    monkeypatch.setattr(up, "Stack", Starting)
+    monkeypatch.setenv("LOWTIDE_FLEET_MAX", "7")
+    folder = ["--data-dir", str(tmp_path)]
+
+    run = CliRunner().invoke(command, ["--boot-delay", "3s", "--preempt-every", "2m", "--capacity", "4", *folder])
+    assert getattr(run.exception, "args", None) == (3.0, 120.0, 4)
+    run = CliRunner().invoke(command, folder)
+    assert getattr(run.exception, "args", None) == (0.0, 0.0, 7)
