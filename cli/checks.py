@@ -155,7 +155,8 @@ def _subscription(subscription: Any) -> Iterator[Finding]:
 def fleet(settings: Settings) -> Iterator[Finding]:
     """Who is alive."""
     redis_client, keys = connect(settings), Keys.of(settings)
-    for kind in KINDS if settings.subscription else KINDS[1:]:
+    wanted = [kind for kind in KINDS if kind != "bridge" or settings.subscription]
+    for kind in wanted:
         try:
             names = live(redis_client, keys, kind)
         except RedisError:
