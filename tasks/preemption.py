@@ -124,12 +124,12 @@ class Preemption:
                 self._stopped.wait(AGAIN_S)
                 continue
             self._outage.over()
-            if not metadata.waits:
-                self._stopped.wait(AGAIN_S)
             if notice and not self._stopped.is_set():
                 log.warning("%s: draining", notice)
                 self._on_notice()
                 return
+            if not metadata.waits:
+                self._stopped.wait(AGAIN_S)
 
 
 def wait_while_announced(settings: Settings, *, stopped: Callable[[], bool] = lambda: False) -> None:

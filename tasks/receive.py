@@ -11,7 +11,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery.exceptions import InvalidTaskError
 from celery.worker import request
+from celery.worker.consumer import consumer as consuming
 from celery.worker.strategy import default
 
 from lowtide.tasks.infer import describe
@@ -23,7 +25,31 @@ log = logging.getLogger(__name__)
 HOLD_BACK_S = 2.0
 """Long enough that two old workers don't pass a task to and fro all the time, short beside a roll-out."""
 
+REFUSALS = {
+    consuming.UNKNOWN_FORMAT: "a message is no task: dropped",
+    consuming.UNKNOWN_TASK_ERROR: "no task is called %.200s: dropped",
+    consuming.INVALID_TASK_ERROR: "a task is malformed: dropped",
+    consuming.MESSAGE_DECODE_ERROR: "a message's body can't be decoded: dropped",
+}
+"""What Celery logs when it refuses a message, with all that is in it; and what is to be shown instead."""
+
 _told: set[int] = set()
+
+
+def leave_unquoted() -> None:
+    """Celery's log from now on says that it refuses a message, and not what is in it."""
+    logging.getLogger(consuming.__name__).addFilter(_Unquoted())
+
+
+class _Unquoted(logging.Filter):
+    """Takes from Celery's lines on what it refuses the message itself, which may hold content and signed URLs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True."""
+        if isinstance(record.msg, str) and (said := REFUSALS.get(record.msg)):
+            record.args = record.args[:1] if "%" in said and isinstance(record.args, tuple) else ()
+            record.msg, record.exc_info = said, None
+        return True
 
 
 class Request(request.Request):
@@ -31,6 +57,10 @@ class Request(request.Request):
 
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
+        args, kwargs, embed = self._payload
+        if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embed, dict | None)):
+            # Celery sees it too late, in a thread of the pool, and would hold the message as long as the worker lives.
+            raise InvalidTaskError("its body is not [args, kwargs, embed]")
         described = {"argsrepr": _described(self.args, self.kwargs), "kwargsrepr": ""}
         self._argsrepr, self._kwargsrepr = described.values()
         self.request_dict.update(described)

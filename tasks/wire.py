@@ -25,8 +25,8 @@ REQUEST_ID_MAX_BYTES = 1024
 """A Pub/Sub attribute value's limit: the id is echoed as an attribute."""
 ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
-URL_MAX_CHARS = 20_000
-"""No server takes a longer one."""
+ERROR_LOOK_CHARS = 20_000
+"""So much of it is looked through for URLs."""
 
 
 class Priority(StrEnum):
@@ -134,9 +134,11 @@ class RequestError(Wire):
         """Results, dead letters and callers' exceptions are read by more people than a signed URL is for; and what a
         model says may have all of the content in it.
         """
-        # Before it is cut: half a URL does not look like one.
-        shown = redacted(value[:URL_MAX_CHARS])
-        return shown if len(shown) <= ERROR_MAX_CHARS else shown[:ERROR_MAX_CHARS] + "…"
+        # Half a URL does not look like one: redacted before it is cut, and cut between words before that.
+        cut = len(value) > ERROR_LOOK_CHARS
+        words = value[:ERROR_LOOK_CHARS].rpartition(" ")[0] if cut else value
+        shown = redacted(words)
+        return shown[:ERROR_MAX_CHARS] + "…" if cut or len(shown) > ERROR_MAX_CHARS else shown
 
 
 class Timings(Wire):

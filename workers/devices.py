@@ -66,14 +66,14 @@ def _finite(output: torch.Tensor) -> bool:
     return bool(torch.isfinite(output).all())
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """True when a smaller batch may do."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _OUT_OF_MEMORY)
 
 
-def broken(error: Exception) -> bool:
+def broken(error: BaseException) -> bool:
     """True when the device's context is lost: everything that this process tries on it fails from now on."""
     return isinstance(error, torch.AcceleratorError) and not out_of_memory(error)
 

@@ -61,7 +61,7 @@ class Predictor:
         try:
             outputs = self._outputs(model, [ready.item for ready in items])
             wrong = devices.not_finite(outputs)
-        except Exception as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
+        except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             failure = error.with_traceback(None)  # the frames hold the tensors, which a smaller batch needs freed
         else:
             return self._succeeded(model, items, outputs, wrong, batch_s=time.monotonic() - started_s)
@@ -100,7 +100,7 @@ class Predictor:
             for index, (ready, output) in enumerate(zip(items, outputs, strict=True))
         ]
 
-    def _failed(self, model: Model, items: Sequence[Ready], error: Exception, batch_s: float) -> list[Predicted]:
+    def _failed(self, model: Model, items: Sequence[Ready], error: BaseException, batch_s: float) -> list[Predicted]:
         if devices.broken(error):
             raise DeviceBroken(f"{self._device} is lost: {error}") from error
         short = devices.out_of_memory(error)
@@ -152,7 +152,7 @@ def _not_finite(model: Model) -> RequestError:
     return RequestError(type="model_error", message=f"model {model.name}: its output has NaN or infinity in it")
 
 
-def _blame(model: Model, error: Exception, *, short: bool) -> RequestError:
+def _blame(model: Model, error: BaseException, *, short: bool) -> RequestError:
     said = str(error)
     if short:
         message = f"model {model.name} runs out of memory on this request alone: {said}"

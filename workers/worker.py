@@ -21,6 +21,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.presence import Presence
 from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.receive import leave_unquoted
 from lowtide.tasks.store import connect
 from lowtide.workers.devices import devices_of
 from lowtide.workers.drain import Drain
@@ -164,6 +165,7 @@ def running(parts: list[Part]) -> Iterator[None]:
 
 def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
     signals.setup_logging.connect(_leave_logging_alone, weak=False)
+    leave_unquoted()
     worker = app.Worker(
         hostname=f"lowtide@{socket.gethostname()}-{slot}",
         pool="threads",

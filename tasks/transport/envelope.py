@@ -36,7 +36,7 @@ def revive(entry: bytes | str) -> Revived:
         return Revived(
             list=f"{queue}{Channel.sep}{step}" if step else queue, raw=json.dumps(message), task=task_of(message)
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}, in {len(entry)} bytes") from error
 
 

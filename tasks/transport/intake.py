@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 TAKES_PER_TURN = 16
 """The loop has other work too: acknowledgements, heartbeats, remote control."""
 
+CHOKED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+"""What kombu and Celery raise at a message that is malformed; at a connection that breaks they raise others."""
+
 
 class Intake:
     """Feeds one channel. Only the event loop calls it."""
@@ -68,7 +71,7 @@ class Intake:
                 peek.arm()
 
     def _deliver_all(self, taken: list[Taken]) -> None:
-        # All are in the ledger before the first is delivered: from here on they are touched.
+        # All are in the ledger before the first is delivered: from here on they are touched. `_admit` raises nothing.
         messages = [(item, self._admit(item)) for item in taken]
         waiting = [item.tag for item in taken]
         try:
@@ -85,10 +88,12 @@ class Intake:
         try:
             message = loads(item.raw)
             task = task_of(message)
-            message["properties"].setdefault("delivery_tag", item.tag)
-            if not task and (message.get("headers") or {}).get("id") is not None:
+            # Its own, or what it was filed under if it has none that is text.
+            message["properties"]["delivery_tag"] = item.tag
+            if not task and "id" in (message.get("headers") or {}):
                 raise TypeError("a task's id is text")
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            redelivered(message)
+        except Exception as error:  # noqa: BLE001 - kombu's JSON makes decimals, dates and whatever is registered of it
             self._drop(item, error)
             message, task = None, ""
         self._station.ledger.add(Held(tag=item.tag, task=task, model=model_of(item.queue), requests=item.requests))
@@ -110,8 +115,8 @@ class Intake:
         else:
             try:
                 self._channel.connection._deliver(message, item.queue)
-            except (ValueError, TypeError, AttributeError, LookupError) as error:
-                # Kombu or Celery chokes on it, and would in every worker that it came to.
+            except CHOKED as error:
+                # It would be the same in every worker that it came to.
                 self._drop(item, error)
                 self._channel.qos.ack(item.tag)
             if item.queue in self._channel.no_ack_queues:

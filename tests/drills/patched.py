@@ -151,10 +151,19 @@ def no_patience() -> None:
 
 def brittle() -> None:
     """A worker ends when its connection breaks, and nobody gives back what it held."""
+    from redis import RedisError
+
+    from lowtide.tasks.results import Patience
     from lowtide.tasks.transport.channel import Channel
 
     no_reaper()
     close = Channel.close
+
+    def ask(self: Patience, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except RedisError:
+            os._exit(1)
 
     def closing(self: Channel) -> None:
         if self._consumers and not self.closed:
@@ -162,6 +171,7 @@ def brittle() -> None:
         close(self)
 
     Channel.close = closing
+    Patience.ask = ask
 
 
 def impatient() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,16 +265,20 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
 
 def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, start_worker) -> None:
     queue = Keys.of(Settings()).queue("lowtide.sum")
-    infer.delay(request(1, 2))
+    infer.delay(request(1, 2, params={"note": "unquotable"}))
     good = json.loads(client.lpop(queue))
     body = json.loads(base64.b64decode(good["body"]))
 
-    def with_headers(**headers: Any) -> dict[str, Any]:
-        return {**good, "headers": {**good["headers"], **headers}}
+    def message(**properties: Any) -> dict[str, Any]:
+        return {**good, "properties": {**good["properties"], "delivery_tag": str(uuid.uuid4()), **properties}}
 
-    def with_body(value: Any, **properties: Any) -> dict[str, Any]:
+    def with_headers(*, tag: Any = "", **headers: Any) -> dict[str, Any]:
+        properties = {} if tag == "" else {"delivery_tag": tag}
+        return {**message(**properties), "headers": {**good["headers"], **headers}}
+
+    def with_body(value: Any) -> dict[str, Any]:
         encoded = base64.b64encode(value if isinstance(value, bytes) else json.dumps(value).encode()).decode()
-        return {**good, "body": encoded, "properties": {**good["properties"], **properties}}
+        return {**message(), "body": encoded}
 
     bad = [
         {},
@@ -289,22 +294,35 @@ def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, st
         with_headers(retries="many"),
         with_headers(lang="c"),
         with_headers(argsrepr={}),
-        with_body(b"\xff"),
+        with_headers(x={"__type__": "decimal", "__value__": "x"}),
+        with_headers(tag=6, timelimit=60),
+        with_body(b"unquotable \xff"),
         with_body("text"),
         with_body([7, 7, 7]),
         with_body([[], {}, "embed"]),
-        with_body(body, reply_to=7, correlation_id=[]),
-        with_body(body, delivery_info=None),
-        with_body(body, body_encoding="rot13"),
-        {**good, "content-type": "application/x-python-serialize"},
-        {**good, "content-encoding": "klingon"},
+        with_body(["args", {}, {}]),
+        with_body([[], [], {}]),
+        with_body([*body, "unquotable"]),
+        message(reply_to=7, correlation_id=[]),
+        message(delivery_info=None),
+        message(delivery_info=[1]),
+        message(delivery_tag=None),
+        message(delivery_tag=5),
+        message(body_encoding="rot13"),
+        {**message(), "content-type": "application/x-python-serialize"},
+        {**message(), "content-encoding": "klingon"},
     ]
-    client.lpush(queue, "{", "\x80", *map(json.dumps, bad))
+    deep = json.dumps(with_headers(x="deep")).replace('"deep"', "[" * 990 + "]" * 990)
+    client.lpush(queue, "{", "\x80", deep, *map(json.dumps, bad))
     worker = start_worker()
     assert infer.delay(request(1, 3)).get(WAIT_S) == [4]
     wait_for(lambda: not client.hlen(Keys.of(worker.settings).unacked), worker)
     assert worker.stop() == 0, worker.log.read_text()
     assert client.llen(queue) == 0
+    said = worker.log.read_text()
+    assert "unquotable" not in said
+    assert "no task is called 'os.system': dropped" in said
+    assert said.count(" ready.") == 1, "it never had to connect anew"
 
 
 def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_goes_back(

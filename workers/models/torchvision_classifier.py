@@ -120,6 +120,8 @@ class TorchvisionClassifier(Classifier):
             return None
         if weights not in published.__members__:
             raise SettingsError(_unknown_weights(self.name, weights, list(published.__members__)))
+        if published[weights].meta["categories"] is None:
+            raise SettingsError(f"LOWTIDE_WEIGHTS: {weights} of {self.name} classify nothing: they are for features")
         if self.categories:
             raise SettingsError(f"{self.name} has categories of its own: LOWTIDE_WEIGHTS has to name a URI for it")
         return published[weights]
@@ -167,6 +169,8 @@ class TorchvisionClassifier(Classifier):
         if self._architecture in ("googlenet", "inception_v3"):
             # As their builders do for published weights, which expect other means than the published transforms give.
             extra = {"transform_input": True, "aux_logits": False, "init_weights": False}
+        elif self._architecture.startswith("vit_"):  # which learns a place for each patch of the image
+            extra = {"image_size": self._preprocessing.crop_px}
         net: nn.Module = models.get_model(self._architecture, weights=None, num_classes=len(self.categories), **extra)
         return net
 

@@ -1,4 +1,5 @@
 import json
+from decimal import InvalidOperation
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,7 +60,17 @@ def test_while_a_task_runs_alone_nothing_is_taken() -> None:
     assert not station.budget(0).empty
 
 
-@pytest.mark.parametrize("error", [ValueError("Incorrect padding"), TypeError(), AttributeError(), KeyError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("Incorrect padding"),
+        TypeError(),
+        AttributeError(),
+        KeyError("x"),
+        InvalidOperation(),
+        RecursionError(),
+    ],
+)
 def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
     station: Station, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +91,18 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
     assert "padding" not in caplog.text
 
 
-@pytest.mark.parametrize("raw", [b'{"headers": {"id": 5}, "properties": {}}', b"secret \xff", b"[]"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"headers": {"id": 5}, "properties": {}}',
+        b'{"headers": {"id": null}, "properties": {}}',
+        b'{"headers": {"x": {"__type__": "decimal", "__value__": "secret"}}, "properties": {}}',
+        b'{"headers": {}, "properties": {"delivery_info": ["secret"]}}',
+        b'{"headers": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b'}, "properties": {}}',
+        b"secret \xff",
+        b"[]",
+    ],
+)
 def test_what_is_no_message_is_dropped_and_not_quoted(
     station: Station, raw: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,3 +112,13 @@ def test_what_is_no_message_is_dropped_and_not_quoted(
     assert station.ledger.settled().done == ("a",)
     assert "is no task" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("tag", [None, 5, "its-own"])
+def test_a_message_is_acknowledged_as_what_it_is_filed_under(station: Station, tag: Any) -> None:
+    delivered = []
+    raw = json.dumps({"headers": {"id": "t"}, "properties": {"delivery_tag": tag}}).encode()
+    intake(station, lambda message, queue: delivered.append(message["properties"]["delivery_tag"]))._deliver_all(
+        [Taken(queue="lowtide.m", tag="filed", requests=1, raw=raw)]
+    )
+    assert delivered == ["filed"]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
-from lowtide.tasks.wire import RequestError
+from lowtide.tasks.wire import ERROR_LOOK_CHARS, RequestError
 
 
 def nested(depth: int) -> list[Any]:
@@ -115,3 +115,12 @@ def test_a_request_that_is_none_is_not_quoted() -> None:
 def test_a_token_that_is_longer_than_what_is_shown_is_hidden_too() -> None:
     error = RequestError(type="fetch", message=f"https://oauth2:{'ey' * 2000}@good.org/cat.jpg is away")
     assert error.message == "https://oauth2:…@good.org/cat.jpg is away"
+
+
+@pytest.mark.parametrize("beyond", [0, 10, 30])
+def test_a_message_that_is_cut_before_it_is_looked_through_is_cut_between_words(beyond: int) -> None:
+    first = "https://good.org/x?sig="
+    second = "https://user:hunter2@good.org/cat.jpg"
+    filler = "s" * (ERROR_LOOK_CHARS - len(first) - beyond - 1)
+    shown = RequestError(type="fetch", message=f"{first}{filler} {second} is away").message
+    assert shown == "https://good.org/x?…" + "…"

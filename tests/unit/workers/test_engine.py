@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 from lowtide.workers.fetching import FETCH_THREADS
 from lowtide.workers.job import Overdue
 from lowtide.workers.model import Model
+from lowtide.workers.predict import Predictor
 
 WAIT_S = 10
 
@@ -195,10 +196,12 @@ def test_a_request_that_expires_while_it_waits_for_the_device_is_not_predicted(e
 class Picky(Gated):
     """Raises when the content 13 is in the batch."""
 
+    error: BaseException = ValueError("unlucky")
+
     def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
         outputs = super().judge(batch)
         if 13 in batch[:, 0]:
-            raise ValueError("unlucky")
+            raise self.error
         return outputs
 
 
@@ -209,6 +212,14 @@ def test_a_batch_that_raises_is_bisected_until_the_culprit_fails_alone(engine_of
     assert outcomes[13].error.type == "model_error"
     assert outcomes[13].error.message == "model sum raised ValueError: unlucky"
     assert model.batches == [1, 16, 8, 8, 4, 4, 2, 1, 1, 2]
+
+
+def test_a_model_that_would_end_the_process_is_bisected_too(engine_of) -> None:
+    model = Picky()
+    model.error = SystemExit(3)
+    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in range(16)])
+    assert [i for i, outcome in enumerate(outcomes) if outcome.status is not Status.OK] == [13]
+    assert outcomes[13].error.message == "model sum raised SystemExit: 3"
 
 
 class Small(Gated):
@@ -449,14 +460,14 @@ def test_a_broken_device_is_told_and_blamed_on_nobody(engine_of) -> None:
     assert not future.done()
 
 
-def test_a_device_thread_that_ends_otherwise_is_told_as_well(engine_of) -> None:
-    class Leaving(Sum):
-        def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
-            raise SystemExit("a library's idea of an error")
+def test_a_device_thread_that_ends_otherwise_is_told_as_well(engine_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(*_: Any) -> NoReturn:
+        raise SystemExit("a mistake of ours")
 
     told: list[Exception] = []
     broken = threading.Event()
-    engine = engine_of({"sum": Leaving()}, on_broken=lambda error: (told.append(error), broken.set()))
+    engine = engine_of({"sum": Sum()}, on_broken=lambda error: (told.append(error), broken.set()))
+    monkeypatch.setattr(Predictor, "predict", leave)
     (future,) = engine.submit([request()])
     assert broken.wait(WAIT_S)
     assert "nothing runs on cpu any more: SystemExit" in str(told[0])

@@ -14,7 +14,7 @@ from lowtide.config.settings import SettingsError
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.model import Limits
 from lowtide.workers.models.random_weights import seed_of
-from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier, architectures
+from lowtide.workers.models.torchvision_classifier import AUXILIARY, TorchvisionClassifier, architectures
 from lowtide.workers.weights import WeightsError
 
 CPU = torch.device("cpu")
@@ -151,6 +151,23 @@ def test_a_download_with_another_hash_than_its_name_is_refused(published: Path) 
         loaded(SMALL, weights="DEFAULT")
 
 
+def shapes(net):
+    return {name: value.shape for name, value in net.state_dict().items() if not name.startswith(AUXILIARY)}
+
+
+def test_all_that_torchvision_publishes_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models.WeightsEnum, "get_state_dict", lambda self, **_: {})
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", lambda self, state: None)
+    with torch.device("meta"):
+        # Regnets need numbers to be built.
+        for name in (name for name in architectures() if not name.startswith("regnet")):
+            for weights in models.get_model_weights(name):
+                if weights.meta["categories"] is None:
+                    continue  # of vgg16, for features
+                ours = TorchvisionClassifier(name, weights=weights.name)._empty()
+                assert shapes(ours) == shapes(models.get_model(name, weights=weights)), weights
+
+
 class Pickled:
     def __reduce__(self):
         return print, ("code of a file of weights ran",)
@@ -178,6 +195,8 @@ def test_unknown_weights_are_refused_with_what_there_is() -> None:
         TorchvisionClassifier("resnet50", weights="imagenet1k_v3")
     with pytest.raises(SettingsError, match="there are IMAGENET1K_V1, DEFAULT"):
         TorchvisionClassifier(SMALL, weights="???")
+    with pytest.raises(SettingsError, match="IMAGENET1K_FEATURES of vgg16 classify nothing"):
+        TorchvisionClassifier("vgg16", weights="IMAGENET1K_FEATURES")
     with pytest.raises(SettingsError, match="no classification model nonsense"):
         TorchvisionClassifier("nonsense")
 
