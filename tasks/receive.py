@@ -58,7 +58,7 @@ class Request(request.Request):
     def __init__(self, message: Any, **options: Any) -> None:
         super().__init__(message, **options)
         args, kwargs, embed = self._payload
-        if not (isinstance(args, list) and isinstance(kwargs, dict) and isinstance(embed, dict | None)):
+        if not (isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embed, dict | None)):
             # Celery sees it too late, in a thread of the pool, and would hold the message as long as the worker lives.
             raise InvalidTaskError("its body is not [args, kwargs, embed]")
         described = {"argsrepr": _described(self.args, self.kwargs), "kwargsrepr": ""}
