@@ -45,13 +45,13 @@ class QoS(stock.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge. Written to Redis once per turn of the loop."""
-        if self._settle(delivery_tag, done=True):
+        if self._settle(delivery_tag, done=True) or self._too_late:
             return
         super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Drop the message, or put it back to the head of its queue, where the next free worker finds it."""
-        if self._settle(delivery_tag, done=not requeue):
+        if self._settle(delivery_tag, done=not requeue) or self._too_late:
             return
         super().reject(delivery_tag, requeue=requeue)
 
@@ -70,6 +70,13 @@ class QoS(stock.QoS):
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Not by age: see `lowtide.tasks.transport.reaper`."""
+
+    @property
+    def _too_late(self) -> bool:
+        """The channel has ended, and given back what it held: a task that finished after the connection broke is
+        acknowledged by Celery's loop only then. Whoever gets it finds its result.
+        """
+        return bool(self.channel.closed)
 
     def _settle(self, tag: str, *, done: bool) -> bool:
         station = self.channel.station
