@@ -66,6 +66,17 @@ class Stage:
         self.group.start()
         return self.group
 
+    def start_deaf(self) -> vm_module.Vm:
+        """A group whose one VM hears no SIGTERM."""
+        self.command = lambda metadata_url: [sys.executable, "-c", DEAF]
+        self.says(1.0)
+        group = self.start()
+        self.reaches(running=1)
+        [vm] = group.vms
+        log = self.folder / f"{vm.name}.log"
+        eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+        return vm
+
     def _launch(self, name: str, metadata_url: str) -> ChildProcess:
         return ChildProcess(name, self.command(metadata_url), env={}, log_path=self.folder / f"{name}.log")
 
@@ -165,13 +176,7 @@ def test_a_preempted_vm_is_gone_after_its_notice_whatever_its_worker_does(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vm_module, "NOTICE_S", 3.0)
-    stage.command = lambda metadata_url: [sys.executable, "-c", DEAF]
-    stage.says(1.0)
-    group = stage.start()
-    stage.reaches(running=1)
-    [vm] = group.vms
-    log = stage.folder / f"{vm.name}.log"
-    eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+    vm = stage.start_deaf()
     began_s = time.monotonic()
     vm.preempt()
     vm.join()
@@ -224,15 +229,10 @@ def test_no_vm_is_preempted_for_the_time_in_which_none_ran(stage: Stage) -> None
 def test_a_vm_that_is_ending_has_its_machine_until_it_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vm_module, "NOTICE_S", 4.0)
     stage.capacity = 1
-    stage.command = lambda metadata_url: [sys.executable, "-c", DEAF]
-    stage.says(2.0)
-    group = stage.start()
-    stage.reaches(running=1)
-    [vm] = group.vms
-    log = stage.folder / f"{vm.name}.log"
-    eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+    vm = stage.start_deaf()
     vm.preempt()
     while vm.is_there:
-        assert group.vms == ()
+        assert stage.group
+        assert stage.group.vms == ()
         time.sleep(0.1)
     stage.reaches(running=1)
