@@ -12,7 +12,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test check format bench drill reference lock clean
+.PHONY: help demo up test fuzz check format bench drill reference lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ up: $(READY) ## Run the whole system on this machine until Ctrl-C
 
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+
+fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --hypothesis-profile=fuzz tests/fuzz
 
 check: $(READY) ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .

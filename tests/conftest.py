@@ -28,6 +28,8 @@ from tests.services import EmulatorMissing, PubsubEndpoint
 # The same examples each time: a red test is red for everybody. `pytest --hypothesis-profile=deep` looks further.
 hypothesis.settings.register_profile("default", derandomize=True, database=None, deadline=None)
 hypothesis.settings.register_profile("deep", max_examples=20_000, deadline=None, print_blob=True)
+# `make fuzz`: what tests/fuzz does in the suite for seconds, for minutes.
+hypothesis.settings.register_profile("fuzz", max_examples=3_000, deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("default")
 
 PUBSUB_SERVERS = ("emulator", "ours")
