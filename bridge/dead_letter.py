@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from lowtide.bridge.content import CONTENT
 from lowtide.bridge.messages import Letter, Received, size_bytes
 from lowtide.bridge.translate import is_read
 from lowtide.config.redact import redacted
@@ -36,12 +37,17 @@ def cut(text: str, max_bytes: int) -> str:
     return text.encode("utf-8", "replace")[:max_bytes].decode("utf-8", "ignore")
 
 
+def is_ours(attribute: str) -> bool:
+    """True for an attribute of a dead letter that the bridge wrote, not the publisher."""
+    return attribute.startswith(OWN) and attribute != CONTENT
+
+
 def _originals(attributes: Mapping[str, str], count: int) -> dict[str, str]:
     """Pub/Sub keeps `goog` for itself; ours are said anew. What a request is made of comes first: `lowtide replay`
     makes it again. Sorted, so that the same ones are kept each time.
     """
     names = sorted(
-        (name for name in attributes if name and not name.startswith(("goog", OWN))),
+        (name for name in attributes if name and not name.startswith("goog") and not is_ours(name)),
         key=lambda name: (not is_read(name), name),
     )
     return {name: attributes[name] for name in names[:count]}

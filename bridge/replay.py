@@ -16,7 +16,7 @@ from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
-from lowtide.bridge.dead_letter import OWN
+from lowtide.bridge.dead_letter import OWN, is_ours
 from lowtide.bridge.leaser import TICK_S, Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.loop import Loop
@@ -81,7 +81,7 @@ def request_of(letter: Received) -> Pb:
     """The request as it was published first. What it did not say about itself it does not say now: without an id of
     its own it gets a new one, the new message's.
     """
-    originals = {name: value for name, value in letter.attributes.items() if not name.startswith(OWN)}
+    originals = {name: value for name, value in letter.attributes.items() if not is_ours(name)}
     return message_of(letter.data, originals)
 
 

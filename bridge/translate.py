@@ -1,8 +1,9 @@
 """What a message asks for. Pure.
 
-The four forms, tried in this order: a CloudEvent in binary mode (its data is one of the others), a Cloud Storage
-notification, a JSON object, raw bytes. Where data and attributes both name a field, **the data wins**: it is what the
-publisher wrote, attributes are what may be added on the way. So an attribute is a default for every request of a topic.
+Data that the publisher calls raw is the content. Else the four forms, tried in this order: a CloudEvent in binary mode
+(its data is one of the others), a Cloud Storage notification, a JSON object, raw bytes. Where data and attributes both
+name a field, **the data wins**: it is what the publisher wrote, attributes are what may be added on the way. So an
+attribute is a default for every request of a topic.
 """
 
 import base64
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from lowtide.bridge.content import CONTENT, RAW, is_raw
 from lowtide.bridge.messages import Received, Rejection, Translated
 from lowtide.config import Settings
 from lowtide.tasks.errors import InvalidRequest
@@ -76,7 +78,8 @@ def translate(received: Received, rules: Rules) -> Translated | Rejection:
 def claimed_id(received: Received) -> str:
     """The request id of a message that is no request: what the publisher called it, as far as it can be read."""
     try:
-        given = _object(received.data).get("request_id") if received.data[:1] == b"{" else None
+        is_json = received.data[:1] == b"{" and not is_raw(received.attributes)
+        given = _object(received.data).get("request_id") if is_json else None
     except _Rejected:
         given = None
     return given if isinstance(given, str) and given else received.attributes.get("request_id") or received.message_id
@@ -84,7 +87,7 @@ def claimed_id(received: Received) -> str:
 
 def is_read(attribute: str) -> bool:
     """True for an attribute that may make a difference to the request."""
-    return attribute in (*ATTRIBUTES, "eventType", "bucketId", "objectId") or attribute.startswith("ce-")
+    return attribute in (*ATTRIBUTES, CONTENT, "eventType", "bucketId", "objectId") or attribute.startswith("ce-")
 
 
 def _translate(received: Received, rules: Rules) -> Translated:
@@ -123,6 +126,10 @@ def _params(text: str) -> Any:
 
 
 def _content(data: bytes, attributes: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if is_raw(attributes):
+        return _raw(data)
+    if (said := attributes.get(CONTENT)) is not None:
+        _reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {said[:40]!r}")
     event = attributes.get("ce-type", "")
     if event.startswith(CLOUD_STORAGE_EVENTS):
         return _storage_event(event, data)
