@@ -1,22 +1,32 @@
--- How many messages wait and are held, and how many requests are in a sample of them. Writes nothing.
--- KEYS  unacked, unacked_index, then the lists
+-- How many messages wait and are held, and how many requests are in a sample of them. Writes nothing. Begins with
+-- lowtide.tasks.transport's due.lua: what is not due yet is no work.
+-- KEYS  unacked, unacked_index, scheduled, then the lists
 -- ARGV  1 a list or group of so many is read whole   2 of a longer one, so many from each end
 --       3 bytes to read at most, of a sample of each; a first message is always read
 --       4 bytes of all lists, after which of a further one only its length is read
 --       5 seconds after which what nobody touched has no holder
--- Gives one entry per list: {length, messages read, requests in them}; then one per group of unacked, held and left
--- behind: {messages, messages read, and for each message read: its queue, requests in it}; last, of all messages read,
--- the Unix time at which the oldest was sent, or '' when none says.
+-- Gives one entry per list: {length, messages read, requests in them, messages read that are not due}; then one per
+-- group of unacked, held and left behind, and one of the scheduled that are due: {messages, messages read, and for each
+-- message read: the list that it is of, requests in it}; then the number of the scheduled that are not due; last, of all
+-- messages read, the Unix time at which the oldest was sent, or fell due, or '' when none says.
 local WHOLE, EDGE = tonumber(ARGV[1]), tonumber(ARGV[2])
 local BYTES, ALL, QUIET_S = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local FIRST = 4
+local time = redis.call('TIME')
+local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 
--- By plain search: see take.lua, where a key found twice is looked at more closely. Here it only blurs an estimate.
+-- By plain search: see due.lua, where a key found twice is looked at more closely. Here it only blurs an estimate.
 local oldest_at
 local function requests(raw)
+    local due = due_at(raw)
+    if due and due > now then
+        return nil
+    end
     local _, last = string.find(raw, '"lowtide-n":', 1, true)
     local n = last and tonumber(string.match(raw, '^%s*(%d+)', last + 1) or nil)
     _, last = string.find(raw, '"lowtide-at":', last or 1, true) -- which follows it, where we wrote both
     local at = last and tonumber(string.match(raw, '^%s*(%d+%.?%d*)', last + 1) or nil)
+    at = at and math.max(at, due or at)
     if at and not (oldest_at and oldest_at < at) then
         oldest_at = at
     end
@@ -40,30 +50,31 @@ end
 
 local spent = 0
 local function list(key)
-    local length, read, sum, bytes = redis.call('LLEN', key), 0, 0, 0
+    local length, read, sum, bytes, later = redis.call('LLEN', key), 0, 0, 0, 0
     for _, place in ipairs(places(length)) do
         if read > 0 and bytes > BYTES or spent > ALL then
             break
         end
         local raw = redis.call('LINDEX', key, place)
-        read, sum, bytes, spent = read + 1, sum + requests(raw), bytes + #raw, spent + #raw
+        local n = requests(raw)
+        read, bytes, spent = read + 1, bytes + #raw, spent + #raw
+        sum, later = sum + (n or 0), later + (n and 0 or 1)
     end
-    return { length, read, sum }
+    return { length, read, sum, later }
 end
 
 -- Read whatever the lists have spent: of a group, only its messages tell which models it is of.
--- The queue is the last word of what kombu writes: message, exchange, routing key.
-local function group(tags)
-    local entry, read, bytes = { #tags, 0 }, 0, 0
-    for _, place in ipairs(places(#tags)) do
+local function group(length, entry_at)
+    local entry, read, bytes = { length, 0 }, 0, 0
+    for _, place in ipairs(places(length)) do
         if read > 0 and bytes > BYTES then
             break
         end
-        local raw = redis.call('HGET', KEYS[1], tags[place + 1])
+        local raw = entry_at(place)
         if raw then
             read, bytes = read + 1, bytes + #raw
-            entry[#entry + 1] = string.match(raw, '"([^"\\]*)"%s*%]$') or ''
-            entry[#entry + 1] = requests(raw)
+            entry[#entry + 1] = string.match(raw, '^([^\n]*)\n') or ''
+            entry[#entry + 1] = requests(raw) or 0
         end
     end
     entry[2] = read
@@ -71,19 +82,27 @@ local function group(tags)
 end
 
 -- The index is written with every touch; a tag in it may have no message any more, and a message no score.
-local time = redis.call('TIME')
-local quiet_since = tonumber(time[1]) + tonumber(time[2]) / 1e6 - QUIET_S
 local held, left = {}, {}
 for _, tag in ipairs(redis.call('HKEYS', KEYS[1])) do
     local score = tonumber(redis.call('ZSCORE', KEYS[2], tag) or nil)
-    local of = score and score > quiet_since and held or left
+    local of = score and score > now - QUIET_S and held or left
     of[#of + 1] = tag
 end
+local function holding(tags)
+    return group(#tags, function(place)
+        return redis.call('HGET', KEYS[1], tags[place + 1])
+    end)
+end
 
+local due = redis.call('ZCOUNT', KEYS[3], '-inf', now)
 local answer = {}
-for at = 3, #KEYS do
+for at = FIRST, #KEYS do
     answer[#answer + 1] = list(KEYS[at])
 end
-answer[#answer + 1], answer[#answer + 2] = group(held), group(left)
+answer[#answer + 1], answer[#answer + 2] = holding(held), holding(left)
+answer[#answer + 1] = group(due, function(place)
+    return redis.call('ZRANGE', KEYS[3], place, place)[1]
+end)
+answer[#answer + 1] = redis.call('ZCARD', KEYS[3]) - due
 answer[#answer + 1] = oldest_at and string.format('%.3f', oldest_at) or ''
 return answer

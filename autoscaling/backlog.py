@@ -10,11 +10,11 @@ from enum import StrEnum
 from importlib.resources import files
 from typing import Any
 
-from kombu.transport.redis import PRIORITY_STEPS, Channel
 from redis import Redis
 
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import topic_queue, worker_queues
+from lowtide.tasks.queues import lists_of, topic_queue, worker_queues
+from lowtide.tasks.transport.moves import due_lua
 from lowtide.tasks.transport.reaper import QUIET_S
 
 WHOLE = 64
@@ -29,7 +29,7 @@ class State(StrEnum):
     """Where a request in Redis is."""
 
     QUEUED = "queued"
-    """In a queue."""
+    """In a queue, and due."""
     HELD = "held"
     """A live worker has it: it waits in the process or runs."""
     LEFT_BEHIND = "left_behind"
@@ -39,13 +39,15 @@ class State(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """Requests by model and state, those `from_topic` of each model, and `chunks`: tasks that workers hold. Of long
-    queues all are exact in messages and estimated in requests. `oldest_at`: Unix time at which the oldest request was
-    published or sent, by its sender's clock; of a long queue, the oldest at its two ends.
+    queues all are exact in messages and estimated in requests. `scheduled`: tasks that are not due, and no work so far.
+    `oldest_at`: Unix time at which the oldest request was published or sent, or fell due, by its sender's clock; of a
+    long queue, the oldest at its two ends.
     """
 
     requests: Mapping[tuple[str, State], int] = field(default_factory=dict)
     from_topic: Mapping[str, int] = field(default_factory=dict)
     chunks: int = 0
+    scheduled: int = 0
     oldest_at: float | None = None
 
     @property
@@ -66,27 +68,27 @@ class BacklogReader:
     """Reads one fleet's Redis, in one step: what moves meanwhile is neither missed nor counted twice."""
 
     def __init__(self, redis: Redis, keys: Keys, models: Sequence[str]) -> None:
-        self._queues = worker_queues(models)
         self._models = tuple(models)
         self._model_of = {queue: model for model in models for queue in worker_queues([model])}
         self._topic_queues = frozenset(map(topic_queue, models))
-        lists = [f"{queue}{Channel.sep}{step}" if step else queue for queue in self._queues for step in PRIORITY_STEPS]
-        self._keys = [keys.unacked, keys.unacked_index, *map(keys.queue, lists)]
-        self._script = redis.register_script(files(__package__).joinpath("backlog.lua").read_text(encoding="utf-8"))
+        self._queue_of = {keys.queue(name): queue for queue in worker_queues(models) for name in lists_of(queue)}
+        self._keys = [keys.unacked, keys.unacked_index, keys.scheduled, *self._queue_of]
+        lua = files(__package__).joinpath("backlog.lua").read_text(encoding="utf-8")
+        self._script = redis.register_script(due_lua() + lua)
 
     def read(self) -> Backlog:
         """The backlog now. Raises RedisError."""
-        *lists, held, left, oldest_at = self._script(
+        *lists, held, left, due, scheduled, oldest_at = self._script(
             keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S]
         )
         by_queue: Counter[tuple[str, State]] = Counter()
         # A list that the bound left unread is taken to be like those that were read.
-        mean = sum(found for _, _, found in lists) / max(1, sum(read for _, read, _ in lists))
-        for at, (length, read, found) in enumerate(lists):
-            queue = self._queues[at // len(PRIORITY_STEPS)]
+        mean = sum(found for _, _, found, _ in lists) / max(1, sum(read for _, read, _, _ in lists))
+        for queue, (length, read, found, later) in zip(self._queue_of.values(), lists, strict=True):
             count = _scaled(found, messages=length, read=read) if read else round(mean * length)
             by_queue[queue, State.QUEUED] += count
-        for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left)):
+            scheduled += _scaled(later, messages=length, read=read)
+        for state, group in ((State.HELD, held), (State.LEFT_BEHIND, left), (State.QUEUED, due)):
             for queue, count in self._of_group(group).items():
                 by_queue[queue, state] += count
         requests = Counter({(model, state): 0 for model in self._models for state in State})
@@ -99,16 +101,17 @@ class BacklogReader:
             requests=dict(requests),
             from_topic=dict(from_topic),
             chunks=held[0] + left[0],
+            scheduled=scheduled,
             oldest_at=float(oldest_at) if oldest_at else None,
         )
 
     def _of_group(self, group: Sequence[Any]) -> dict[str, int]:
         messages, read, *sample = group
         found: Counter[str] = Counter()
-        for raw, count in zip(sample[::2], sample[1::2], strict=True):
-            queue = raw.decode() if isinstance(raw, bytes) else raw
-            if queue in self._queues:
-                found[queue] += count
+        for name, count in zip(sample[::2], sample[1::2], strict=True):
+            key = name.decode(errors="replace") if isinstance(name, bytes) else name
+            if key in self._queue_of:
+                found[self._queue_of[key]] += count
         return {queue: _scaled(count, messages=messages, read=read) for queue, count in found.items()}
 
 

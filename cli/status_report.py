@@ -138,6 +138,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "at": snapshot.at,
         "backlog": report.backlog,
         "chunks_in_flight": snapshot.backlog.chunks,
+        "scheduled": snapshot.backlog.scheduled,
         "pubsub_undelivered": report.undelivered,
         "pubsub_leased": bridges.leased,
         "oldest_s": snapshot.oldest_s,

@@ -24,6 +24,8 @@ def view(look: Look) -> RenderableType:
         f"{snapshot.backlog.chunks} chunks in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
+    if snapshot.backlog.scheduled:
+        lines.insert(3, f"Scheduled: {snapshot.backlog.scheduled:,} tasks that are not due yet, and no work so far")
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
     return Lines(*map(Text, lines), "", _backlog(look), "", _workers(snapshot.workers))

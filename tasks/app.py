@@ -5,7 +5,7 @@ from typing import Any
 from celery import Celery
 
 from lowtide.config import Settings, load_settings
-from lowtide.tasks.queues import route
+from lowtide.tasks.queues import PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S, tls_options
 
 RESULT_EXPIRES_S = 24 * 3600
@@ -15,6 +15,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     """Celery's settings for the fleet that `settings` describes."""
     transport = {
         "global_keyprefix": settings.prefix,
+        # All that workers read: Flower and `celery purge` look into no others.
+        "priority_steps": list(PRIORITY_STEPS),
         # A message's age says nothing of its worker's health: tasks.transport.reaper restores by liveness instead.
         "visibility_timeout": 7 * 24 * 3600,
         "socket_keepalive": True,

@@ -89,14 +89,21 @@ class Keys:
 
     @property
     def unacked(self) -> str:
-        """Kombu's hash of messages that were taken and not acknowledged."""
-        return f"{self.prefix}unacked"
+        """Hash: delivery tag → key of the list that it was taken from, newline, the message. Kombu's own hash of this
+        name is of every other Celery worker on this Redis.
+        """
+        return f"{self.prefix}lt:unacked"
 
     @property
     def unacked_index(self) -> str:
-        """Kombu's sorted set: delivery tag → when it was last seen alive (Redis TIME, seconds)."""
-        return f"{self.prefix}unacked_index"
+        """Sorted set: delivery tag → when it was last seen alive (Redis TIME, seconds)."""
+        return f"{self.prefix}lt:unacked_index"
+
+    @property
+    def scheduled(self) -> str:
+        """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time)."""
+        return f"{self.prefix}lt:scheduled"
 
     def queue(self, name: str) -> str:
-        """A queue's list (priority 0)."""
+        """A queue's list (priority 0; `queues.lists_of` has all)."""
         return f"{self.prefix}{name}"

@@ -14,6 +14,14 @@ SENT_AT_HEADER = "lowtide-at"
 WIRE_VERSION_HEADER = "lowtide-v"
 """Header with the wire version that a task's sender speaks (`wire.WIRE_VERSION`). Without it: 1."""
 
+PRIORITY_STEPS = tuple(range(10))
+"""Kombu puts a task of a priority that isn't 0 into another list: its own steps are 0, 3, 6 and 9, and a caller may set
+others (`priority_steps`). These are all that there can be.
+"""
+
+SEPARATOR = "\x06\x16"
+"""Kombu's, between a queue's name and the step."""
+
 
 def caller_queue(model: str, priority: str = Priority.NORMAL) -> str:
     """The queue that Python callers use for `model`."""
@@ -32,6 +40,11 @@ def worker_queues(models: Iterable[str]) -> tuple[str, ...]:
         *(caller_queue(model, Priority.HIGH) for model in names),
         *(queue for model in names for queue in (caller_queue(model), topic_queue(model))),
     )
+
+
+def lists_of(queue: str) -> tuple[str, ...]:
+    """The Redis lists of a queue as stock callers name them, most urgent first."""
+    return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS)
 
 
 def route(

@@ -1,23 +1,27 @@
 """What a worker does with a task's message before the task runs.
 
 It is shown (in Flower, in `celery inspect`, in logs) as "digits × 64", whatever its sender wrote: a stock caller's own
-description holds content and signed URLs. And what a newer release sent goes back to its queue, unharmed.
+description holds content and signed URLs. What a newer release sent goes back to its queue, unharmed. And what is not
+due yet is not held here.
 """
 
 # mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 # Celery has no types.
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import request
 from celery.worker.consumer import consumer as consuming
 from celery.worker.strategy import default
 
 from lowtide.tasks.infer import describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.transport.channel import QoS
 from lowtide.tasks.wire import WIRE_VERSION
 
 log = logging.getLogger(__name__)
@@ -70,15 +74,19 @@ class Request(request.Request):
         info: dict[str, Any] = super().info(safe=True)
         return info
 
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Of `revoke(terminate=True)`: a thread can't be ended from outside. Celery's own raises that."""
+        log.warning("task %s can't be terminated, a thread runs it: it ends by itself", self.id)
+
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
     """Celery's own, for messages that this release understands. Runs on Celery's loop."""
     usual = default(task, app, consumer, **options)
 
-    def handle(message: Any, *args: Any) -> Any:
+    def handle(message: Any, body: Any, *args: Any) -> Any:
         version = wire_version(message.headers)
         if version <= WIRE_VERSION:
-            return usual(message, *args)
+            return None if _postponed(message, body) else usual(message, body, *args)
         if version not in _told:
             _told.add(version)
             log.warning(
@@ -97,6 +105,29 @@ def wire_version(headers: Mapping[str, Any]) -> int:
     """The version that a message's sender speaks; 1 when it doesn't say, as stock Celery callers."""
     version = headers.get(WIRE_VERSION_HEADER)
     return version if isinstance(version, int) else 1
+
+
+def _postponed(message: Any, body: Any) -> bool:
+    """True when the task is not due, and set aside until it is. The take does so with what it can tell by itself; here
+    is the rest: Celery's first protocol, whose `eta` is in the body, and rare spellings. Raises RedisError.
+    """
+    if not isinstance(message.channel.qos, QoS):
+        return False
+    for fields in (message.headers, message.payload if body is None else body):
+        due = _due_of(fields.get("eta")) if isinstance(fields, dict) else None
+        if due is None:
+            continue
+        if due > time.time() and message.channel.qos.postpone(message.delivery_tag, due):
+            return True
+        fields["eta"] = None  # due by Redis' clock: Celery would go by this machine's, and hold it
+    return False
+
+
+def _due_of(eta: Any) -> float | None:
+    try:
+        return maybe_make_aware(maybe_iso8601(eta)).timestamp() if eta else None
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return None  # Celery says what is wrong with it
 
 
 def _give_back(message: Any) -> None:

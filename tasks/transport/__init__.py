@@ -4,8 +4,8 @@ Comes in: lists that any stock Celery or kombu publisher filled. Goes out: tasks
 Redis; a vanished worker's tasks back to their lists. Next: the engine behind `lowtide.tasks.port`.
 
 A worker process calls `install` before it connects, every bridge and worker runs a `Reaper`. Importing changes nothing
-in kombu. The keys and formats are kombu's own, so Flower and stock publishers notice nothing. What doesn't work: a
-stock Celery *worker* on the same prefix, since it doesn't touch what it holds, and the reaper would take that away.
+in kombu. Lists and messages are kombu's own, so Flower and stock publishers notice nothing. What is held or not due
+lies in keys of ours, so stock workers of other queues notice nothing either, nor do we of what they hold.
 """
 
 from lowtide.tasks.transport.install import install, uninstall

@@ -1,6 +1,6 @@
-"""Kombu's Redis channel and its quality of service, with tasks taken by the intake. Same keys, same formats.
+"""Kombu's Redis channel and its quality of service, with tasks taken by the intake. What it took lies in keys of ours.
 
-What didn't come by the intake (kombu's `basic_get`, a channel without an event loop) goes kombu's own way.
+What didn't come by the intake (kombu's `basic_get`, a channel without an event loop) goes kombu's own way, in its keys.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -15,6 +15,7 @@ from kombu.transport import virtual
 from redis import ResponseError
 
 from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.queues import SEPARATOR
 from lowtide.tasks.transport.intake import Intake
 from lowtide.tasks.transport.poller import Poller
 from lowtide.tasks.transport.station import Station
@@ -23,11 +24,15 @@ log = logging.getLogger(__name__)
 
 
 class Misplaced(LowtideError):
-    """Raised when a channel can't work as it was set up: what it would move and what the reaper watches differ."""
+    """Raised when a channel can't work as it was set up: its queues are not those that the intake takes from."""
 
 
 class QoS(stock.QoS):
     """What the channel delivered and may still take."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._kombus: set[str] = set()
 
     def can_consume(self) -> bool:
         """Kombu's prefetch rule, counted over the whole process, and room for work."""
@@ -37,10 +42,11 @@ class QoS(stock.QoS):
         return allowed
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a delivery; the intake's are in `unacked` already."""
+        """Note a delivery; the intake's are in our `unacked` already."""
         if delivery_tag in self.channel.station.ledger:
             virtual.QoS.append(self, message, delivery_tag)
         else:
+            self._kombus.add(delivery_tag)
             super().append(message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
@@ -59,9 +65,12 @@ class QoS(stock.QoS):
         """The channel ends: what was not started goes back."""
         running = self.channel.running()
         for tag, message in list(self._delivered.items()):
-            if message.headers.get("id") not in running:
+            if tag in self._kombus:
+                self.restore_by_tag(tag, client)
+            elif message.headers.get("id") not in running:
                 self.channel.station.ledger.settle(tag, done=False)
         self._delivered.clear()
+        self._kombus.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Kombu's own, which asks for nothing when all was acknowledged: that is still to be written."""
@@ -69,7 +78,16 @@ class QoS(stock.QoS):
         self.channel.station.try_to_settle()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Not by age: see `lowtide.tasks.transport.reaper`."""
+        """Not by age: see `lowtide.tasks.transport.reaper`. What lies in kombu's own `unacked` is others'."""
+
+    def postpone(self, delivery_tag: str, due: float) -> bool:
+        """Give a task up until it is due, Unix time; False when it is. Raises RedisError."""
+        station = self.channel.station
+        if delivery_tag not in station.ledger or not station.moves.postpone(station.worker, delivery_tag, due=due):
+            return False
+        station.ledger.drop(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
+        return True
 
     @property
     def _too_late(self) -> bool:
@@ -103,10 +121,10 @@ class Channel(stock.Channel):
         self._reused: Any = None
         self._lost = False
         super().__init__(connection, **kwargs)
-        self._agree()
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Kombu's own, remembering which queues nobody will acknowledge."""
+        self._agree()
         if no_ack:
             self.no_ack_queues.add(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
@@ -157,7 +175,7 @@ class Channel(stock.Channel):
         return self._reused
 
     def _agree(self) -> None:
-        ours = (self.station.keys.prefix, "unacked", "unacked_index", stock.Channel.sep, stock.PRIORITY_STEPS)
-        theirs = (self.global_keyprefix, self.unacked_key, self.unacked_index_key, self.sep, self.priority_steps)
+        ours = (self.station.keys.prefix, SEPARATOR)
+        theirs = (self.global_keyprefix, self.sep)
         if ours != theirs:
             raise Misplaced(f"the app's broker_transport_options say {theirs}, the fleet's settings {ours}")

@@ -54,6 +54,11 @@ class Ledger:
             if held := self._remove(tag):
                 self._settled[tag] = (held, done)
 
+    def drop(self, tag: str) -> None:
+        """Forget a task: Redis has it elsewhere. Idempotent."""
+        with self._lock:
+            self._remove(tag)
+
     def settled(self) -> Settled:
         """What is to be written to Redis. Stays here until `written`."""
         with self._lock:

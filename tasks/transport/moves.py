@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from kombu.transport.redis import PRIORITY_STEPS, Channel
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from lowtide.config import Settings
 from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.queues import PRIORITY_STEPS, lists_of
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.envelope import Revived, Unreadable, revive
 from lowtide.tasks.transport.ledger import Held
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 RUN_S = 30
 HELD_S = 24 * 3600
 """A machine that never comes back leaves its list of tags behind for this long."""
+ASIDE_MAX_MESSAGES = 256
+"""Of one take, those that are not due yet: about 10 µs each."""
 
 
 def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
@@ -52,28 +54,23 @@ class Moves:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis = redis
         self.keys = keys
-        self._take = redis.register_script(_lua("take"))
+        self._take = redis.register_script(due_lua() + _lua("take"))
         self._acknowledge = redis.register_script(_lua("acknowledge"))
         self._look = redis.register_script(_lua("look"))
         self._restore = redis.register_script(_lua("restore"))
         self._touch = redis.register_script(_lua("touch"))
+        self._postpone = redis.register_script(_lua("postpone"))
 
     def take(
         self, worker: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
     ) -> list[Taken]:
-        """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request."""
-        lists = [
-            self.keys.queue(f"{queue}{Channel.sep}{step}" if step else queue)
-            for queue in queues
-            for step in PRIORITY_STEPS
-        ]
+        """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request. What is not due yet
+        goes aside, and what has become due comes back to the end of its list.
+        """
+        lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
-        shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), HELD_S]
-        costs = [item for pair in zip(queues, seconds, strict=True) for item in pair]
-        flat = self._take(
-            keys=[self.keys.unacked, self.keys.unacked_index, self.keys.held(worker), *lists],
-            args=[*limits, *shape, *costs],
-        )
+        shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), HELD_S, ASIDE_MAX_MESSAGES]
+        flat = self._take(keys=[*self._held(worker), self.keys.scheduled, *lists], args=[*limits, *shape, *seconds])
         return [
             Taken(queue=queues[int(number) - 1], tag=tag.decode(), requests=int(requests), raw=raw)
             for number, tag, requests, raw in zip(*[iter(flat)] * 4, strict=True)
@@ -81,7 +78,11 @@ class Moves:
 
     def acknowledge(self, worker: str, tags: Sequence[str]) -> None:
         """Forget messages whose work is done."""
-        self._acknowledge(keys=[self.keys.unacked, self.keys.unacked_index, self.keys.held(worker)], args=tags)
+        self._acknowledge(keys=self._held(worker), args=tags)
+
+    def postpone(self, worker: str, tag: str, *, due: float) -> bool:
+        """Set a message aside until `due`, Unix time by Redis' clock; False when that has come."""
+        return bool(self._postpone(keys=[*self._held(worker), self.keys.scheduled], args=[tag, due]))
 
     def give_back(self, worker: str, tags: Iterable[str], *, lost: bool = False) -> int:
         """Put messages that `worker` holds back to the head of their lists, the first of `tags` to be served first;
@@ -115,13 +116,16 @@ class Moves:
         tags: Any = self.redis.zrange(self.keys.held(worker), 0, -1)
         return [tag.decode() for tag in tags]
 
+    def _held(self, worker: str) -> list[str]:
+        return [self.keys.unacked, self.keys.unacked_index, self.keys.held(worker)]
+
     def _move(self, tag: str, *, seen: str, held: str, lost: bool) -> int:
         revived = self._revived(tag)
         moved: int = self._restore(
             keys=[
                 self.keys.unacked,
                 self.keys.unacked_index,
-                self.keys.queue(revived.list) if revived else "",
+                revived.list if revived else "",
                 self.keys.loss(revived.task) if revived else "",
                 held,
             ],
@@ -130,7 +134,7 @@ class Moves:
         return moved
 
     def _revived(self, tag: str) -> Revived | None:
-        entry = self.redis.hget(self.keys.unacked, tag)
+        entry: Any = self.redis.hget(self.keys.unacked, tag)
         if entry is None:
             return None
         try:
@@ -138,6 +142,11 @@ class Moves:
         except Unreadable as error:
             log.error("message %s can never run and is dropped: %s", tag, error)
             return None
+
+
+def due_lua() -> str:
+    """What tells Lua when a message is due: `due_at(raw)`."""
+    return _lua("due")
 
 
 def _lua(name: str) -> str:

@@ -2,7 +2,6 @@
 
 A live worker touches what it holds every 5 s. What nobody touched for 20 s, while this reaper could see Redis all
 the time, has no holder. Time is this process' monotonic clock and differences of Redis' own: skew doesn't matter.
-A stock Celery worker does not touch: on the same prefix, what it runs for longer would be given to others too.
 """
 
 import logging

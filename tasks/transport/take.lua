@@ -1,62 +1,95 @@
--- Pop what fits and record it as held, in one step: a worker that dies at any moment has lost nothing.
--- KEYS  unacked, unacked_index, held, then the lists of each queue, most urgent first
+-- Pop what fits and record it as held, in one step: a worker that dies at any moment has lost nothing. What is not due
+-- yet goes aside instead and takes no room; what has become due goes to the end of its list first. Begins with due.lua.
+-- KEYS  unacked, unacked_index, held, scheduled, then the lists of each queue, most urgent first
 -- ARGV  1 messages at most   2 seconds of work at most   3 bytes at most   4 seconds left of the first turn
 --       5 seconds in a turn   6 least that a message costs its turn   7 lists per queue   8 queues of high priority
---       9 expiry of held, seconds   then per queue: name, seconds per request
+--       9 expiry of held, seconds   10 messages that may go aside, and so many that may come back
+--       then per queue: seconds per request
 -- Gives four entries per message: number of the queue (from 1), delivery tag, requests in it, the message.
 -- RPOP comes before anything that needs memory: a full Redis lets a script go on that has begun to write.
-local FIXED = 9
+local FIXED, FIRST = 10, 5
 local count, work_s, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local turn_s, least_s = tonumber(ARGV[5]), tonumber(ARGV[6])
 local steps, high = tonumber(ARGV[7]), tonumber(ARGV[8])
-local queues = (#ARGV - FIXED) / 2
+local aside, back = tonumber(ARGV[10]), tonumber(ARGV[10])
+local queues = #ARGV - FIXED
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', tonumber(time[1]), tonumber(time[2]))
 local taken = {}
-
--- A key's value by plain search: parsing 4 MiB of JSON would hold up everyone. Inside a JSON string every quote is
--- escaped, so the name in quotes and a colon can only be a key; found twice, the parser must say which.
-local function field(raw, name, pattern)
-    local first, last = string.find(raw, name, 1, true)
-    if not first then
-        return nil, false
-    end
-    local value = string.match(raw, pattern, last + 1)
-    return value, not value or string.find(raw, name, last + 1, true) ~= nil
-end
-
-local function parse(raw)
-    local ok, message = pcall(cjson.decode, raw)
-    if not ok or type(message) ~= 'table' then
-        return nil, nil
-    end
-    local properties, headers = message['properties'], message['headers']
-    return type(properties) == 'table' and properties['delivery_tag'],
-        type(headers) == 'table' and headers['lowtide-n']
-end
 
 local function describe(raw)
     local tag, unsure_tag = field(raw, '"delivery_tag":', '^%s*"([^"\\]+)"')
     local n, unsure_n = field(raw, '"lowtide-n":', '^%s*(%d+)')
     if unsure_tag or unsure_n or not tag then
-        tag, n = parse(raw)
+        local headers, properties = parsed(raw)
+        tag, n = properties['delivery_tag'], headers['lowtide-n']
     end
     -- A message without a tag is no message of kombu's: it still needs a name, the worker decides.
     return type(tag) == 'string' and tag or redis.sha1hex(raw), math.min(math.max(tonumber(n or nil) or 1, 1), 1e6)
 end
 
-local function pop(queue)
-    local raw = false
-    for step = 1, steps do
-        raw = raw or redis.call('RPOP', KEYS[3 + (queue - 1) * steps + step])
+-- To the end, as if it were sent now: it overtakes nobody. Pushed before it is removed, so that no error loses it.
+local function bring_back()
+    local left = bytes
+    while back > 0 and left > 0 do
+        local entry = redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now, 'LIMIT', 0, 1)[1]
+        if not entry then
+            return
+        end
+        redis.call('ZREM', KEYS[4], '') -- a first write that needs no memory
+        local list, raw = string.match(entry, '^([^\n]*)\n(.*)$')
+        if list then
+            redis.call('LPUSH', list, raw)
+        end
+        redis.call('ZREM', KEYS[4], entry)
+        back, left = back - 1, left - #entry
     end
+end
+
+local function room()
+    return count > 0 and work_s > 0 and bytes > 0 and aside > 0
+end
+
+-- The lists of a queue that exist. There are ten, and most of the time one or none.
+local function existing(queue)
+    local first, found = FIRST + (queue - 1) * steps, {}
+    local left = redis.call('EXISTS', unpack(KEYS, first, first + steps - 1))
+    for at = first, first + steps - 1 do
+        if left > 0 and redis.call('EXISTS', KEYS[at]) == 1 then
+            found[#found + 1], left = KEYS[at], left - 1
+        end
+    end
+    return found
+end
+
+-- The next message of a queue that is due, and the list that it was in.
+local lists = {}
+local function next_of(queue)
+    lists[queue] = lists[queue] or existing(queue)
+    local list = lists[queue][1]
+    while list and room() do
+        local raw = redis.call('RPOP', list)
+        local due = raw and due_at(raw)
+        if due and due > tonumber(now) then
+            redis.call('ZADD', KEYS[4], string.format('%.6f', due), list .. '\n' .. raw)
+            aside, bytes = aside - 1, bytes - #raw
+        elseif raw then
+            return raw, list
+        else
+            table.remove(lists[queue], 1)
+            list = lists[queue][1]
+        end
+    end
+end
+
+local function pop(queue)
+    local raw, list = next_of(queue)
     if not raw then
         return nil
     end
     local tag, n = describe(raw)
-    local name, seconds = ARGV[FIXED + 2 * queue - 1], tonumber(ARGV[FIXED + 2 * queue])
-    -- As kombu writes it: message, exchange, routing key. The anonymous exchange's routing key is the queue.
-    redis.call('HSET', KEYS[1], tag, '[' .. raw .. ', "", ' .. cjson.encode(name) .. ']')
+    local seconds = tonumber(ARGV[FIXED + queue])
+    redis.call('HSET', KEYS[1], tag, list .. '\n' .. raw)
     redis.call('ZADD', KEYS[2], now, tag)
     redis.call('ZADD', KEYS[3], now, tag)
     taken[#taken + 1], taken[#taken + 2] = queue, tag
@@ -65,10 +98,7 @@ local function pop(queue)
     return math.max(n * seconds, least_s)
 end
 
-local function room()
-    return count > 0 and work_s > 0 and bytes > 0
-end
-
+bring_back()
 for queue = 1, high do
     while room() and pop(queue) do end
 end

@@ -275,9 +275,9 @@ def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
 
 def test_everything_in_unacked_of_a_dead_worker_and_no_worker_alive(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
-    entry = [{"headers": {"lowtide-n": 256}, "properties": {}}, "", "lowtide.digits.topic"]
+    message = json.dumps({"headers": {"lowtide-n": 256}, "properties": {}})
     for tag in range(4):
-        world.redis.hset(KEYS.unacked, str(tag), json.dumps(entry))
+        world.redis.hset(KEYS.unacked, str(tag), f"{KEYS.queue('lowtide.digits.topic')}\n{message}")
         world.redis.zadd(KEYS.unacked_index, {str(tag): 1.0})
     world.turn()
     assert world.signal == [pytest.approx(10.24)]
@@ -405,7 +405,7 @@ def test_a_fleet_without_a_subscription_knows_that_nothing_waits_there(world: Wo
         *(("rates", text) for text in ("oops", "nan", "inf", "-5")),
         *(("worker", text) for text in ("oops", "7", "[]", '{"done": 5}', '{"started_at": {}}')),
         *(("bridge", text) for text in ("null", '{"leased": null}', '{"at_risk": "x"}', '{"oldest_at": []}')),
-        ("unacked", b'[{"headers":{}},"","\xff\xfe"]'),
+        *(("unacked", entry) for entry in (b"\xff\xfe\n{}", b"no list")),
     ],
 )
 def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, of: str, garbage: str) -> None:

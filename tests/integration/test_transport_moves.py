@@ -13,6 +13,7 @@ from redis.exceptions import OutOfMemoryError
 from lowtide.config import load_settings
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import lists_of
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
@@ -76,7 +77,7 @@ def test_a_take_leaves_what_it_took_in_unacked(redis: Redis, moves: Moves) -> No
     [taken] = take(moves)
     tag = sent["properties"]["delivery_tag"]
     assert (taken.queue, taken.tag, taken.requests, json.loads(taken.raw)) == ("lowtide.m", tag, 1, sent)
-    assert json.loads(redis.hget(KEYS.unacked, tag)) == [sent, "", "lowtide.m"]
+    assert redis.hget(KEYS.unacked, tag) == b"%s\n%s" % (KEYS.queue("lowtide.m").encode(), taken.raw)
     seconds, microseconds = redis.time()
     assert seconds + microseconds / 1e6 - redis.zscore(KEYS.unacked_index, tag) < 1
     assert redis.zscore(KEYS.held("w:0"), tag) == redis.zscore(KEYS.unacked_index, tag)
@@ -84,13 +85,21 @@ def test_a_take_leaves_what_it_took_in_unacked(redis: Redis, moves: Moves) -> No
     assert state(redis) == (0, 0, 0)
 
 
-def test_stock_kombu_can_restore_what_we_took(server: Server, redis: Redis, moves: Moves) -> None:
-    push(redis, "lowtide.m.topic", message("a", priority=6))
-    [taken] = take(moves)
+def test_what_neighbours_hold_is_theirs_and_what_we_hold_is_ours(server: Server, redis: Redis, moves: Moves) -> None:
     options = celery_config(load_settings(redis_url=server.url, prefix=PREFIX))["broker_transport_options"]
-    with Connection(server.url, transport_options=options) as connection:
-        connection.default_channel.qos.restore_by_tag(taken.tag)
-    assert redis.llen(KEYS.queue("lowtide.m.topic\x06\x166")) == 1
+    with Connection(server.url, transport_options={**options, "visibility_timeout": 0}) as connection:
+        with connection.SimpleQueue("celery") as queue:
+            queue.put("theirs")
+            theirs = queue.get(timeout=5)
+            assert (moves.look(), moves.held_by("w:0")) == ({}, [])
+
+            push(redis, "lowtide.m", message("ours"))
+            [ours] = take(moves)
+            connection.default_channel.qos.restore_visible(num=None, interval=1)  # as any stock worker does
+            assert list(moves.look()) == [ours.tag]
+            theirs.ack()
+        assert moves.reap(theirs.delivery_tag, None) == 0
+    assert redis.llen(KEYS.queue("lowtide.m")) == 0
 
 
 def test_high_comes_first_then_the_others_in_turn(redis: Redis, moves: Moves) -> None:
@@ -115,13 +124,14 @@ def test_a_queue_has_its_turn_until_a_chunk_of_work_is_spent(redis: Redis, moves
     assert [name.partition("-")[0] for name in taken] == [*["single"] * 4, "chunk", *["single"] * 4, "chunk"]
 
 
-def test_priority_lists_are_taken_and_go_back_to_where_they_were(redis: Redis, moves: Moves) -> None:
-    push(redis, "lowtide.m\x06\x163", message("later", priority=4))
-    push(redis, "lowtide.m", message("first"))
+def test_every_priority_list_is_taken_and_gets_back_what_was_in_it(redis: Redis, moves: Moves) -> None:
+    for step in reversed(range(10)):
+        push(redis, lists_of("lowtide.m")[step], message(str(step), priority=9 - step))
     taken = take(moves)
-    assert tasks(taken) == ["first", "later"]
-    assert moves.give_back("w:0", [item.tag for item in taken]) == 2
-    assert redis.llen(KEYS.queue("lowtide.m\x06\x163")) == redis.llen(KEYS.queue("lowtide.m")) == 1
+    assert tasks(taken) == [str(step) for step in range(10)]
+    assert moves.give_back("w:0", [item.tag for item in taken]) == 10
+    assert [redis.llen(KEYS.queue(name)) for name in lists_of("lowtide.m")] == [1] * 10
+    assert tasks(take(moves)) == [str(step) for step in range(10)]
 
 
 @pytest.mark.parametrize(("limits", "count"), [({"messages": 3}, 3), ({"work_s": 0.0025}, 3), ({"work_s": 1e-9}, 1)])

@@ -80,3 +80,9 @@ def test_names_are_shown_as_they_are() -> None:
 
     assert "vm[/x]" in said
     assert said.count("net[int8]") == 2
+
+
+def test_what_is_not_due_is_told_and_is_no_work() -> None:
+    said = shown(Snapshot(at=1.0, backlog=Backlog(scheduled=1200), workers={}, bridge_words={}, rates_s={}))
+    assert "Scheduled: 1,200 tasks that are not due yet" in said
+    assert "Outstanding: 0 requests" in said

@@ -14,6 +14,8 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from lowtide.config import Settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import PRIORITY_STEPS, SEPARATOR, lists_of
 from lowtide.tasks.transport import install, uninstall
 from lowtide.tasks.transport.channel import Channel, Misplaced
 from lowtide.tasks.transport.poller import Poller
@@ -111,8 +113,7 @@ def test_kombus_functions_have_the_parameters_that_we_know(function: Callable[..
         (virtual.Channel.close, ["self.basic_cancel(consumer)", "self._qos.restore_unacked_once()"]),
         (virtual.QoS.restore_unacked_once, ["self.restore_unacked()"]),
         (virtual.QoS.ack, ["self._quick_ack(delivery_tag)"]),
-        # Formats: what lies in unacked, and what a restored message carries.
-        (stock.QoS.append, ["dumps([message._raw, EX, RK])"]),
+        # Format: what a restored message carries.
         (
             stock.Channel._do_restore_message,
             ["['headers']['redelivered'] = True", "['delivery_info']['redelivered'] = True"],
@@ -128,9 +129,14 @@ def test_kombu_still_does_what_we_build_on(function: Callable[..., Any], words: 
     assert [word for word in words if word not in source] == []
 
 
-def test_names_and_formats_are_those_that_the_lua_scripts_write() -> None:
-    assert (stock.Channel.unacked_key, stock.Channel.unacked_index_key) == ("unacked", "unacked_index")
-    assert (stock.Channel.sep, stock.PRIORITY_STEPS) == ("\x06\x16", [0, 3, 6, 9])
+def test_names_and_formats_are_those_that_we_know() -> None:
+    keys = Keys("")
+    assert not {stock.Channel.unacked_key, stock.Channel.unacked_index_key} & {keys.unacked, keys.unacked_index}
+    assert stock.Channel.sep == SEPARATOR
+    assert set(stock.PRIORITY_STEPS) <= set(PRIORITY_STEPS)
+    assert (stock.Channel.min_priority, stock.Channel.max_priority) == (PRIORITY_STEPS[0], PRIORITY_STEPS[-1])
     assert stock.Transport.Channel is stock.Channel
     assert hasattr(celery.worker.state, "active_requests")
-    assert stock.Channel._q_for_pri(stock.Channel.__new__(stock.Channel), "q", 4) == "q\x06\x163"
+    channel = stock.Channel.__new__(stock.Channel)
+    channel.priority_steps = PRIORITY_STEPS
+    assert tuple(channel._q_for_pri("q", step) for step in PRIORITY_STEPS) == lists_of("q")

@@ -1,0 +1,71 @@
+"""Other Celery workers on the same Redis and prefix, beside a worker and a reaper of ours."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lowtide.autoscaling.backlog import BacklogReader
+from lowtide.tasks.transport import Reaper
+from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, redis_servers, server_of, until
+
+QUIET_S = 0.5
+
+OWN_APP = """
+import os, time
+from celery import Celery
+from redis import Redis
+
+url = os.environ["LOWTIDE_REDIS_URL"]
+app = Celery("own", broker=url)
+app.conf.broker_transport_options = {"global_keyprefix": "fleet:", "visibility_timeout": 1}
+app.conf.task_acks_late = True
+
+@app.task(name="own.sleep", ignore_result=True)
+def sleep(number):
+    redis = Redis.from_url(url)
+    redis.rpush("own:started", number)
+    while not redis.exists("own:go"):
+        time.sleep(0.02)
+
+app.worker_main(["worker", "-P", "threads", "-c", "1", "-l", "WARNING", "--without-gossip", "--without-mingle"])
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with server_of(next(iter(redis_servers().values())), tmp_path) as server, fleet_on(server) as fleet:
+        yield fleet
+
+
+def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_APP)
+    fleet.worker(quiet_s=QUIET_S)
+    environment = {**os.environ, "LOWTIDE_REDIS_URL": fleet.server.url}
+    fleet.workers.append(
+        subprocess.Popen([sys.executable, "-W", "ignore", str(tmp_path / "own.py")], env=environment, cwd=ROOT)
+    )
+    for number in range(4):
+        fleet.send("own.sleep", number, queue="celery")
+    held = fleet.keys.queue("unacked")
+    until(lambda: fleet.redis.llen("own:started") == 1 and fleet.redis.hlen(held) == 4, timeout_s=20)
+    reaper = Reaper(fleet.redis, fleet.keys, quiet_s=QUIET_S)
+
+    end_s = time.monotonic() + 3 * QUIET_S
+    while time.monotonic() < end_s:
+        assert reaper.sweep() == 0
+        time.sleep(QUIET_S / 10)
+    assert (fleet.redis.hlen(held), fleet.redis.llen(fleet.keys.queue("celery"))) == (4, 0), "nothing was given back"
+    backlog = BacklogReader(fleet.redis, fleet.keys, ["m"]).read()
+    assert (backlog.total, backlog.chunks, fleet.losses()) == (0, 0, 0)
+
+    fleet.send("record", "out", "ours", 1.5)  # longer than the neighbour's visibility timeout
+    fleet.redis.set("own:go", 1)
+    until(lambda: fleet.out() == ["ours"] and not fleet.redis.hlen(held))
+    until(fleet.settled)
+    assert fleet.out("own:started") == ["0", "1", "2", "3"], "each once"
+    assert fleet.out("started:out") == ["ours"], "and ours once"
