@@ -22,7 +22,7 @@ from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
-from lowtide.tasks.wire import WIRE_VERSION, Outcome
+from lowtide.tasks.wire import Outcome, wire_version_of
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class ChunkSender:
             "argsrepr": describe(chunk.requests),
             CHUNK_COUNT_HEADER: len(chunk.requests),
             SENT_AT_HEADER: round(chunk.sent_at, 3),
-            WIRE_VERSION_HEADER: WIRE_VERSION,
+            WIRE_VERSION_HEADER: wire_version_of(chunk.requests),
         }
 
 

@@ -17,7 +17,7 @@ from lowtide.tasks.errors import HandBack, RequestFailed
 from lowtide.tasks.losses import Losses
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.run import Run
-from lowtide.tasks.wire import WIRE_VERSION, InferenceRequest, Outcome, Status
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status, wire_version_of
 
 INFER = "lowtide.infer"
 INFER_CHUNK = "lowtide.infer_chunk"
@@ -62,7 +62,7 @@ class InferTask(Task):
         ours = {
             CHUNK_COUNT_HEADER: len(requests),
             SENT_AT_HEADER: round(time.time(), 3),
-            WIRE_VERSION_HEADER: WIRE_VERSION,
+            WIRE_VERSION_HEADER: wire_version_of(requests),
         }
         headers = {**ours, **(options.pop("headers", None) or {})}
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}

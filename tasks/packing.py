@@ -47,14 +47,15 @@ def weight_bytes(request: InferenceRequest) -> int:
 def pack(
     items: Iterable[Item], *, request_of: Callable[[Item], InferenceRequest], packing: Packing
 ) -> Iterator[list[Item]]:
-    """Lists of items that travel together: one model and priority each, within the bounds, in the order given.
+    """Lists of items that travel together: one model, priority and wire version each, within the bounds, in the order
+    given.
 
     An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs.
     """
-    open_chunks: dict[tuple[str, str], tuple[list[Item], int]] = {}
+    open_chunks: dict[tuple[str, str, int], tuple[list[Item], int]] = {}
     for item in items:
         request = request_of(item)
-        key = (request.model, request.priority)
+        key = (request.model, request.priority, request.wire_version)
         chunk, size = open_chunks.pop(key, ([], 0))
         weight = weight_bytes(request)
         if chunk and size + weight > packing.max_bytes:

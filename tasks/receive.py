@@ -102,7 +102,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
 
 
 def wire_version(headers: Mapping[str, Any]) -> int:
-    """The version that a message's sender speaks; 1 when it doesn't say, as stock Celery callers."""
+    """The version that a message is written in; 1 when its sender doesn't say, as stock Celery callers."""
     version = headers.get(WIRE_VERSION_HEADER)
     return version if isinstance(version, int) else 1
 

@@ -5,20 +5,26 @@ Other programs rely on these; `docs/schemas/` holds their JSON Schemas. Times ar
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest
+from lowtide.tasks.inline import canonical
+from lowtide.tasks.invalid import explained, shown, unexpected
 
-WIRE_VERSION = 1
-"""What requests and outcomes look like. One more when a worker of the release before would misread a request: such a
+WIRE_VERSION = 2
+"""The highest that this release reads. One more when a worker of the release before would misread a request: such a
 worker hands back what it doesn't know. A field that may be ignored, in an outcome for example, needs no new version.
+"""
+SINCE = {"generation": 2}
+"""Fields of a request that came later → the wire version of a task that uses one. All other tasks are of version 1, so
+that nothing else waits for newer workers.
 """
 
 REQUEST_ID_MAX_BYTES = 1024
@@ -27,6 +33,17 @@ ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
 ERROR_LOOK_CHARS = 20_000
 """So much of it is looked through for URLs."""
+GENERATION_MAX_DIGITS = 18
+WHOLE_MAX_BITS = 3400
+"""Of a number that is an id: its digits are an attribute."""
+
+
+RequestId = Annotated[str, Field(min_length=1)] | int
+Generation = (
+    Annotated[str, Field(max_length=GENERATION_MAX_DIGITS, pattern="^0*[1-9][0-9]*$")]
+    | Annotated[int, Field(ge=1, lt=10**GENERATION_MAX_DIGITS)]
+)
+"""What is taken: Cloud Storage writes its numbers as text."""
 
 
 class Priority(StrEnum):
@@ -51,37 +68,89 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
+def _nulls_are_absent(schema: dict[str, Any]) -> None:
+    """Any optional field may be null, and what is no field as well."""
+    schema["additionalProperties"] = {"type": "null"}
+    for name, field in schema["properties"].items():
+        if name not in schema["required"] and {"type": "null"} not in field.get("anyOf", ()):
+            kind = {key: field.pop(key) for key in ("type", "$ref", "additionalProperties") if key in field}
+            field["anyOf"] = [kind, {"type": "null"}]
+
+
 class InferenceRequest(Wire):
-    """One thing to predict. Content is `uri` (gs, https, file) or `data` (base64), exactly one of them."""
+    """One thing to predict. Content is `uri` (gs, https, file) or `data` (base64), exactly one. Null is absent."""
+
+    model_config = ConfigDict(json_schema_extra=_nulls_are_absent)
 
     model: str = Field(min_length=1, max_length=200, description="Name of the model.")
     uri: str | None = Field(default=None, min_length=1, max_length=4096, description="Where the content is.")
-    data: str | None = Field(default=None, description="The content itself, base64.")
+    generation: str | None = Field(
+        default=None, description="Of the object that `uri` (gs) names: this one, or none. Default: the live one."
+    )
+    data: str | None = Field(
+        default=None,
+        description="The content itself, base64. Line breaks, a data: prefix, the URL-safe alphabet and no"
+        " padding are taken.",
+        json_schema_extra={"contentEncoding": "base64"},
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="Passed to the model.")
     request_id: str | None = Field(
         default=None,
         min_length=1,
-        description="Echoed. Default: the Pub/Sub message id. Two publishes are two requests.",
+        description="Echoed, a number as text. Default: the Pub/Sub message id. Two publishes are two requests.",
     )
     expires_at: AwareDatetime | None = Field(default=None, description="Not worth predicting after this time.")
     priority: Priority = Field(default=Priority.NORMAL, description="Order among requests that have been pulled.")
     reply_topic: str | None = Field(default=None, min_length=1, description="Topic door only: where the result goes.")
     traceparent: str | None = Field(default=None, description="W3C trace context, carried through.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+    @field_validator("uri", mode="before")
+    @classmethod
+    def _no_data_url(cls, value: object) -> object:
+        if isinstance(value, str) and value[:5].lower() == "data:":
+            raise ValueError("is a data: URL, which is content: give it as data, without uri")
+        return value
+
+    @field_validator("generation", mode="before", json_schema_input_type=Generation | None)
+    @classmethod
+    def _of_an_object(cls, value: object) -> object:
+        is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= GENERATION_MAX_DIGITS
+        number = int(value) if is_text else whole(value)  # type: ignore[call-overload]
+        if number is None or not 0 < number < 10**GENERATION_MAX_DIGITS:
+            raise unexpected()
+        return str(number)
+
+    @field_validator("data")
+    @classmethod
+    def _one_spelling(cls, value: str | None) -> str | None:
+        # Once, at the door: what travels inside is read by workers of every release.
+        return None if value is None else canonical(value)
+
+    @field_validator("request_id", mode="before", json_schema_input_type=RequestId | None)
+    @classmethod
+    def _in_words(cls, value: object) -> object:
+        number = whole(value)
+        return value if number is None else str(number)
+
     @field_validator("expires_at", mode="before")
     @classmethod
     def _rfc_3339(cls, value: object) -> object:
         # A number is no time: somebody who means "in 60 seconds" would get 1970.
-        if value is None or isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
+        if isinstance(value, datetime) or (isinstance(value, str) and "T" in value.upper()):
             return value
-        raise ValueError("expected an RFC 3339 time such as 2026-01-31T12:00:00Z")
+        raise unexpected()
 
     @field_validator("params")
     @classmethod
     def _sendable(cls, value: dict[str, Any]) -> dict[str, Any]:
         # Tried here, as it is sent later: then there would be nobody left to tell, and neighbours in the chunk.
         try:
-            json.dumps(to_jsonable_python(value))
+            json.dumps(to_jsonable_python(value), allow_nan=False)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"can't be sent as JSON: {error}") from error
         return value
@@ -89,7 +158,9 @@ class InferenceRequest(Wire):
     @model_validator(mode="after")
     def _one_content(self) -> Self:
         if (self.uri is None) == (self.data is None):
-            raise ValueError("uri, data: give exactly one of them")
+            raise ValueError(f"uri, data: give exactly one of them, got {'neither' if self.uri is None else 'both'}")
+        if self.generation is not None and not is_gs(self.uri):
+            raise ValueError("generation: is of an object of Cloud Storage, and uri names none (gs://bucket/object)")
         if self.request_id is not None and len(self.request_id.encode()) > REQUEST_ID_MAX_BYTES:
             raise ValueError(f"request_id: longer than {REQUEST_ID_MAX_BYTES} bytes")
         return self
@@ -100,15 +171,20 @@ class InferenceRequest(Wire):
         if isinstance(value, InferenceRequest):
             return value
         if not isinstance(value, Mapping):
-            raise InvalidRequest(f"expected an object with model and uri or data, got {type(value).__name__}")
+            raise InvalidRequest(f"expected an object with model and uri or data, got {shown(value)}")
         try:
             return cls.model_validate(dict(value))
         except ValidationError as error:
-            raise _invalid(error) from error
+            raise explained(error) from error
 
     def to_wire(self) -> dict[str, Any]:
         """The request as JSON-ready values, without what is at its default."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    @property
+    def wire_version(self) -> int:
+        """What a worker must know to read it."""
+        return max((version for name, version in SINCE.items() if getattr(self, name) is not None), default=1)
 
     def content(self) -> bytes:
         """The inline content. Raises InvalidRequest when `data` is not base64."""
@@ -188,14 +264,20 @@ class InferenceResult(Wire):
     timings_ms: Timings
 
 
-def _invalid(error: ValidationError) -> InvalidRequest:
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if not field and ": " in message:
-        field, _, message = message.partition(": ")
-    if first["type"] == "missing":
-        message = "is missing"
-    if first["type"] == "extra_forbidden":
-        message = f"is not a field of a request; fields are {', '.join(InferenceRequest.model_fields)}"
-    return InvalidRequest(message, field or None)
+def wire_version_of(requests: Iterable[Mapping[str, Any]]) -> int:
+    """What a worker must know to read these, as they travel."""
+    return max((SINCE.get(name, 1) for request in requests for name in request), default=1)
+
+
+def is_gs(uri: str | None) -> bool:
+    """True for a URI of an object in Cloud Storage."""
+    return (uri or "")[:5].lower() == "gs://"
+
+
+def whole(value: object) -> int | None:
+    """The whole number that JSON's 4711 and 4711.0 are; None for anything else, and for one of too many digits."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > WHOLE_MAX_BITS:
+        return None
+    return value

@@ -15,7 +15,9 @@ class Server(ThreadingHTTPServer):
 
 
 class CloudStorage:
-    """Objects by `bucket/name`. `url` is what STORAGE_EMULATOR_HOST takes."""
+    """Objects by `bucket/name`, those of a generation that is asked for by `bucket/name#generation`. `url` is what
+    STORAGE_EMULATOR_HOST takes.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
@@ -36,9 +38,11 @@ class CloudStorage:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked = re.fullmatch(r"/download/storage/v1/b/([^/]+)/o/([^/?]+)\?alt=media.*", self.path)
+                asked = re.fullmatch(r"/download/storage/v1/b/([^/]+)/o/([^/?]+)\?alt=media(.*)", self.path)
+                generation = re.search(r"&generation=(\d+)", self.path)
+                which = f"#{generation[1]}" if generation else ""
                 try:
-                    content = read("/".join(map(unquote, asked.groups()))) if asked else None
+                    content = read("/".join(map(unquote, asked.groups()[:2])) + which) if asked else None
                 except Unavailable:
                     self.send_error(503)
                     return

@@ -28,19 +28,21 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._sleep = sleep
 
-    def fetch(self, uri: str) -> bytes:
-        """The content of `uri`. Raises ContentError, or ContentUnavailable after the last try."""
+    def fetch(self, uri: str, *, generation: str | None = None) -> bytes:
+        """The content of `uri`, in its `generation` if one is named. Raises ContentError, or ContentUnavailable after
+        the last try.
+        """
         source = self._source(uri)
         until_s = time.monotonic() + self._timeout_s
         for tries, pause_s in enumerate(PAUSES_S, start=1):
             try:
-                return source.read(uri, timeout_s=until_s - time.monotonic())
+                return source.read(uri, timeout_s=until_s - time.monotonic(), generation=generation)
             except ContentUnavailable as error:
                 if time.monotonic() + pause_s >= until_s:
                     raise
                 log.debug("try %d of %d: %s", tries, TRIES, error)
                 self._sleep(pause_s)
-        return source.read(uri, timeout_s=max(until_s - time.monotonic(), 0.001))
+        return source.read(uri, timeout_s=max(until_s - time.monotonic(), 0.001), generation=generation)
 
     def _source(self, uri: str) -> Source:
         scheme = uri.partition("://")[0].lower() if "://" in uri else ""

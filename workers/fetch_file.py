@@ -17,7 +17,7 @@ class FileSource:
         self._roots = tuple(Path(root).resolve() for root in roots)
         self._max_bytes = max_bytes
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
         """The file's content. A local file takes no time worth bounding."""
         path = self._allowed(uri)
         try:

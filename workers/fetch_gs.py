@@ -60,13 +60,14 @@ class GsSource:
         self._client: storage.Client | None = None
         self._lock = threading.Lock()
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
-        """The object's content."""
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
+        """The object's content, as it is now or as it was in `generation`."""
         bucket, name = self._allowed(uri)
         try:
-            content = self._download(uri, bucket, name, timeout_s)
+            blob = self._connected().bucket(bucket).blob(name, generation=int(generation) if generation else None)
+            content = self._download(uri, blob, timeout_s)
         except api.NotFound as error:
-            raise ContentError(f"{uri}: there is no such object", type="not_found") from error
+            raise _missing(uri, generation) from error
         except (api.Forbidden, api.Unauthorized) as error:
             message = f"{uri}: the worker may not read it: grant its service account roles/storage.objectViewer"
             raise ContentError(message, type="forbidden") from error
@@ -87,11 +88,10 @@ class GsSource:
             raise ContentError(f"{uri} is not allowed: add its bucket to LOWTIDE_GS_BUCKETS", type="forbidden")
         return bucket, name
 
-    def _download(self, uri: str, bucket: str, name: str, timeout_s: float) -> bytes:
+    def _download(self, uri: str, blob: storage.Blob, timeout_s: float) -> bytes:
         """At most one byte more than the bound travels, and no more is kept of what unpacks to more: an object may be
         stored as gzip. `Fetcher` tries again.
         """
-        blob = self._connected().bucket(bucket).blob(name)
         content = _Bounded(uri, self._max_bytes)
         silence_s = max(0.001, min(timeout_s, SILENCE_S))
         with suppress(api.RequestRangeNotSatisfiable):  # an empty object has no byte 0
@@ -103,3 +103,10 @@ class GsSource:
             if self._client is None:
                 self._client = self._new_client()
             return self._client
+
+
+def _missing(uri: str, generation: str | None) -> ContentError:
+    if generation is None:
+        return ContentError(f"{uri}: there is no such object", type="not_found")
+    message = f"{uri}: generation {generation} is gone: the object was overwritten or deleted since"
+    return ContentError(message, type="not_found")

@@ -74,7 +74,7 @@ class HttpsSource:
         self._new_session = session
         self._local = threading.local()
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
         """The body of the answer, after redirects."""
         until_s = time.monotonic() + timeout_s
         try:

@@ -37,7 +37,7 @@ class FetchThreads:
             self._in_process.settle(job, outcomes.expired(job))
             return
         try:
-            content = self._fetcher.fetch(job.request.uri or "")
+            content = self._fetcher.fetch(job.request.uri or "", generation=job.request.generation)
         except ContentError as error:
             fetch_s = time.monotonic() - started_s
             self._in_process.settle(job, outcomes.without_content(job, error, fetch_s=fetch_s))

@@ -9,8 +9,10 @@ from lowtide.tasks.wire import InferenceRequest
 class Source(Protocol):
     """Where the content of one scheme is. Safe to call from any thread."""
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
-        """The content. Raises ContentError when it can't ever be had, ContentUnavailable when another try may help."""
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
+        """The content; with `generation`, which only objects of Cloud Storage have, of that one and no other. Raises
+        ContentError when it can't ever be had, ContentUnavailable when another try may help.
+        """
 
 
 def inline(request: InferenceRequest, max_bytes: int) -> bytes:

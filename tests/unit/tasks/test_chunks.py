@@ -8,7 +8,7 @@ from kombu import Connection
 from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkSender, read_result
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.receive import wire_version
-from lowtide.tasks.wire import WIRE_VERSION, Outcome, Status, Timings
+from lowtide.tasks.wire import Outcome, Status, Timings
 
 
 def stored(**meta: Any) -> bytes:
@@ -60,9 +60,13 @@ def test_a_result_that_is_not_the_last_word_is_waited_for(status: str) -> None:
     assert read_result("t", stored(status=status, result=None)) is None
 
 
-def test_a_chunk_says_how_many_requests_it_holds_since_when_and_which_version_it_speaks() -> None:
+@pytest.mark.parametrize(("fields", "version"), [({}, 1), ({"generation": "17"}, 2)])
+def test_a_chunk_says_how_many_requests_it_holds_since_when_and_what_a_worker_must_know(
+    fields: dict[str, str], version: int
+) -> None:
     app = Celery(broker="memory://", set_as_current=False)
-    requests = ({"model": "m", "uri": "u"},) * 3
+    plain = {"model": "m", "uri": "gs://b/o"}
+    requests = (plain, {**plain, **fields}, plain)
     ChunkSender(app).send([Chunk(task_id="o.1", queue="q", requests=requests, sent_at=1_780_000_000.1234)])
     with Connection("memory://") as connection:
         message = connection.SimpleQueue("q").get_nowait()
@@ -70,7 +74,7 @@ def test_a_chunk_says_how_many_requests_it_holds_since_when_and_which_version_it
 
     assert message.headers[CHUNK_COUNT_HEADER] == 3
     assert message.headers[SENT_AT_HEADER] == 1_780_000_000.123
-    assert wire_version(message.headers) == message.headers[WIRE_VERSION_HEADER] == WIRE_VERSION
+    assert wire_version(message.headers) == message.headers[WIRE_VERSION_HEADER] == version
 
 
 @pytest.mark.parametrize("headers", [{}, {WIRE_VERSION_HEADER: None}, {WIRE_VERSION_HEADER: "new"}])

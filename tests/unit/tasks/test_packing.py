@@ -49,6 +49,12 @@ def test_models_and_priorities_travel_apart() -> None:
     ]
 
 
+def test_what_older_workers_cannot_read_travels_apart() -> None:
+    chunks = pack([request(), request(generation=17), request()], request_of=lambda item: item, packing=Packing())
+
+    assert [[r.wire_version for r in chunk] for chunk in chunks] == [[2], [1, 1]]
+
+
 def test_packing_takes_no_more_than_the_chunk_needs() -> None:
     taken = count()
     stream = (request() for _ in iter(lambda: next(taken), None))

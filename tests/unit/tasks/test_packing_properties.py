@@ -13,7 +13,7 @@ REQUESTS = st.builds(
     InferenceRequest,
     model=st.sampled_from("abc"),
     priority=st.sampled_from(Priority),
-    data=st.integers(0, 3000).map(lambda size: "x" * size),
+    data=st.integers(0, 750).map(lambda size: "xxxx" * size),
 )
 PACKINGS = st.builds(
     Packing,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
-from lowtide.tasks.wire import ERROR_LOOK_CHARS, RequestError
+from lowtide.tasks.wire import ERROR_LOOK_CHARS, RequestError, wire_version_of
 
 
 def nested(depth: int) -> list[Any]:
@@ -42,6 +42,9 @@ def test_the_wire_carries_only_what_was_given() -> None:
         ({"model": "m", "uri": "u", "params": {"\ud800": 1}}, "params"),
         ({"model": "m", "uri": "u", "params": {"k": b"\xff"}}, "params"),
         ({"model": "m", "uri": "u", "params": {"k": 10**5000}}, "params"),
+        ({"model": "m", "uri": "u", "params": {"k": float("nan")}}, "params"),
+        ({"model": "m", "uri": "u", "request_id": 10**5000}, "request_id"),
+        ({"model": "m", "data": "aG k="}, "data"),
         ({"model": "m", "uri": "u", "params": {"k": object()}}, "params"),
         ({"model": "m", "uri": "u", "priority": "urgent"}, "priority"),
         ({"model": "m", "uri": "u", "expires_at": "tomorrow"}, "expires_at"),
@@ -74,7 +77,41 @@ def test_what_is_not_an_object_is_refused() -> None:
 def test_inline_content_is_base64() -> None:
     assert InferenceRequest.parse({"model": "m", "data": "aGk="}).content() == b"hi"
     with pytest.raises(InvalidRequest, match="^data: not base64"):
-        InferenceRequest.parse({"model": "m", "data": "h\x00!"}).content()
+        InferenceRequest.parse({"model": "m", "data": "h\x00!"})
+    with pytest.raises(InvalidRequest, match="^data: not base64"):
+        InferenceRequest.model_construct(model="m", data="aG k=").content()
+
+
+def test_inline_content_travels_in_one_spelling() -> None:
+    assert InferenceRequest.parse({"model": "m", "data": "data:;base64,-_8\n"}).to_wire()["data"] == "+/8="
+
+
+def test_a_field_that_is_null_is_absent() -> None:
+    nulls = dict.fromkeys((*InferenceRequest.model_fields, "else"))
+
+    assert InferenceRequest.parse({**nulls, "model": "m", "uri": "u"}) == InferenceRequest.parse(
+        {"model": "m", "uri": "u"}
+    )
+    assert InferenceRequest(**{**nulls, "model": "m", "data": ""}).to_wire() == {"model": "m", "data": ""}
+
+
+@pytest.mark.parametrize(("given", "text"), [(4711, "4711"), (4711.0, "4711"), (-1, "-1"), (2**63, str(2**63))])
+def test_a_number_as_an_id_is_kept_in_words(given: float, text: str) -> None:
+    assert InferenceRequest.parse({"model": "m", "uri": "u", "request_id": given}).request_id == text
+
+
+@pytest.mark.parametrize("given", [1767225600000001, "1767225600000001", "01767225600000001", 1767225600000001.0])
+def test_a_generation_is_a_number_or_its_digits(given: float | str) -> None:
+    request = InferenceRequest.parse({"model": "m", "uri": "gs://b/o#1", "generation": given})
+
+    assert (request.uri, request.generation) == ("gs://b/o#1", "1767225600000001")
+    assert request.wire_version == wire_version_of([request.to_wire()]) == 2
+    assert InferenceRequest.parse(request.to_wire()) == request
+
+
+def test_only_what_an_older_worker_cannot_read_says_so() -> None:
+    plain = InferenceRequest.parse({"model": "m", "uri": "gs://b/o", "request_id": "r", "params": {"k": 1}})
+    assert plain.wire_version == wire_version_of([plain.to_wire()]) == wire_version_of([]) == 1
 
 
 def test_a_request_expires_at_its_time_and_not_before() -> None:

@@ -21,7 +21,7 @@ class Memory:
         self.contents: dict[str, bytes | Callable[[], bytes]] = {}
         self.reads: list[str] = []
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
         self.reads.append(uri)
         if uri not in self.contents:
             raise ContentError(f"{uri}: there is no such object", type="not_found")

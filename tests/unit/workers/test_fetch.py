@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
@@ -451,6 +451,22 @@ def test_an_object_is_read_where_the_emulator_variable_points(web: Web, bucket: 
     assert bucket.read("gs://cats/empty", timeout_s=5) == b""
 
 
+def test_a_generation_that_is_named_is_asked_for_and_says_so_when_it_is_gone(web: Web, bucket: GsSource) -> None:
+    serve_object(web, "cat.jpg", b"meow")
+    assert bucket.read("gs://cats/cat.jpg", timeout_s=5, generation="1767225600000001") == b"meow"
+    assert "generation=1767225600000001" in web.asked[-1]
+
+    kind, message = refusal(lambda: bucket.read("gs://cats/gone.jpg", timeout_s=5, generation="17"))
+    assert kind == "not_found"
+    assert message == "gs://cats/gone.jpg: generation 17 is gone: the object was overwritten or deleted since"
+
+
+@pytest.mark.parametrize("name", ["a#1", "a?b=c", "100%", "a//b", "/a", "ü ✓", "a#17?generation=18"])
+def test_whatever_a_name_holds_it_names_that_object(web: Web, bucket: GsSource, name: str) -> None:
+    serve_object(web, quote(name, safe=""), b"meow")
+    assert bucket.read(f"gs://cats/{name}", timeout_s=5, generation="17") == b"meow"
+
+
 def test_an_object_over_the_bound_is_too_large_and_never_read_whole(web: Web, bucket: GsSource) -> None:
     serve_object(web, "big", b"x" * 100 * MAX_BYTES)
     serve_object(web, "just", b"x" * MAX_BYTES)
@@ -514,7 +530,7 @@ class Flaky:
         self.error = error
         self.timeouts_s: list[float] = []
 
-    def read(self, uri: str, *, timeout_s: float) -> bytes:
+    def read(self, uri: str, *, timeout_s: float, generation: str | None = None) -> bytes:
         self.timeouts_s.append(timeout_s)
         if len(self.timeouts_s) <= self.failures:
             raise self.error("away")
