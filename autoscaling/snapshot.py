@@ -24,6 +24,7 @@ class WorkerWord(BaseModel):
 
     busy: bool = False
     draining: bool = False
+    deaf_to: list[str] = []
     in_process: int = 0
     running: dict[str, int] = {}
     done: dict[str, int] = {}

@@ -148,6 +148,7 @@ def _figures(report: Report) -> dict[str, Any]:
             {
                 "name": name,
                 "state": state_of(word),
+                "deaf_to": word.get("deaf_to", []),
                 "in_process": word.get("in_process", 0),
                 "rates": word.get("rates", {}),
                 "done": word.get("done", {}),
@@ -162,7 +163,9 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def state_of(word: Mapping[str, Any]) -> str:
-    """What a worker's word makes it."""
+    """What a worker's word makes it. Deaf: remote control has cancelled queues of its models."""
     if word.get("draining"):
         return "draining"
+    if word.get("deaf_to"):
+        return "deaf"
     return "busy" if word.get("busy") else "idle"

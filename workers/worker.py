@@ -27,6 +27,7 @@ from lowtide.workers.devices import devices_of
 from lowtide.workers.drain import Drain
 from lowtide.workers.engine import Engine
 from lowtide.workers.fetch import Fetcher, sources
+from lowtide.workers.listening import Listening
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
 from lowtide.workers.slot import claimed_slot
@@ -71,11 +72,13 @@ def _serve(settings: Settings, *, slot: str) -> int:
         settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
     )
     app = configure(settings)
+    listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
+    listening.install(app)
     patience = results.install(app)
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    with running([watchdog, *parts_beside(settings, engine, pulse, drain, name=name)]):
+    with running([watchdog, *parts_beside(settings, engine, pulse, listening, drain, name=name)]):
         code = _run_celery(app, settings, slot=slot)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -102,10 +105,12 @@ def create_engine(settings: Settings) -> Engine:
     )
 
 
-def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, drain: Drain, *, name: str) -> list[Part]:
+def parts_beside(
+    settings: Settings, engine: Engine, pulse: transport.Pulse, listening: Listening, drain: Drain, *, name: str
+) -> list[Part]:
     """The threads that tell and reap, in the order in which they start."""
     redis, keys = connect(settings), Keys.of(settings)
-    word = Word(settings, engine, drain)
+    word = Word(settings, engine, listening, drain)
     parts: list[Part] = [
         transport.Reaper(redis, keys),
         Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
@@ -123,9 +128,10 @@ def parts_beside(settings: Settings, engine: Engine, pulse: transport.Pulse, dra
 class Word:
     """What a worker says of itself with every beat of its presence."""
 
-    def __init__(self, settings: Settings, engine: Engine, drain: Drain) -> None:
+    def __init__(self, settings: Settings, engine: Engine, listening: Listening, drain: Drain) -> None:
         self._settings = settings
         self._engine = engine
+        self._listening = listening
         self._drain = drain
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
@@ -138,6 +144,7 @@ class Word:
             "rates": self._engine.rates,
             "busy": activity.has_work,
             "draining": self._drain.has_begun,
+            "deaf_to": list(self._listening.deaf_to),
             "in_process": activity.in_process,
             "running": dict(activity.running),
             "done": dict(activity.done),

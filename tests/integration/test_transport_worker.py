@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from lowtide.tasks.app import celery_config
 from tests.integration.transport_fleet import Fleet, Server, fleet_on, redis_servers, server_of, until
 
 SERVERS = redis_servers()
@@ -164,6 +166,40 @@ def test_garbage_in_a_queue_stops_nobody(running: Fleet) -> None:
     until(lambda: running.out("garbage") == ["after"])
     until(running.settled)
     assert running.workers[0].poll() is None
+
+
+def test_what_is_not_due_waits_outside_the_worker_and_runs_once_it_is(running: Fleet) -> None:
+    old = Celery("old", set_as_current=False)
+    old.conf.update({**celery_config(running.settings), "task_protocol": 1})
+    running.send("record", "due", "a", countdown=2)
+    old.send_task("record", ("due", "first protocol"), queue="lowtide.m.topic", countdown=2)
+    running.send("record", "due", "expired", countdown=2, expires=1)
+    revoked = running.send("record", "due", "revoked", countdown=2)
+    running.publisher.control.revoke(revoked)
+    until(lambda: running.redis.zcard(running.keys.scheduled) == 4 and not running.held())
+    running.send("record", "due", "now")
+    until(lambda: running.out("due") == ["now"])
+    until(lambda: len(running.out("due")) == 3 and not running.redis.exists(running.keys.scheduled))
+    until(running.settled)
+    assert set(running.out("due")) == {"now", "a", "first protocol"}
+    old.close()
+
+
+def test_a_queue_that_remote_control_cancelled_is_served_again(running: Fleet) -> None:
+    control = running.publisher.control
+    assert control.cancel_consumer("lowtide.m", reply=True)
+    running.send("record", "deaf", "a")
+    running.send("record", "deaf", "topic", queue="lowtide.m.topic")
+    until(lambda: running.out("deaf") == ["topic"])
+    until(lambda: running.out("deaf") == ["topic", "a"])
+
+
+def test_who_is_to_be_terminated_ends_by_itself(running: Fleet) -> None:
+    task = running.send("record", "terminate", "a", 0.5)
+    until(lambda: running.out("started:terminate"))
+    running.publisher.control.revoke(task, terminate=True)
+    until(lambda: running.out("terminate") == ["a"])
+    until(running.settled)
 
 
 def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet) -> None:

@@ -3,7 +3,7 @@
 import os
 import time
 
-from celery import Celery
+from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.signals import worker_ready
 
@@ -13,6 +13,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.store import connect
 from lowtide.tasks.transport import Reaper, install
+from lowtide.workers.listening import Listening
 
 MODEL = "m"
 WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
@@ -25,7 +26,14 @@ app.conf.task_create_missing_queues = True
 app.conf.worker_send_task_events = os.environ.get("TRANSPORT_EVENTS") == "1"
 
 
-@app.task(name="record", bind=True, ignore_result=True)
+class Ours(Task):
+    """Received as our own tasks are."""
+
+    Strategy = "lowtide.tasks.receive:strategy"
+    Request = "lowtide.tasks.receive:Request"
+
+
+@app.task(name="record", bind=True, base=Ours, ignore_result=True)
 def record(self, key: str, value: str, seconds: float = 0.0) -> None:
     redis.rpush(f"started:{key}", value)
     time.sleep(seconds)
@@ -67,6 +75,7 @@ def main() -> None:
         )
     if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
         Reaper(connect(settings), Keys.of(settings), quiet_s=quiet_s).start()
+    Listening(worker_queues([MODEL]), patience_s=1.0).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]
     name = f"w{settings.worker_slot}@test"

@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from lowtide.tasks import receive
+from lowtide.tasks.transport.channel import QoS
+
+DUE = 1_800_000_000.0
+
+
+def test_a_task_that_is_to_be_terminated_is_told_of_in_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    receive.Request.terminate(SimpleNamespace(id="t"), pool=None, signal="KILL")
+    assert caplog.messages == ["task t can't be terminated, a thread runs it: it ends by itself"]
+
+
+class Channel(QoS):
+    """Postpones what isn't due by its own clock."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+        self.postponed: list[tuple[str, float]] = []
+
+    def postpone(self, delivery_tag: str, due: float) -> bool:
+        if due <= self.now:
+            return False
+        self.postponed.append((delivery_tag, due))
+        return True
+
+
+def message(qos: Any, *, eta: object = None, payload: object = ()) -> Any:
+    return SimpleNamespace(
+        channel=SimpleNamespace(qos=qos), delivery_tag="tag", headers={"task": "x", "eta": eta}, payload=payload
+    )
+
+
+@pytest.fixture(autouse=True)
+def now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of this machine."""
+    monkeypatch.setattr(receive.time, "time", lambda: DUE - 60)
+
+
+@pytest.mark.parametrize("eta", ["20270115T080000Z", "2027-01-15T08:00:00", "2027-01-15T13:30+05:30", "2027-W02-5T08Z"])
+def test_what_is_not_due_is_set_aside_in_whatever_way_it_says_so(eta: str) -> None:
+    for given, body in (
+        (message(qos := Channel(DUE - 60), eta=eta), None),
+        (message(qos, payload={"args": [], "eta": eta}), None),
+        (message(qos), {"task": "x", "eta": eta}),
+    ):
+        assert receive._postponed(given, body)
+        assert qos.postponed.pop() == ("tag", DUE)
+
+
+def test_what_is_due_by_redis_clock_is_not_held_by_this_machines() -> None:
+    given = message(Channel(DUE + 1), eta="2027-01-15T08:00:00")
+    assert not receive._postponed(given, None)
+    assert given.headers["eta"] is None, "else Celery would hold it for a minute"
+
+
+@pytest.mark.parametrize("eta", [None, "", "tomorrow", 5, ["x"]])
+def test_what_says_no_time_is_left_as_it_is(eta: object) -> None:
+    given = message(Channel(0), eta=eta)
+    assert not receive._postponed(given, None)
+    assert given.headers["eta"] == eta
+
+
+def test_a_stock_channel_leaves_it_to_celery() -> None:
+    given = message(SimpleNamespace(), eta="2027-01-15T08:00:00")
+    assert not receive._postponed(given, None)
+    assert given.headers["eta"]
