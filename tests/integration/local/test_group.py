@@ -67,8 +67,9 @@ class Stage:
         return self.group
 
     def start_deaf(self) -> vm_module.Vm:
-        """A group whose one VM hears no SIGTERM."""
-        self.command = lambda metadata_url: [sys.executable, "-c", DEAF]
+        """A group whose first VM hears no SIGTERM. Those that follow it do: the stage's end would wait for them."""
+        commands = iter([[sys.executable, "-c", DEAF]])
+        self.command = lambda metadata_url: next(commands, SLEEP)
         self.says(1.0)
         group = self.start()
         self.reaches(running=1)
