@@ -35,6 +35,12 @@ class Settings(BaseSettings):
         default="",
         description="Redis key prefix of this fleet. Empty, so that a stock Celery app finds the queues.",
     )
+    callback_queue: str = Field(
+        default="celery",
+        min_length=1,
+        description="Queue of callbacks (`link`, the rest of a chain, …) that name none and whose caller did not say "
+        "which queue is its app's default one.",
+    )
     fleet: str = Field(
         default="default", pattern=r'^[^"\\]+$', description="Name of this fleet in metrics: no quotes, no backslashes."
     )

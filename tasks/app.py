@@ -5,6 +5,8 @@ from typing import Any
 from celery import Celery
 
 from lowtide.config import Settings, load_settings
+from lowtide.tasks.callbacks import queue_of
+from lowtide.tasks.fork import separate
 from lowtide.tasks.queues import PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S, tls_options
 
@@ -42,8 +44,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_default_queue": "lowtide",
-        "task_routes": (route,),
+        "task_default_queue": settings.callback_queue,
+        "task_routes": (route, _route_callback),
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
@@ -57,6 +59,12 @@ def celery_config(settings: Settings) -> dict[str, Any]:
 # Not the current app: an application that imports us keeps its own.
 app = Celery("lowtide", set_as_current=False)
 app.add_defaults(lambda: celery_config(load_settings()))
+separate(app)
+
+
+def _route_callback(name: str, *_: Any, **__: Any) -> dict[str, str] | None:
+    queue = queue_of(name, ours=app)
+    return {"queue": queue} if queue else None
 
 
 def configure(settings: Settings) -> Celery:

@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from redis import RedisError
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.app import app
 from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkResults, ChunkSender, new_owner, new_task_id
+from lowtide.tasks.fork import in_each_child
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.store import connect
 from lowtide.tasks.wire import InferenceRequest, Outcome
@@ -106,15 +106,32 @@ class Caller:
                 del self._unsent[task_id]
 
 
-_callers: dict[int, Caller] = {}
-_callers_lock = threading.Lock()
+_caller: Caller | None = None
+_lock = threading.Lock()
 
 
 def caller() -> Caller:
     """The caller of this process, by the environment's settings. A forked child gets its own: threads don't fork."""
-    with _callers_lock:
-        if os.getpid() not in _callers:
-            _callers.clear()
-            _callers[os.getpid()] = Caller(load_settings())
-            atexit.register(_callers[os.getpid()].close)
-        return _callers[os.getpid()]
+    global _caller  # one subscription and one thread a process
+    with _lock:
+        if _caller is None:
+            _caller = Caller(load_settings())
+        return _caller
+
+
+@atexit.register
+def close() -> None:
+    """Close the caller of this process, if there is one. The next call makes another."""
+    global _caller  # as above
+    with _lock:
+        if _caller is not None:
+            _caller.close()
+            _caller = None
+
+
+def _start_afresh() -> None:
+    global _caller, _lock  # another thread of the parent may have held the lock
+    _caller, _lock = None, threading.Lock()
+
+
+in_each_child(_start_afresh)

@@ -7,15 +7,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from celery import Task, states
+from celery import Signature, Task, states
 from celery.exceptions import Reject
 from celery.result import AsyncResult
 from pydantic import ValidationError
 
 from lowtide.tasks.app import app
-from lowtide.tasks.errors import HandBack, RequestFailed
+from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
+from lowtide.tasks.errors import HandBack, InvalidRequest, RequestFailed
 from lowtide.tasks.losses import Losses
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route
 from lowtide.tasks.run import Run
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status, wire_version_of
 
@@ -47,15 +48,36 @@ def describe(requests: Sequence[Mapping[str, Any]]) -> str:
 
 
 class InferTask(Task):
-    """Tells in headers how many requests there are and since when, and describes them to Flower without content."""
+    """Tells in headers how many requests there are, since when, and where callbacks go; and describes the requests to
+    Flower without content.
+    """
 
     Request = "lowtide.tasks.receive:Request"
     Strategy = "lowtide.tasks.receive:strategy"
+    serializer = "json"
+
+    def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
+        """Celery's own, fit to be sent by an app that knows nothing of us: with its queue, as far as its request is
+        known, and that of its callbacks.
+        """
+        plain = tuple(map(_wire, args)) if isinstance(args, list | tuple) else args
+        made = super().signature(plain, *starargs, **starkwargs)
+        options = made["options"]
+        self._place(options, made["args"] or (), made["kwargs"] or {})
+        if queues := default_queue(ours=app):
+            options["headers"] = {CALLBACKS_HEADER: queues, **(options.get("headers") or {})}
+        return made
+
+    subtask = signature
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
         sent.
         """
+        if len(args or ()) > 1:
+            raise InvalidRequest(
+                f"{self.name} takes one argument: in a chain, {self.__name__}.si(…) ignores the others"
+            )
         given: Any = args[0] if args else next(iter((kwargs or {}).values()), None)
         many = isinstance(given, list | tuple)
         requests = [InferenceRequest.parse(request).to_wire() for request in (given if many else [given])]
@@ -65,8 +87,17 @@ class InferTask(Task):
             WIRE_VERSION_HEADER: wire_version_of(requests),
         }
         headers = {**ours, **(options.pop("headers", None) or {})}
+        if queues := queues_of(options, ours=app):
+            headers[CALLBACKS_HEADER] = queues
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}
-        return super().apply_async((requests if many else requests[0],), {}, headers=headers, **described)
+        wire = (requests if many else requests[0],)
+        self._place(described, wire, {})
+        return super().apply_async(wire, {}, headers=headers, **described)
+
+    def _place(self, options: dict[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Not by the routes of the app: an application's own has this task, too, and may be the one that sends it."""
+        if not PLACED & options.keys():
+            options.update(route(self.name, tuple(args), kwargs, options) or {})
 
 
 @app.task(bind=True, base=InferTask, name=INFER, throws=(RequestFailed,))
@@ -90,6 +121,11 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
         with suppress(ValidationError):
             return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored])
     return Outcomes(_run(self, requests))
+
+
+def _wire(argument: Any) -> Any:
+    """A request that is ready for JSON: a signature may be sent by somebody who can't do that."""
+    return argument.to_wire() if isinstance(argument, InferenceRequest) else argument
 
 
 def _redelivered(task: Task) -> bool:

@@ -23,6 +23,10 @@ SEPARATOR = "\x06\x16"
 """Kombu's, between a queue's name and the step."""
 
 
+PREFIX = "lowtide."
+"""What the names of our tasks and queues begin with."""
+
+
 def caller_queue(model: str, priority: str = Priority.NORMAL) -> str:
     """The queue that Python callers use for `model`."""
     return f"lowtide.{model}.high" if priority == Priority.HIGH else f"lowtide.{model}"
@@ -51,6 +55,8 @@ def route(
     name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None, **_: Any
 ) -> dict[str, str] | None:
     """Celery's router: a task goes to the queue of its first request's model, unless the caller named a queue."""
+    if not name.startswith(PREFIX):  # a callback, whose arguments may look like a request
+        return None
     payload = args[0] if args else kwargs.get("request") or kwargs.get("requests")
     first = payload[0] if isinstance(payload, list) and payload else payload
     if not isinstance(first, Mapping) or not isinstance(first.get("model"), str):

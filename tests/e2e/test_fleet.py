@@ -253,6 +253,73 @@ def test_a_process_with_lowtide_calls_once_and_a_thousand_times_and_loads_neithe
     assert heavy == []
 
 
+THEIRS = """
+import os
+from celery import Celery
+from redis import Redis
+
+url = os.environ["LOWTIDE_REDIS_URL"]
+app = Celery("theirs", broker=url, backend=url)
+app.conf.task_default_queue = "web"
+
+@app.task(name="theirs.label")
+def label(outputs):
+    return outputs[0]["label"]
+
+@app.task(name="theirs.total")
+def total(outputs):
+    return [one[0]["label"] for one in outputs]
+
+@app.task(name="theirs.note")
+def note(given):
+    Redis.from_url(url).rpush("notes", str(given))
+"""
+
+CANVAS = """
+import base64, json, sys
+from celery import chain, chord, group
+from redis import Redis
+from theirs import app, label, note, total, url
+from lowtide.tasks import RequestFailed, infer
+
+request = {"model": "digits", "data": base64.b64encode(open(sys.argv[2], "rb").read()).decode()}
+bad = {"model": "digits", "data": "AAAA"}
+got = [
+    chain(infer.s(request), label.s()).apply_async().get(timeout=20),
+    chain(infer.s(request), app.signature("theirs.label"), infer.si(request), label.s()).apply_async().get(timeout=20),
+    chain(label.s([{"label": "0"}]), infer.si(request), label.s()).apply_async().get(timeout=20),
+    chord([infer.s(request), infer.s(request)])(total.s()).get(timeout=20),
+    chain(infer.s(request), group(label.s(), label.s())).apply_async().get(timeout=20),
+    total(group(infer.s(request), infer.s(request)).apply_async().get(timeout=20)),
+]
+with Redis.from_url(url) as redis:
+    ok = infer.apply_async([request], link=note.si("linked"))
+    first = redis.blpop("notes", 20)[1].decode()
+    failed = infer.apply_async([bad], link_error=note.s())
+    second = redis.blpop("notes", 20)[1].decode() == failed.id
+    named = {"args": [request], "queue": "lowtide.digits", "link": note.si("linked")}
+    app.send_task("lowtide.infer", headers={"lowtide-callbacks": {"*": "web"}}, **named)
+    third = redis.blpop("notes", 20)[1].decode()
+    app.send_task("lowtide.infer", **named)
+    fourth = redis.brpop("celery", 20) is not None
+    left = sorted(key.decode() for key in redis.scan_iter("lowtide*"))
+print(json.dumps([got, first, second, third, fourth, left]))
+"""
+
+
+def test_callbacks_run_in_the_application_that_asked_for_them(running, topics) -> None:
+    (running.folder / "theirs.py").write_text(THEIRS)
+    running.env["PYTHONPATH"] = str(running.folder)
+    celery = (sys.executable, "-m", "celery", "-A", "theirs", "worker")
+    running.start("theirs", "-P", "threads", "-c", "2", "-Q", "web", command=celery)
+    got, first, second, third, fourth, left = python(CANVAS, running)
+    running.kill("theirs")
+
+    assert got == ["2", "2", "2", ["2", "2"], ["2", "2"], ["2", "2"]]
+    assert (first, second, third, fourth) == ("linked", True, "linked", True)
+    assert left == [], "nothing may lie where nobody reads"
+
+
 def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_look(running, topics) -> None:
     port = free_port()
     running.start("flower", "flower", LOWTIDE_FLOWER_PORT=str(port), FLOWER_UNAUTHENTICATED_API="true")

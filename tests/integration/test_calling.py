@@ -53,14 +53,68 @@ print(answer.result(60)[0].outputs, flush=True)
 """
 
 
+FORKING = """
+import multiprocessing, os, threading
+from lowtide.tasks import infer, infer_many
+
+REQUEST = {"model": "a", "uri": "gs://b/1"}
+OUTPUTS = ["a saw gs://b/1"]
+stopped = threading.Event()
+
+def call(times):
+    for _ in range(times):
+        assert infer.delay(REQUEST).get(timeout=10) == OUTPUTS
+    assert [answer.outputs for answer in infer_many([REQUEST], timeout_s=10)] == [OUTPUTS]
+
+def call_on():
+    while not stopped.is_set():
+        call(1)
+
+def child(before):
+    assert before.get(timeout=10) == OUTPUTS
+    threads = [threading.Thread(target=call, args=(3,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    call(3)
+    for thread in threads:
+        thread.join()
+
+call(3)
+threads = [threading.Thread(target=call_on) for _ in range(3)]
+for thread in threads:
+    thread.start()
+pids = []
+for _ in range(4):
+    before = infer.delay(REQUEST)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            child(before)
+            code = 0
+        finally:
+            os._exit(code)
+    pids.append(pid)
+    assert before.get(timeout=10) == OUTPUTS
+process = multiprocessing.get_context("fork").Process(target=child, args=(infer.delay(REQUEST),))
+process.start()
+process.join()
+codes = [os.waitpid(pid, 0)[1] for pid in pids] + [process.exitcode]
+stopped.set()
+for thread in threads:
+    thread.join()
+call(3)
+forgotten = infer.delay(REQUEST)
+print(codes, flush=True)
+"""
+
+
 @pytest.fixture
 def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     monkeypatch.setenv("LOWTIDE_REDIS_URL", redis_url)
     configured = configure(load_settings())
     yield configured
-    for open_caller in caller_module._callers.values():
-        open_caller.close()
-    caller_module._callers.clear()
+    caller_module.close()
     configured.backend.result_consumer.stop()
 
 
@@ -110,6 +164,14 @@ def test_any_celery_app_can_call_by_name(redis_url: str) -> None:
     stock.close()
 
     assert answer == ["b saw gs://b/1"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_process_forks_and_parent_and_children_are_answered_also_while_threads_of_the_parent_call() -> None:
+    with python(FORKING) as program:
+        said, wrong = program.communicate(timeout=60)
+
+    assert (said, wrong) == ("[0, 0, 0, 0, 0]\n", "")
 
 
 class Bomb:

@@ -1,0 +1,53 @@
+"""What a process has of the Celery app alone, and no child may inherit: sockets, and locks that another thread held.
+
+Parent and child would read each other's results from one subscription, and each would miss its own.
+"""
+
+# mypy: disallow-untyped-calls=False
+# Celery and kombu have no types.
+
+import atexit
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery
+from kombu import pools
+
+
+def in_each_child(call: Callable[[], None]) -> None:
+    """Run `call` in every process that is forked from this one, before anything else of ours."""
+    if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+        os.register_at_fork(after_in_child=call)
+
+
+def separate(app: Celery) -> None:
+    """Let processes forked from this one have connections of their own, and its end be quiet."""
+    in_each_child(lambda: _start_afresh(app))
+    # What is collected after the interpreter began to end would still unsubscribe, and print a traceback.
+    atexit.register(lambda: _forget_pending(app))
+
+
+def _start_afresh(app: Any) -> None:
+    if app._pool is not None:
+        # What another thread had borrowed would never come back.
+        connection = app.connection_for_write()
+        for group in (pools.connections, pools.producers):
+            with contextlib.suppress(KeyError):
+                del group[connection]
+    app._after_fork()
+    if app._backend is not None:
+        app._backend.result_consumer._after_fork()  # closes this end of the sockets, and says nothing to Redis
+    _forget_pending(app)
+
+
+def _forget_pending(app: Any) -> None:
+    """Nobody waits for a result: a `get` subscribes anew."""
+    backend = app._backend
+    if backend is None:
+        return
+    waiting = backend._pending_results
+    backend.result_consumer = backend.ResultConsumer(backend, app, backend.accept, waiting, backend._pending_messages)
+    for results in waiting:
+        results.clear()
