@@ -26,6 +26,7 @@ from lowtide.config.health import Health
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
+from lowtide.tasks.presence import announce
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,9 @@ class Exporter:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._redis = redis
+        self._keys = Keys.of(settings)
+        self._models = settings.model_names
         self._monitoring = monitoring
         self._clock = clock
         self._monotonic = monotonic
@@ -115,7 +119,7 @@ class Exporter:
             login = next(iter(settings.flower_basic_auth), "")
             reader = FlowerReader(settings.flower_url, auth=login, clock=monotonic)
             self._flower = Held("flower", reader.read, clock=monotonic)
-        self._leadership = Leadership(redis, Keys.of(settings))
+        self._leadership = Leadership(redis, self._keys)
         self._outage = Outage("Cloud Monitoring refuses what is written")
         self._unknown = Outage("there is no signal to write, and a group holds its size without one")
         self._undescribed = Outage("Cloud Monitoring refuses descriptors")
@@ -135,6 +139,8 @@ class Exporter:
         """Read, and write if it is ours to write."""
         before = self._fleet.value
         snapshot = self._fleet.refresh()
+        if not self._fleet.why:  # of a fleet of none, without a bridge, nobody else tells
+            announce(self._redis, self._keys, self._models)
         if self._pubsub.refresh() is None and (seen := self._exported_before()):
             self._pubsub.hold(seen)
         if self._flower:

@@ -54,7 +54,9 @@ class Bridge:
         self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
         self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
         self._lookout = self._loop("lookout", parts.lookout.turn, wait_s=LOOK_AGAIN_S)
-        self._presence = Presence(parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word)
+        self._presence = Presence(
+            parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word, models=settings.model_names
+        )
         self._reaper = Reaper(parts.redis, parts.keys)
         self._workers_seen_s = 0.0
         self._preemption = Preemption(settings)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from lowtide.bridge.content import CONTENT, RAW, is_raw
 from lowtide.bridge.messages import Received, Rejection, Translated
 from lowtide.config import Settings
-from lowtide.tasks.errors import InvalidRequest
+from lowtide.tasks.errors import InvalidRequest, not_served
 from lowtide.tasks.wire import InferenceRequest
 
 ATTRIBUTES = ("request_id", "model", "params", "reply_topic", "expires_at", "priority", "traceparent")
@@ -101,7 +101,7 @@ def _translate(received: Received, rules: Rules) -> Translated:
         )
     request = _parse(fields)
     if request.model not in rules.models:
-        _reject("unknown_model", f"{request.model} is not served here; served are {', '.join(sorted(rules.models))}")
+        _reject("unknown_model", not_served(request.model, rules.models))
     return Translated(received=received, request=request, reply_topic=_reply_topic(request, rules))
 
 

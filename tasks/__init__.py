@@ -5,7 +5,7 @@ engine, behind `port`. Imports neither torch nor google.cloud, so that a web app
 """
 
 from lowtide.tasks.calling import Answer, NotAnswered, infer_async, infer_many
-from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
+from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed, UnknownModel
 from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome
 
@@ -18,6 +18,7 @@ __all__ = [
     "NotAnswered",
     "Outcome",
     "RequestFailed",
+    "UnknownModel",
     "infer",
     "infer_async",
     "infer_chunk",

@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from lowtide.tasks import served
+from lowtide.tasks.app import app
 from lowtide.tasks.caller import caller
 from lowtide.tasks.errors import LowtideError, RequestFailed
 from lowtide.tasks.packing import Packing, pack
@@ -47,13 +49,19 @@ async def infer_async(request: Request) -> list[Any]:
     """Predict one request without blocking the event loop; returns its outputs.
 
     Cancelled, it waits no longer; a request that was sent is predicted all the same.
-    Raises InvalidRequest, RequestFailed.
+    Raises InvalidRequest, UnknownModel, RequestFailed.
     """
-    parsed = InferenceRequest.parse(request)
+    parsed = await asyncio.to_thread(_parsed, request)
     queue = caller_queue(parsed.model, parsed.priority)
     future = await asyncio.to_thread(lambda: caller().submit(queue, [parsed]))
     outcomes = await asyncio.wrap_future(future)
     return Answer(index=0, request=parsed, outcome=outcomes[0]).outputs
+
+
+def _parsed(request: Request) -> InferenceRequest:
+    parsed = InferenceRequest.parse(request)
+    served.check(app, parsed.model)
+    return parsed
 
 
 def infer_many(
@@ -67,7 +75,7 @@ def infer_many(
 
     Takes from `requests` only as answers make room, so that a stream need not fit in memory. `timeout_s` bounds the
     wait for all of them (NotAnswered). `progress` shows a bar on a terminal; `answers.left` tells how many are left.
-    Raises InvalidRequest before the offending request is sent.
+    Raises InvalidRequest before the offending request is sent, and UnknownModel if the fleet does not serve its model.
     """
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 
@@ -80,7 +88,7 @@ class Answers(Iterator[Answer]):
     ) -> None:
         total = len(requests) if isinstance(requests, Sized) else None
         self._chunks = pack(
-            ((index, InferenceRequest.parse(request)) for index, request in enumerate(requests)),
+            ((index, _parsed(request)) for index, request in enumerate(requests)),
             request_of=lambda item: item[1],
             packing=Packing(max_requests=64),
         )

@@ -1,5 +1,7 @@
 """The errors of Lowtide: one base class; whether a retry can help is a fact of the class."""
 
+from collections.abc import Iterable
+
 
 class LowtideError(Exception):
     """The base class of every error that Lowtide raises on purpose."""
@@ -19,6 +21,17 @@ class InvalidRequest(LowtideError):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class UnknownModel(InvalidRequest):
+    """Raised to a Python caller, before anything is sent, when the fleet does not serve the request's model."""
+
+    type = "unknown_model"
+
+
+def not_served(model: str, served: Iterable[str]) -> str:
+    """What is said of a model that the fleet does not have."""
+    return f"{model} is not served here; served are {', '.join(sorted(served))}"
 
 
 class RequestFailed(LowtideError):

@@ -12,6 +12,7 @@ from celery.exceptions import Reject
 from celery.result import AsyncResult
 from pydantic import ValidationError
 
+from lowtide.tasks import served
 from lowtide.tasks.app import app
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
 from lowtide.tasks.errors import HandBack, InvalidRequest, RequestFailed
@@ -72,27 +73,37 @@ class InferTask(Task):
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
-        sent.
+        sent, UnknownModel among them, unless the caller names another queue than the model's.
         """
-        if len(args or ()) > 1:
-            raise InvalidRequest(
-                f"{self.name} takes one argument: in a chain, {self.__name__}.si(…) ignores the others"
-            )
-        given: Any = args[0] if args else next(iter((kwargs or {}).values()), None)
-        many = isinstance(given, list | tuple)
-        requests = [InferenceRequest.parse(request).to_wire() for request in (given if many else [given])]
+        requests = self._requests(args or (), kwargs or {})
+        wire = (requests if self.name == INFER_CHUNK else requests[0],)
+        headers = self._headers(requests, options)
+        described = {"argsrepr": describe(requests), "kwargsrepr": "", **options, "headers": headers}
+        self._place(described, wire, {})
+        if described.get("queue") == (route(self.name, wire, {}, {}) or {}).get("queue"):
+            for model in {request["model"] for request in requests}:
+                served.check(app, model)
+        return super().apply_async(wire, {}, **described)
+
+    def _requests(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What the arguments hold, for the wire. Raises InvalidRequest."""
+        if len(args) > 1:
+            raise InvalidRequest(f"{self.name} takes one argument: in a chain write {self.__name__}.si(…)")
+        given: Any = args[0] if args else next(iter(kwargs.values()), None)
+        if self.name == INFER:
+            given = [given]
+        if not isinstance(given, list | tuple) or not given:
+            raise InvalidRequest(f"{self.name} takes a list of at least one request")
+        return [InferenceRequest.parse(request).to_wire() for request in given]
+
+    def _headers(self, requests: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
         ours = {
             CHUNK_COUNT_HEADER: len(requests),
             SENT_AT_HEADER: round(time.time(), 3),
             WIRE_VERSION_HEADER: wire_version_of(requests),
         }
-        headers = {**ours, **(options.pop("headers", None) or {})}
-        if queues := queues_of(options, ours=app):
-            headers[CALLBACKS_HEADER] = queues
-        described = {"argsrepr": describe(requests), "kwargsrepr": "", **options}
-        wire = (requests if many else requests[0],)
-        self._place(described, wire, {})
-        return super().apply_async(wire, {}, headers=headers, **described)
+        queues = queues_of(options, ours=app)
+        return {**ours, **(options.get("headers") or {}), **({CALLBACKS_HEADER: queues} if queues else {})}
 
     def _place(self, options: dict[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Not by the routes of the app: an application's own has this task, too, and may be the one that sends it."""

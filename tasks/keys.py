@@ -74,6 +74,13 @@ class Keys:
         return f"{self.prefix}lt:rates"
 
     @property
+    def models(self) -> str:
+        """JSON list of the models that the fleet serves. Each bridge, worker and exporter writes it with each beat:
+        the last one's holds. It stays when none lives.
+        """
+        return f"{self.prefix}lt:models"
+
+    @property
     def exporter(self) -> str:
         """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
         return f"{self.prefix}lt:exporter"

@@ -6,7 +6,7 @@ One thread per process; its life is `start` → a beat every 5 s → `stop`, whi
 import json
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,13 +46,34 @@ def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
     return {name: json.loads(word) for name, word in words.items() if word is not None}
 
 
+def announce(redis: Any, keys: Keys, models: Iterable[str]) -> None:
+    """Write the fleet's list of models: what was written last holds, and it stays when nobody lives. `redis`: a client
+    or a pipeline. A Redis that is away is told of by whoever needs it, not here.
+    """
+    try:
+        redis.set(keys.models, json.dumps(sorted(models)))
+    except RedisError as error:
+        log.debug("the fleet's models are not written: %s", error)
+
+
 class Presence:
-    """Says every 5 s that this process lives, with a word about itself (JSON-ready)."""
+    """Says every 5 s that this process lives, with a word about itself (JSON-ready), and which models its fleet serves,
+    if it is told.
+    """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, kind: Kind, name: str, word: Callable[[], Mapping[str, Any]]
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        kind: Kind,
+        name: str,
+        word: Callable[[], Mapping[str, Any]],
+        models: Sequence[str] = (),
     ) -> None:
         self._redis = redis
+        self._keys = keys
+        self._models = models
         self._roll = Roll.of(keys, kind)
         self._name = name
         self._word = word
@@ -80,6 +101,8 @@ class Presence:
             with self._redis.pipeline(transaction=False) as pipe:
                 pipe.sadd(self._roll.names, self._name)
                 pipe.set(self._roll.key_of(self._name), json.dumps(dict(self._word())), ex=PRESENCE_S)
+                if self._models:
+                    announce(pipe, self._keys, self._models)
                 pipe.execute()
         except RedisError as error:
             log.debug("presence beat of %s failed: %s", self._name, error)

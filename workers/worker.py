@@ -113,7 +113,7 @@ def parts_beside(
     word = Word(settings, engine, listening, drain)
     parts: list[Part] = [
         transport.Reaper(redis, keys),
-        Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say),
+        Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say, models=settings.model_names),
         Preemption(settings),
         RateTeller(redis, keys, lambda: engine.rates),
     ]

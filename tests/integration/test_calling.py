@@ -17,10 +17,12 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, infer, infer_async, infer_many
+from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, UnknownModel, infer, infer_async, infer_many
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks import ChunkResults
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import Presence
 
 WORKER = """
 from lowtide.tasks import port
@@ -154,6 +156,20 @@ def test_a_call_gives_outputs_or_the_reason_why_not() -> None:
     assert infer.delay({"model": "a", "uri": "gs://b/1"}).get(timeout=20) == ["a saw gs://b/1"]
     with pytest.raises(RequestFailed, match="ValueError: no good"):
         infer.delay({"model": "a", "uri": "gs://b/bad"}).get(timeout=20)
+
+
+@pytest.mark.usefixtures("app")
+def test_a_model_that_the_fleet_does_not_serve_is_refused_before_anything_is_sent(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        Presence(redis, Keys(""), kind="bridge", name="b", word=dict, models=["a"]).beat()
+        request = {"model": "c", "uri": "gs://b/1"}
+        for call in (infer.delay, lambda r: list(infer_many([r])), lambda r: asyncio.run(infer_async(r))):
+            with pytest.raises(UnknownModel, match="c is not served here; served are a"):
+                call(request)
+        assert redis.keys("lowtide*") == []
+        Presence(redis, Keys(""), kind="worker", name="w", word=dict, models=["a", "c"]).beat()
+        infer.delay(request).forget()
+        assert redis.llen("lowtide.c") == 1
 
 
 @pytest.mark.usefixtures("worker")

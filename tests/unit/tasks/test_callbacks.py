@@ -5,7 +5,7 @@ from weakref import WeakSet
 import pytest
 from celery import Celery, _state, chain, chord, group
 
-from lowtide.tasks import InferenceRequest, InvalidRequest, infer
+from lowtide.tasks import InferenceRequest, InvalidRequest, infer, served
 from lowtide.tasks import app as app_module
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, queue_of, queues_of
 
@@ -18,6 +18,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other tests may have left apps behind."""
     monkeypatch.setattr(_state, "_apps", WeakSet([ours]))
     monkeypatch.setattr(_state._tls, "current_app", None)
+    monkeypatch.setattr(served, "check", lambda *_: None)
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Which models the fleet serves: a list in Redis, and what live workers say. A caller's own settings don't know it."""
+
+import json
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from celery import Celery
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from lowtide.tasks.errors import UnknownModel, not_served
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+
+FRESH_S = 5.0
+"""So long a model that was on the list is taken to be served, and so long a list that can't be read isn't asked for."""
+ANSWER_S = 2.0
+"""A Redis that doesn't answer refuses nothing: what is sent waits for it, this doesn't."""
+
+
+def listed(redis: Redis, keys: Keys) -> frozenset[str] | None:
+    """The models on the fleet's list; None without one, or with one that a later release wrote. Raises RedisError."""
+    found: Any = redis.get(keys.models)
+    try:
+        names = json.loads(found) if found is not None else None
+    except ValueError:
+        return None
+    return frozenset(map(str, names)) if isinstance(names, list) else None
+
+
+def served(redis: Redis, keys: Keys) -> frozenset[str] | None:
+    """The models on the list, and those of live workers, who may be of another release; None: not known. O(workers).
+    Raises RedisError.
+    """
+    names = listed(redis, keys)
+    if names is None:
+        return None
+    words = live(redis, keys, "worker").values()
+    return names | {str(model) for word in words for model in word.get("models", ())}
+
+
+class Served:
+    """What a caller's process knows of it: asks at most every `FRESH_S`, and once more before it refuses. Safe from any
+    thread.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._clock = clock
+        self._known: frozenset[str] | None = frozenset()
+        self._until_s = -1.0
+
+    def check(self, model: str) -> None:
+        """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, or without
+        Redis, nothing is refused.
+        """
+        if self._clock() < self._until_s and (self._known is None or model in self._known):
+            return
+        try:
+            known = listed(self._redis, self._keys)
+            if known is not None and model not in known:
+                known = served(self._redis, self._keys)
+        except RedisError:
+            known = None
+        self._known, self._until_s = known, self._clock() + FRESH_S
+        if known is not None and model not in known:
+            raise UnknownModel(not_served(model, known), "model")
+
+
+def check(app: Celery, model: str) -> None:
+    """Raises UnknownModel when the fleet that `app` sends to does not serve the model."""
+    if not app.conf.task_always_eager:  # else nothing is sent, and there is no fleet
+        _served_of(app.conf.broker_url, app.conf.broker_transport_options.get("global_keyprefix", "")).check(model)
+
+
+@lru_cache
+def _served_of(url: str, prefix: str) -> Served:
+    redis = Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0))
+    return Served(redis, Keys(prefix))

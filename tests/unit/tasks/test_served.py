@@ -1,0 +1,100 @@
+import json
+from typing import Any
+
+import pytest
+from redis import ConnectionError as RedisAway
+
+from lowtide.tasks import InvalidRequest, UnknownModel
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.served import FRESH_S, Served
+
+
+class Store:
+    """As much of Redis as is read: a list, and what workers say."""
+
+    def __init__(self, models: list[str] | None = None, **workers: list[str]) -> None:
+        self.models = models
+        self.workers = workers
+        self.away = False
+        self.asked = 0
+
+    def get(self, key: str) -> bytes | None:
+        self.asked += 1
+        if self.away:
+            raise RedisAway("away")
+        return None if self.models is None else json.dumps(self.models).encode()
+
+    def smembers(self, key: str) -> set[bytes]:
+        return {name.encode() for name in self.workers}
+
+    def mget(self, keys: list[str]) -> list[bytes]:
+        return [json.dumps({"models": models}).encode() for _, models in sorted(self.workers.items())]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def served(store: Store, clock: Any = None) -> Served:
+    return Served(store, Keys(""), clock=clock or Clock())
+
+
+def test_what_neither_the_list_nor_a_live_worker_has_is_refused_and_what_there_is_is_named() -> None:
+    fleet = served(Store(["a", "b"], w=["c"]))
+
+    for model in "abc":
+        fleet.check(model)
+    with pytest.raises(UnknownModel, match="^model: d is not served here; served are a, b, c$") as caught:
+        fleet.check("d")
+    assert isinstance(caught.value, InvalidRequest)
+    assert caught.value.type == "unknown_model"
+
+
+def test_without_a_list_or_without_redis_nothing_is_refused() -> None:
+    store = Store(None, w=["c"])
+    served(store).check("d")
+    store.models, store.away = ["a"], True
+    served(store).check("d")
+
+
+def test_a_model_that_was_added_a_moment_ago_is_never_refused() -> None:
+    store = Store(["a"])
+    fleet = served(store)
+    fleet.check("a")
+    store.models = ["a", "b"]
+
+    fleet.check("b")
+
+
+def test_redis_is_asked_now_and_then_and_not_for_every_call() -> None:
+    store, clock = Store(["a"]), Clock()
+    fleet = served(store, clock)
+    for _ in range(1000):
+        fleet.check("a")
+    assert store.asked == 1
+    clock.now_s = FRESH_S
+    fleet.check("a")
+    assert store.asked == 2
+
+
+def test_a_model_that_is_no_longer_served_is_refused_after_some_seconds() -> None:
+    store, clock = Store(["a", "b"]), Clock()
+    fleet = served(store, clock)
+    fleet.check("b")
+    store.models, clock.now_s = ["a"], FRESH_S
+
+    with pytest.raises(UnknownModel):
+        fleet.check("b")
+
+
+def test_a_redis_that_is_away_is_not_asked_again_and_again() -> None:
+    store, clock = Store(["a"]), Clock()
+    store.away = True
+    fleet = served(store, clock)
+    for _ in range(10):
+        fleet.check("x")
+    assert store.asked == 1
