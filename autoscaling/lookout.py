@@ -3,7 +3,6 @@
 One thread; its life is `start` → a reading every 15 s → `stop`, which does not wait for a reading that is under way.
 """
 
-import os
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from lowtide.autoscaling.decide import STALE_AFTER_S, Histories
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.signal import Undelivered
-from lowtide.config import Settings, SettingsError
+from lowtide.config import Settings, SettingsError, pubsub_emulator
 from lowtide.config.metrics import PUBSUB
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Lookout:
     def _client(self) -> "Monitoring":
         """Made by the thread: to look for credentials may take seconds, and so does the import."""
         if self._monitoring is None:
-            if "PUBSUB_EMULATOR_HOST" in os.environ and not self._settings.monitoring_host:
+            if pubsub_emulator() and not self._settings.monitoring_host:
                 raise SourceUnreadable(
                     "Google does not count what the Pub/Sub at PUBSUB_EMULATOR_HOST holds: set LOWTIDE_MONITORING_HOST"
                 )

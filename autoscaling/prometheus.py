@@ -9,6 +9,7 @@ from prometheus_client.registry import Collector
 
 from lowtide.autoscaling.samples import Sample
 from lowtide.config import Settings, SettingsError
+from lowtide.config.addresses import at
 from lowtide.config.metrics import FLEET
 
 
@@ -39,6 +40,6 @@ def serve(settings: Settings, samples: Callable[[], Iterable[Sample]]) -> WSGISe
     try:
         server, _ = start_http_server(settings.metrics_port, settings.metrics_address, registry)
     except OSError as error:
-        where = f"{settings.metrics_address}:{settings.metrics_port}"
+        where = at(settings.metrics_address, settings.metrics_port)
         raise SettingsError(f"LOWTIDE_METRICS_PORT: can't listen on {where}: {error.strerror}") from error
     return server

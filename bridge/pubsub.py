@@ -3,7 +3,6 @@
 Nothing is tried again here: the loops that call decide when, because what they hold may have changed by then.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -15,11 +14,11 @@ import google.auth.transport.requests
 import grpc
 from google.pubsub_v1 import types
 
+from lowtide.config import EMULATOR, pubsub_emulator
 from lowtide.tasks.errors import LowtideError
 
 ENDPOINT = "pubsub.googleapis.com:443"
 SCOPES = ("https://www.googleapis.com/auth/pubsub",)
-EMULATOR = "PUBSUB_EMULATOR_HOST"
 
 CALL_S = 10.0
 PUBLISH_S = 15.0
@@ -96,7 +95,7 @@ def error_of(error: grpc.RpcError) -> PubsubError:
 
 def address() -> str:
     """Where Pub/Sub is, and what says so."""
-    host = os.environ.get(EMULATOR)
+    host = pubsub_emulator()
     return f"{host} ({EMULATOR})" if host else ENDPOINT
 
 
@@ -105,7 +104,7 @@ def connect_channel() -> grpc.Channel:
 
     Raises NoCredentials.
     """
-    if host := os.environ.get(EMULATOR):
+    if host := pubsub_emulator():
         return grpc.insecure_channel(host, options=OPTIONS)
     try:
         credentials, _ = google.auth.default(scopes=SCOPES)

@@ -10,7 +10,7 @@ from lowtide.autoscaling.exporter import EVERY_S, Exporter
 from lowtide.autoscaling.monitoring import Monitoring
 from lowtide.autoscaling.prometheus import serve
 from lowtide.cli.options import examples
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 from lowtide.config.health import HealthServer
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.store import connect
@@ -30,7 +30,7 @@ def command() -> None:
     Needs LOWTIDE_PROJECT and LOWTIDE_REDIS_URL. Several may run: one of them writes. LOWTIDE_METRICS_PORT serves the
     same figures to Prometheus, LOWTIDE_HEALTH_PORT the liveness. Stops on SIGTERM or Ctrl-C.
     """
-    settings = load_settings()
+    settings = load_settings(Process.AUTOSCALE)
     configure_logging(settings)
     stop = threading.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):

@@ -10,7 +10,7 @@ from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.create import check_exists, create_missing
 from lowtide.bridge.pubsub import PubsubUnavailable
 from lowtide.cli.options import examples
-from lowtide.config import Settings, SettingsError, load_settings
+from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.outage import Outage
 
@@ -31,7 +31,7 @@ def command(*, create: bool, create_only: bool) -> None:
     Needs LOWTIDE_PROJECT, and what the workers have: LOWTIDE_REDIS_URL and LOWTIDE_MODELS.
     Stops on SIGTERM or Ctrl-C: settles what comes within LOWTIDE_GRACE_S and hands the rest back.
     """
-    settings = load_settings()
+    settings = load_settings(Process.BRIDGE)
     configure_logging(settings)
     if not settings.subscription:
         raise SettingsError("LOWTIDE_SUBSCRIPTION is empty: a fleet that only Python callers use needs no bridge")

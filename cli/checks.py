@@ -1,110 +1,25 @@
-"""What `lowtide doctor` looks at. A check yields findings and raises nothing."""
+"""What `lowtide doctor` looks at. A check yields findings, and raises nothing but SettingsError of a wrong setting."""
 
-import difflib
-import os
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
 from redis import RedisError
 
+from lowtide.cli.findings import Finding, failed, ok, warning
 from lowtide.config import Settings, SettingsError
-from lowtide.config.settings import ENV_PREFIX
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Metadata, metadata_url
 from lowtide.tasks.presence import Kind, live
 from lowtide.tasks.store import connect
 
-REDIS_NEEDED = (6, 2)
-CLOCK_SKEW_S = 5.0
 RETENTION_S = 7 * 24 * 3600
 ABSENT: dict[Kind, str] = {
     "bridge": "start one: lowtide bridge",
     "worker": "as it should be if the fleet follows the work and nothing waits; else start one: lowtide worker",
 }
 KINDS: tuple[Kind, ...] = ("bridge", "worker")
-
-
-class Verdict(StrEnum):
-    """How bad it is."""
-
-    OK = "ok"
-    WARNING = "warning"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at. `remedy`: what to do."""
-
-    what: str
-    verdict: Verdict
-    message: str
-    remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """JSON-ready."""
-        return asdict(self)
-
-
-def ok(what: str, message: str) -> Finding:
-    """All is well."""
-    return Finding(what=what, verdict=Verdict.OK, message=message)
-
-
-def warning(what: str, message: str, remedy: str) -> Finding:
-    """It works, and is not as it should be."""
-    return Finding(what=what, verdict=Verdict.WARNING, message=message, remedy=remedy)
-
-
-def failed(what: str, message: str, remedy: str) -> Finding:
-    """It does not work, or will lose data."""
-    return Finding(what=what, verdict=Verdict.FAILED, message=message, remedy=remedy)
-
-
-def environment() -> Iterator[Finding]:
-    """Variables that look like settings and are none. Nothing else tells of a misspelt name."""
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in (*Settings.model_fields, "config")}
-    for variable in sorted(os.environ):
-        if variable.startswith(ENV_PREFIX) and variable not in known:
-            close = difflib.get_close_matches(variable, known, n=1)
-            remedy = f"did you mean {close[0]}?" if close else "docs/settings.md lists them all"
-            yield warning("Settings", f"{variable} is no setting", remedy)
-
-
-def redis(settings: Settings) -> Iterator[Finding]:
-    """Reachable, new enough, keeps what it is told, and agrees about the time.
-
-    INFO says it all; a managed Redis refuses CONFIG.
-    """
-    what = "Redis"
-    client = connect(settings)
-    try:
-        info: Mapping[str, Any] = client.info()
-        skew_s = abs(client.time()[0] - time.time())
-    except RedisError as error:
-        yield failed(what, f"not reachable: {error}", "start it, or set LOWTIDE_REDIS_URL")
-        return
-    version = str(info["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < REDIS_NEEDED:
-        yield failed(what, f"version {version}", "workers need Redis 6.2 or later (BLMOVE)")
-    else:
-        yield ok(what, f"version {version}")
-    if info["aof_enabled"]:
-        yield ok(what, "appendonly yes")
-    else:
-        yield warning(what, "appendonly no: a restart loses what Python callers sent", "CONFIG SET appendonly yes")
-    policy = info["maxmemory_policy"]
-    if policy == "noeviction":
-        yield ok(what, "maxmemory-policy noeviction")
-    else:
-        yield failed(what, f"{policy}: Redis may drop tasks when full", "CONFIG SET maxmemory-policy noeviction")
-    if skew_s > CLOCK_SKEW_S:
-        yield warning(what, f"its clock differs from ours by {skew_s:.0f} s", "synchronise clocks: expiry goes wrong")
 
 
 def pubsub(settings: Settings) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from lowtide.cli.options import examples, parse_params
 from lowtide.cli.output import open_output
 from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources, names_in
-from lowtide.config import Settings, SettingsError, load_settings
+from lowtide.config import Settings, SettingsError, load_settings, pubsub_emulator
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 
@@ -102,7 +102,7 @@ def _system(
         file_roots=tuple(sorted(folders | set(settings.file_roots))),
     )
     with tempfile.TemporaryDirectory(prefix="lowtide-") as folder:
-        stack = Stack(own, folder=Path(folder), workers=workers, pubsub_host=os.environ.get("PUBSUB_EMULATOR_HOST"))
+        stack = Stack(own, folder=Path(folder), workers=workers, pubsub_host=pubsub_emulator())
         click.echo("Starting Redis, Pub/Sub, a bridge and workers on this machine", err=True)
         with stack:
             stack.wait_ready()

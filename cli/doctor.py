@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import click
 
-from lowtide.cli import checks
-from lowtide.cli.checks import Finding, Verdict
-from lowtide.config import Settings, load_settings
+from lowtide.cli import check_redis, check_settings, checks
+from lowtide.cli.findings import Finding, Verdict, failed
+from lowtide.config import Settings, SettingsError, read_settings
 from lowtide.config.redact import redacted
 
 SIGNS = {Verdict.OK: ("ok  ", "green"), Verdict.WARNING: ("warn", "yellow"), Verdict.FAILED: ("FAIL", "red")}
@@ -20,7 +20,7 @@ SIGNS = {Verdict.OK: ("ok  ", "green"), Verdict.WARNING: ("warn", "yellow"), Ver
 def command(*, as_json: bool) -> None:
     """Check configuration, Redis, Pub/Sub, devices and models, and say what to do. Exit code 1 if anything fails."""
     findings = []
-    for found in examine(load_settings()):
+    for found in examine(read_settings()):
         finding = replace(found, message=redacted(found.message))
         findings.append(finding)
         click.echo(json.dumps(finding.as_dict()) if as_json else paragraph(finding))
@@ -29,12 +29,14 @@ def command(*, as_json: bool) -> None:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which problems should be solved."""
-    yield from checks.environment()
-    yield from checks.redis(settings)
-    yield from checks.pubsub(settings)
-    yield from checks.fleet(settings)
-    yield from checks.preemption(settings)
-    yield from checks.models(settings)
+    yield from check_settings.wrong(settings)
+    yield from check_settings.environment()
+    for check in (check_redis.redis, checks.pubsub, checks.fleet, checks.preemption, checks.models):
+        try:
+            yield from check(settings)
+        except SettingsError as error:
+            if str(error) not in settings.wrong.values():  # else it was told of
+                yield failed("Settings", str(error), "correct it")
 
 
 def paragraph(finding: Finding) -> str:

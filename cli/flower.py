@@ -5,8 +5,9 @@ import errno
 import click
 
 from lowtide.cli.options import examples
-from lowtide.config import SettingsError, load_settings
-from lowtide.config.flower import ask_for_login_at_metrics, flower_arguments
+from lowtide.config import Process, SettingsError, load_settings
+from lowtide.config.addresses import at
+from lowtide.config.flower import ask_for_login_at_metrics, flower_arguments, forget_services
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.app import configure
 
@@ -25,14 +26,15 @@ def command() -> None:
     Read-only unless LOWTIDE_FLOWER_READ_ONLY=false; asks for a login (LOWTIDE_FLOWER_BASIC_AUTH=user:password)
     unless it binds loopback.
     """
-    settings = load_settings()
+    settings = load_settings(Process.FLOWER)
     configure_logging(settings)
     arguments = flower_arguments(settings)
+    forget_services()
     ask_for_login_at_metrics()
     try:
         configure(settings).start(argv=arguments)
     except OSError as error:
         if error.errno not in CANNOT_LISTEN:
             raise
-        where = f"{settings.flower_address}:{settings.flower_port}"
+        where = at(settings.flower_address, settings.flower_port)
         raise SettingsError(f"LOWTIDE_FLOWER_PORT: can't listen on {where}: {error.strerror}") from error

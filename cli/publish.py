@@ -11,7 +11,7 @@ from lowtide.bridge.pubsub import Pubsub
 from lowtide.cli.collect import request_message
 from lowtide.cli.options import examples, parse_params
 from lowtide.cli.sources import find_sources, names_in
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 from lowtide.tasks.wire import Priority
 
 
@@ -45,7 +45,7 @@ def command(
 
     Files up to 7 MB travel in the message. Read the answers with `lowtide results`.
     """
-    settings = load_settings()
+    settings = load_settings(Process.COMMAND)
     sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")

@@ -14,7 +14,7 @@ from lowtide.bridge.pubsub import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
 from lowtide.cli.options import DURATION, examples
 from lowtide.cli.progress import Progress
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 from lowtide.config.logs import configure_logging
 
 ERROR_WIDTH = 80
@@ -52,7 +52,7 @@ def command(
     A letter is acknowledged after Pub/Sub confirmed its request: stopped at any moment, nothing is lost. Letters that
     come while it runs stay, so that what fails again is not put back again.
     """
-    settings = load_settings()
+    settings = load_settings(Process.COMMAND)
     configure_logging(settings, default="WARNING")
     now_s = time.time()
     choice = Choice(

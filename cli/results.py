@@ -12,7 +12,7 @@ from lowtide.bridge.pulls import Pulls
 from lowtide.cli.collect import PULL_AT_ONCE, WAIT_S, read_result
 from lowtide.cli.options import examples
 from lowtide.cli.output import prediction
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 
 IDLE_S = 5.0
 
@@ -27,7 +27,7 @@ def command(*, subscription: str | None, limit: int | None, follow: bool, as_jso
 
     Without --max or --follow: what is there, and what comes within five seconds.
     """
-    settings = load_settings()
+    settings = load_settings(Process.COMMAND)
     name = settings.subscription_path(subscription or settings.results_topic.rpartition("/")[2])
     pubsub, seen = Pubsub(), 0
     pulls = Pulls(pubsub, [name])

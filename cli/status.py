@@ -11,7 +11,7 @@ import click
 from lowtide.cli.look import Looker
 from lowtide.cli.options import DURATION, examples
 from lowtide.cli.status_report import Look, Waiting, to_wire
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 from lowtide.tasks.errors import LowtideError
 
 
@@ -35,7 +35,7 @@ def command(*, watch: bool, every: float, as_json: bool) -> None:
         # SIGTERM leaves the screen as it was, too; and a shell starts what runs in the background with SIGINT ignored.
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, signal.default_int_handler)
-    with Looker(load_settings()) as looker:
+    with Looker(load_settings(Process.COMMAND)) as looker:
         try:
             looks = _watched(looker, every_s=every) if watch else iter([_once(looker)])
             if as_json:

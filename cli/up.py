@@ -1,6 +1,5 @@
 """`lowtide up`."""
 
-import os
 import shlex
 import signal
 import tempfile
@@ -12,7 +11,8 @@ from pathlib import Path
 import click
 
 from lowtide.cli.options import DURATION, examples
-from lowtide.config import Settings, load_settings
+from lowtide.config import Settings, load_settings, pubsub_emulator
+from lowtide.config.addresses import at
 from lowtide.config.logs import configure_logging
 from lowtide.config.redact import redacted
 from lowtide.local.group import Event
@@ -120,7 +120,7 @@ def command(
             on_event=lambda event: click.echo(line(event)),
             flower=flower,
             ports=PORTS,
-            pubsub_host=os.environ.get("PUBSUB_EMULATOR_HOST"),
+            pubsub_host=pubsub_emulator(),
         )
         with stack:
             click.echo(f"Starting; logs are in {folder}", err=True)
@@ -145,7 +145,7 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     model = settings.model_names[0]
     exports = " ".join(f"{name}={shlex.quote(value)}" for name, value in _joining(stack).items())
     also = "" if "LOWTIDE_REDIS_URL=" in exports else ", with LOWTIDE_REDIS_URL set as in this one"
-    watch = f"http://{settings.flower_address}:{settings.flower_port}" if flower else "off (--no-flower)"
+    watch = f"http://{at(settings.flower_address, settings.flower_port)}" if flower else "off (--no-flower)"
     workers = (
         "" if stack.group is None else "\nWorkers come when there is work: the first answer takes as long as a start."
     )

@@ -5,7 +5,7 @@ import sys
 import click
 
 from lowtide.cli.options import examples
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.workers.worker import run_worker
 
@@ -22,6 +22,6 @@ def command() -> None:
     It talks to Redis alone (LOWTIDE_REDIS_URL), and to where content is: it needs no project and no topic.
     Stops on SIGTERM or Ctrl-C: finishes what fits into LOWTIDE_GRACE_S and hands the rest back.
     """
-    settings = load_settings()
+    settings = load_settings(Process.WORKER)
     configure_logging(settings)
     sys.exit(run_worker(settings))

@@ -3,6 +3,8 @@
 Comes in: the environment and an optional TOML file. Goes out: one frozen `Settings`. Next: every other package.
 """
 
-from lowtide.config.settings import Settings, SettingsError, load_settings
+from lowtide.config.load import EMULATOR, load_settings, pubsub_emulator, read_settings
+from lowtide.config.settings import Settings, SettingsError
+from lowtide.config.used_by import Process
 
-__all__ = ["Settings", "SettingsError", "load_settings"]
+__all__ = ["EMULATOR", "Process", "Settings", "SettingsError", "load_settings", "pubsub_emulator", "read_settings"]

@@ -1,13 +1,17 @@
-"""Flower's configuration: its command line, and how it shows a task. Flower reads this file by its path."""
+"""Flower's command line, the environment that it is started in, and how it shows a task."""
 
-import ipaddress
+import os
 import re
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any
 
+from lowtide.config.addresses import is_loopback
+from lowtide.config.given import is_link
 from lowtide.config.redact import redacted
 from lowtide.config.settings import Settings, SettingsError
 
+OPTIONS = Path(__file__).resolve().with_name("flower_options.py")
 ARGUMENTS_SHOWN = 120
 """Characters of a task's arguments that a person wants to see: a stock caller's arguments may hold base64."""
 
@@ -22,24 +26,33 @@ def format_task(task: Any) -> Any:
     return task
 
 
-def flower_arguments(settings: Settings) -> list[str]:
-    """Flower's command line. Raises SettingsError when Flower would be open to the network without a login."""
-    if not settings.flower_basic_auth and not _is_loopback(settings.flower_address):
+def check_login(settings: Settings) -> None:
+    """Raises SettingsError when Flower would be open to the network without a login, or with one that has no password.
+    `lowtide.config.flower_options` hands the logins over.
+    """
+    if is_loopback(settings.flower_address):
+        return
+    logins = settings.flower_basic_auth
+    if not logins or not all(login.partition(":")[2] for login in logins):
+        what = "with an empty password" if logins else "to the network"
         raise SettingsError(
-            f"LOWTIDE_FLOWER_BASIC_AUTH: Flower would be open to the network on {settings.flower_address}: set it to "
+            f"LOWTIDE_FLOWER_BASIC_AUTH: Flower would be open {what} on {settings.flower_address}: set it to "
             "user:password, or LOWTIDE_FLOWER_ADDRESS to 127.0.0.1"
         )
+
+
+def flower_arguments(settings: Settings) -> list[str]:
+    """Flower's command line. Raises SettingsError as `check_login` does."""
+    check_login(settings)
     arguments = [
         "flower",
-        f"--conf={Path(__file__).resolve()}",
+        f"--conf={OPTIONS}",
         f"--address={settings.flower_address}",
         f"--port={settings.flower_port}",
         "--tasks_columns=name,uuid,state,args,result,received,runtime,worker",
         # A worker that was killed would be shown as online for ever.
         "--purge-offline-workers=60",
     ]
-    if settings.flower_basic_auth:
-        arguments.append(f"--basic-auth={','.join(settings.flower_basic_auth)}")
     if settings.flower_read_only:
         arguments.append("--read_only")
     return arguments
@@ -55,8 +68,7 @@ def ask_for_login_at_metrics() -> None:
     Metrics.get = authenticated(Metrics.get)
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return address == "localhost"
+def forget_services(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Take away what Kubernetes makes of a Service called flower: Flower takes FLOWER_PORT for its own variable."""
+    for name in [name for name, value in environ.items() if name.startswith("FLOWER_") and is_link(value)]:
+        del environ[name]

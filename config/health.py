@@ -4,6 +4,7 @@ Comes in: a function that tells the health. Goes out: 200 or 503 with JSON. Impo
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from lowtide.config.addresses import at
 from lowtide.config.settings import SettingsError
 
 PATH = "/healthz"
@@ -62,9 +64,11 @@ class HealthServer:
     def __init__(self, check: Callable[[], Health], *, address: str, port: int) -> None:
         """Bind. Raises SettingsError when that can't be."""
         try:
-            self._server = ThreadingHTTPServer((address, port), _answering(check))
+            self._server = _server_at(address)((address, port), _answering(check))
         except OSError as error:
-            raise SettingsError(f"LOWTIDE_HEALTH_PORT: can't listen on {address}:{port}: {error.strerror}") from error
+            raise SettingsError(
+                f"LOWTIDE_HEALTH_PORT: can't listen on {at(address, port)}: {error.strerror}"
+            ) from error
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
 
@@ -86,6 +90,12 @@ class HealthServer:
 
     def _serve(self) -> None:
         self._server.serve_forever(poll_interval=0.1)
+
+
+def _server_at(address: str) -> type[ThreadingHTTPServer]:
+    """Of the family that the address, or the first that a name has, belongs to. Raises OSError."""
+    family = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][0]
+    return type("Server", (ThreadingHTTPServer,), {"address_family": family})
 
 
 def _answering(check: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:

@@ -1,35 +1,38 @@
 """`Settings`: one typed, frozen object, read once from the environment and an optional TOML file."""
 
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from lowtide.config.values import FlowerUrl, Logins, Names, Networks, Pairs, RedisUrl, Schedules, Subscriptions, as_text
-
-ENV_PREFIX = "LOWTIDE_"
-
-NO_METADATA = "none"
-"""The value of `metadata_url` that reads no notices."""
+from lowtide.config import values
+from lowtide.config.given import CONFIG, ENV_PREFIX
+from lowtide.config.values import as_text, cleaned
 
 
 class SettingsError(Exception):
     """Raised when a setting is missing or wrong. The message names the environment variable and what to do."""
 
 
-class Settings(BaseSettings):
-    """Everything that can be set: each field is `LOWTIDE_<NAME>` in the environment. `docs/settings.md` lists them."""
+class Settings(BaseModel):
+    """Everything that can be set: each field is `LOWTIDE_<NAME>` in the environment. `docs/settings.md` lists them.
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+    `load_settings` reads it. A value that is wrong, and that the process which reads does not use, is laid aside:
+    whoever asks for it all the same gets a SettingsError.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    _wrong: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Setting → what is wrong with it."""
 
     # Where the parts meet
-    redis_url: RedisUrl = Field(
+    redis_url: values.RedisUrl = Field(
         default="redis://localhost:6379/0",
         repr=False,
         description="Redis: broker, results and working memory of one or more fleets. "
-        "`redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS.",
+        "`redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS: see SECURITY.md.",
     )
     prefix: str = Field(
         default="",
@@ -41,8 +44,8 @@ class Settings(BaseSettings):
         description="Queue of callbacks (`link`, the rest of a chain, …) that name none and whose caller did not say "
         "which queue is its app's default one.",
     )
-    fleet: str = Field(
-        default="default", pattern=r'^[^"\\]+$', description="Name of this fleet in metrics: no quotes, no backslashes."
+    fleet: values.FleetName = Field(
+        default="default", description="Name of this fleet in metrics: no quotes, no backslashes."
     )
     fleet_min: int = Field(default=0, ge=0, description="Fewest workers of the fleet. 0: none while nothing waits.")
     fleet_max: int = Field(default=10, ge=0, description="Most workers of the fleet.")
@@ -55,7 +58,7 @@ class Settings(BaseSettings):
         description="Messages of the first subscription per worker, by Pub/Sub's own metric: a second signal, which "
         "wakes an empty fleet also while `lowtide autoscale` is down. 0: no such signal.",
     )
-    fleet_schedules: Schedules = Field(
+    fleet_schedules: values.Schedules = Field(
         default=(),
         description="Workers that must be there at certain times, whatever waits: a JSON array of objects with `name`, "
         "`min_required_replicas`, `cron`, `duration_s` and, if wanted, `time_zone` and `disabled`.",
@@ -73,29 +76,33 @@ class Settings(BaseSettings):
         le=3600,
         description="A fleet shrinks to no less than what was needed within so many seconds.",
     )
-    project: str | None = Field(default=None, description="Google Cloud project of the topics and subscriptions.")
-    topic: str = Field(default="lowtide-requests", description="Topic that requests are published to.")
-    subscription: Subscriptions = Field(
+    project: values.ProjectId | None = Field(
+        default=None, description="Google Cloud project of the topics and subscriptions."
+    )
+    topic: values.Topic = Field(default="lowtide-requests", description="Topic that requests are published to.")
+    subscription: values.Subscriptions = Field(
         default=("lowtide-requests",),
         description="Subscriptions that the bridge pulls, most urgent first. Empty: none, for a fleet that only Python "
         "callers use.",
     )
-    results_topic: str = Field(default="lowtide-results", description="Where results go unless a request says else.")
-    dead_letter_topic: str = Field(
+    results_topic: values.Topic = Field(
+        default="lowtide-results", description="Where results go unless a request says else."
+    )
+    dead_letter_topic: values.Topic = Field(
         default="lowtide-dead-letters", description="Where requests go that can never have a result."
     )
-    reply_topics: Names = Field(
+    reply_topics: values.Topics = Field(
         default=(), description="Topics that a request may name as its `reply_topic`. Empty: none but the default."
     )
 
     # Models
-    models: Names = Field(
+    models: values.Names = Field(
         default=("digits",),
         description="Models that every worker of the fleet serves: `digits`, the name of a torchvision classification "
         "model, or `name=package.module:Class`.",
     )
     default_model: str | None = Field(default=None, description="Model of requests that name none.")
-    weights: Pairs = Field(
+    weights: values.Pairs = Field(
         default={},
         description="Weights per model, `name=URI`: a file://, gs:// or https:// URI, `random`, or a torchvision "
         "weights name. Without an entry: the model's own default.",
@@ -103,16 +110,18 @@ class Settings(BaseSettings):
     device: str = Field(default="auto", description="`auto` (every CUDA device, else the CPU), `cpu`, or `cuda:0`.")
 
     # Content: what a worker may read
-    file_roots: Names = Field(default=(), description="Folders under which file:// URIs may be read. Empty: none.")
-    https_hosts: Names = Field(
+    file_roots: values.Folders = Field(
+        default=(), description="Folders under which file:// URIs may be read. Empty: none."
+    )
+    https_hosts: values.Hosts = Field(
         default=(), description="Hosts that https:// URIs may name; `*.example.org` covers subdomains. Empty: none."
     )
-    https_private_networks: Networks = Field(
+    https_private_networks: values.Networks = Field(
         default=(),
         description="Networks (CIDRs) beyond the public Internet in which those hosts may be. Empty: none, so that no "
         "name and no redirect leads to loopback, private networks or the metadata server.",
     )
-    gs_buckets: Names = Field(
+    gs_buckets: values.Buckets = Field(
         default=("*",), description="Buckets that gs:// URIs may name. `*`: all that the service account may read."
     )
     content_max_bytes: int = Field(default=20_000_000, gt=0, description="Largest content that is fetched, bytes.")
@@ -146,9 +155,8 @@ class Settings(BaseSettings):
 
     # Stopping, stalling, watching
     grace_s: float = Field(default=20.0, gt=0, description="Time to finish what runs after SIGTERM, seconds.")
-    metadata_url: str = Field(
+    metadata_url: values.MetadataUrl = Field(
         default="",
-        pattern=r"^(https?://\S+|none|)$",
         description="Metadata server whose notices of preemption and of maintenance are a drain. Empty: Google's, on a "
         "Compute Engine VM. `none`: no notices are read.",
     )
@@ -161,45 +169,34 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         default=0, ge=0, le=65535, description="Port at which `lowtide autoscale` answers Prometheus. 0: none."
     )
-    metrics_address: str = Field(default="127.0.0.1", description="Address that the Prometheus endpoint binds.")
-    monitoring_host: str = Field(
-        default="", description="host:port of a local Cloud Monitoring, unencrypted. Empty: Google's."
+    metrics_address: values.ListenAddress = Field(
+        default="127.0.0.1", description="Address that the Prometheus endpoint binds."
     )
-    health_address: str = Field(default="127.0.0.1", description="Address that the liveness endpoint binds.")
+    monitoring_host: values.HostPort = Field(
+        default="", description="`host:port` of a local Cloud Monitoring, unencrypted. Empty: Google's."
+    )
+    health_address: values.ListenAddress = Field(
+        default="127.0.0.1", description="Address that the liveness endpoint binds."
+    )
     worker_slot: str = Field(
         default="",
         description="Tells workers of one machine apart; the same after a restart. Empty: the lowest free number.",
     )
-    flower_address: str = Field(default="127.0.0.1", description="Address that Flower binds.")
+    flower_address: values.ListenAddress = Field(default="127.0.0.1", description="Address that Flower binds.")
     flower_port: int = Field(default=5555, ge=0, le=65535, description="Port that Flower binds.")
-    flower_basic_auth: Logins = Field(
+    flower_basic_auth: values.Logins = Field(
         default=(),
         repr=False,
-        description="`user:password` pairs for Flower, in ASCII. Required unless Flower binds loopback.",
+        description='`user:password` for Flower, in ASCII, or a JSON array of several: `["a:b","c:d"]`, also if a '
+        "password has a comma in it. Required, with a password, unless Flower binds loopback.",
     )
     flower_read_only: bool = Field(default=True, description="Flower may look but not control.")
-    flower_url: FlowerUrl = Field(
+    flower_url: values.WebUrl = Field(
         default="",
         description="Flower whose figures are metrics of the fleet as well: `http://host:port`. It is asked with the "
         "first login of LOWTIDE_FLOWER_BASIC_AUTH. Empty: none is asked.",
     )
-    log_level: str = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
-
-    @model_validator(mode="after")
-    def _limits_agree(self) -> "Settings":
-        if self.fleet_min > self.fleet_max:
-            raise ValueError(f"LOWTIDE_FLEET_MIN ({self.fleet_min}) is more than LOWTIDE_FLEET_MAX ({self.fleet_max})")
-        return self
-
-    @model_validator(mode="after")
-    def _models_agree(self) -> "Settings":
-        if not self.models:
-            raise ValueError("LOWTIDE_MODELS names no model")
-        for what, names in (("LOWTIDE_DEFAULT_MODEL", [self.default_model or ""]), ("LOWTIDE_WEIGHTS", self.weights)):
-            unknown = [name for name in names if name and name not in self.model_names]
-            if unknown:
-                raise ValueError(f"{what} names {', '.join(unknown)}, which LOWTIDE_MODELS does not serve")
-        return self
+    log_level: values.LogLevel = Field(default="INFO", description="DEBUG, INFO, WARNING or ERROR.")
 
     @property
     def model_names(self) -> tuple[str, ...]:
@@ -223,40 +220,46 @@ class Settings(BaseSettings):
         raise SettingsError("LOWTIDE_PROJECT is not set: set it to the Google Cloud project of the topics")
 
     def environment(self) -> dict[str, str]:
-        """What was set, not defaulted, as environment variables: for a process that shall have the same settings."""
-        return {f"{ENV_PREFIX}{name.upper()}": as_text(getattr(self, name)) for name in self.model_fields_set}
+        """What was set, not defaulted, as environment variables: for a process that shall have the same settings, also
+        if it inherits the rest of this one's environment.
+        """
+        names = sorted(self.model_fields_set)
+        written = {name: as_text(getattr(self, name), joined=name != "flower_basic_auth") for name in names}
+        return {CONFIG: "", **{f"{ENV_PREFIX}{name.upper()}": text for name, text in written.items()}}
 
+    @field_validator("*", mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Arguments before the environment before the file that LOWTIDE_CONFIG names."""
-        sources = [init_settings, env_settings]
-        if path := os.environ.get(f"{ENV_PREFIX}CONFIG"):
-            sources.append(TomlConfigSettingsSource(settings_cls, Path(path)))
-        return tuple(sources)
+    def _without_what_is_around(cls, value: object, info: ValidationInfo) -> object:
+        """Of texts alone: an entry of an array, and a login, are what they are."""
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
+            raise ValueError("true and false are for other settings")
+        if not isinstance(value, str) or info.field_name == "flower_basic_auth":
+            return value
+        if info.field_name != "file_roots" and not _is_utf8(value):
+            shown = f": {value!a}" if cls.model_fields[info.field_name or ""].repr else ""
+            raise ValueError(f"holds bytes that are not UTF-8{shown}")
+        return cleaned(value)
+
+    def lay_aside(self, wrong: Mapping[str, str]) -> None:
+        """Keep no value of these settings, and tell whoever asks for one what is wrong with it."""
+        self._wrong.update(wrong)
+        for name in wrong:
+            self.__dict__.pop(name, None)
+            self.model_fields_set.discard(name)
+
+    @property
+    def wrong(self) -> Mapping[str, str]:
+        """Settings that were laid aside, each with what is wrong with it."""
+        return self._wrong
+
+    def __getattr__(self, name: str) -> Any:
+        """Asked by Python for what is not there."""
+        private = self.__dict__.get("__pydantic_private__") or self.__pydantic_private__ or {}
+        if name in private.get("_wrong", {}):
+            raise SettingsError(private["_wrong"][name])
+        return super().__getattr__(name)  # type: ignore[misc]
 
 
-def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; `overrides` win over the environment, which wins over the file that LOWTIDE_CONFIG names.
-
-    Raises SettingsError that names every variable that is wrong and what was expected.
-    """
-    path = os.environ.get(f"{ENV_PREFIX}CONFIG")
-    if path and not Path(path).is_file():
-        raise SettingsError(f"LOWTIDE_CONFIG is {path}, and there is no such file")
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_complaint(item) for item in error.errors(include_url=False))) from error
-
-
-def _complaint(item: Any) -> str:
-    field = str(item["loc"][0]) if item["loc"] else ""
-    name = f"{ENV_PREFIX}{field.upper()}: " if field else ""
-    return f"{name}{item['msg'].removeprefix('Value error, ')}"
+def _is_utf8(text: str) -> bool:
+    """Python keeps a byte of the environment that is not UTF-8 as a lone surrogate."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,43 +1,89 @@
 """The types of settings that are more than a number or a word: how the environment writes them, what they may be."""
 
-import ipaddress
 import json
-import re
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator
-from pydantic_settings import NoDecode
+from pydantic import AfterValidator, BeforeValidator, SkipValidation
 
+from lowtide.config import checked
 from lowtide.config.fleet_schedule import FleetSchedule
 
+QUOTES = "\"'"
 
-def as_text(value: Any) -> str:
-    """A setting as the environment writes it; reading that gives `value` again."""
+
+def cleaned(text: str) -> str:
+    r"""A value without what is around it in files of variables, and never part of it: blanks, line ends, a byte order
+    mark, a pair of quotation marks.
+
+    >>> cleaned('"redis://host:6379/0"\r')
+    'redis://host:6379/0'
+    """
+    bare = text.removeprefix("\ufeff").strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in QUOTES and bare[0] not in bare[1:-1]:
+        bare = bare[1:-1]
+    return bare if bare == text else cleaned(bare)
+
+
+def as_text(value: Any, *, joined: bool = True) -> str:
+    """A setting as the environment writes it; reading that gives `value` again. Not `joined`: several are an array."""
+    if value is None:
+        return ""
     if isinstance(value, tuple) and any(isinstance(entry, FleetSchedule) for entry in value):
         return json.dumps([entry.model_dump() for entry in value])
     if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return ",".join(f"{name}={text}" for name, text in value.items())
+        return ",".join(value) if _plain(value, but=",") and (joined or len(value) < 2) else json.dumps(value)
+    if isinstance(value, Mapping):
+        plain = _plain(value, but=",=") and _plain(value.values(), but=",")
+        return ",".join(f"{name}={text}" for name, text in value.items()) if plain else json.dumps(value)
     return str(value)
 
 
+def _plain(entries: Iterable[str], *, but: str) -> bool:
+    """Whether all are read from a comma-separated list as they are."""
+    return all(
+        entry.isprintable()
+        and entry == cleaned(entry) != ""
+        and entry[0] not in "[{" + QUOTES
+        and not set(entry) & set(but)
+        for entry in entries
+    )
+
+
 def _names(value: object) -> object:
-    return _parts(value) if isinstance(value, str) else value
-
-
-def _pairs(value: object) -> object:
-    if isinstance(value, str):
-        pairs = [part.partition("=") for part in _parts(value)]
-        if any(not (name and sign and text) for name, sign, text in pairs):
-            raise ValueError("expected name=URI, comma-separated")
-        return {name: text for name, _, text in pairs}
-    return value
+    if not isinstance(value, str):
+        return value
+    return _array(value) if value.startswith("[") else _parts(value)
 
 
 def _parts(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(part for part in map(cleaned, value.split(",")) if part)
+
+
+def _array(value: str) -> tuple[str, ...]:
+    """A JSON array of strings, whose entries are exactly what they are."""
+    try:
+        entries = json.loads(value)
+    except ValueError:
+        # Not quoted: it may hold passwords.
+        raise ValueError('begins with [ and is no JSON array, such as ["a","b"]') from None
+    if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
+        raise ValueError('expected a JSON array of texts, such as ["a","b"]')
+    return tuple(entries)
+
+
+def _pairs(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if value.startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError('begins with { and is no JSON object, such as {"name": "URI"}') from None
+    pairs = [part.partition("=") for part in _parts(value)]
+    if any(not (name.strip() and sign and text.strip()) for name, sign, text in pairs):
+        raise ValueError("expected name=URI, comma-separated; with a comma in a URI, a JSON object of names and URIs")
+    return {name.strip(): cleaned(text) for name, _, text in pairs}
 
 
 def _schedules(value: object) -> object:
@@ -49,72 +95,81 @@ def _schedules(value: object) -> object:
     return value
 
 
-def _logins(value: tuple[str, ...]) -> tuple[str, ...]:
-    if any(":" not in entry or not entry.isascii() for entry in value):
-        # Not quoted: it holds the password.
-        raise ValueError("expected user:password, comma-separated; Flower compares ASCII characters alone")
-    return value
-
-
-def _networks(value: tuple[str, ...]) -> tuple[str, ...]:
-    for entry in value:
-        try:
-            ipaddress.ip_network(entry)
-        except ValueError as error:
-            raise ValueError(f"{error}: expected a network such as 10.0.0.0/8") from error
-    return value
-
-
-def _subscriptions(value: tuple[str, ...]) -> tuple[str, ...]:
-    for entry in value:
-        if not re.fullmatch(r"[^/]+|projects/[^/]+/subscriptions/[^/]+", entry):
-            raise ValueError(f"expected a subscription's name, or projects/PROJECT/subscriptions/NAME: {entry!r}")
-    return value
-
-
-def _redis_url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        fine = parts.scheme in ("redis", "rediss") and bool(parts.hostname) and parts.port != 0
-        fine = fine and not re.search(r"[\s'\"<>]", value)
-    except ValueError:
-        fine = False
-    if not fine:
-        # Not quoted: it holds the password.
+def _logins(value: object) -> object:
+    """Of the environment: one login, or a JSON array. A comma in a text may be part of a password, and so may what
+    stands around it: neither is guessed at.
+    """
+    if not isinstance(value, str):
+        return value
+    bare = cleaned(value)
+    if not bare or bare.startswith("["):
+        return _array(bare or "[]")
+    if "," in bare:
         raise ValueError(
-            "expected redis://[user:password@]host[:port][/db], or rediss:// for TLS; percent-encode what is no "
-            "letter or digit in the password"
+            "expected user:password, and a comma may be part of it or not: write a JSON array, "
+            '["user:password"] or ["user:password","other:password"]'
         )
-    return value
+    if bare != value:
+        raise ValueError(
+            "expected user:password, and there are blanks, quotation marks or a line end around it: take them away, or "
+            'write a JSON array, ["user:password"], if they are part of it'
+        )
+    return (value,)
 
 
-def _flower_url(value: str) -> str:
-    if value and not re.fullmatch(r"https?://[^\s/@?#'\"<>]+(/[^\s@?#'\"<>]*)?", value):
-        # Not quoted: it may hold a password.
-        raise ValueError("expected http://host:port or https://host:port; a login goes into LOWTIDE_FLOWER_BASIC_AUTH")
-    return value
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+"""A comma-separated list or a JSON array in the environment, an array in the file."""
 
+Folders = Annotated[tuple[SkipValidation[str], ...], BeforeValidator(_names), AfterValidator(checked.folders)]
+"""Names, each of them a folder. Not validated as text: what is no UTF-8 in a folder's name is a lone surrogate."""
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)]
-"""A comma-separated list in the environment, an array in the file."""
+Hosts = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(checked.hosts)]
+"""Names, each of them a host's, or `*.` and the end of one."""
 
-Subscriptions = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_subscriptions)]
+Buckets = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(checked.buckets)]
+"""Names, each of them a bucket's."""
+
+Subscriptions = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(checked.subscriptions)]
 """Names, each of them with or without its project."""
 
-Logins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_logins)]
-"""Pairs of `user:password`, in ASCII."""
+Topic = Annotated[str, AfterValidator(checked.topic)]
+"""A name, with or without its project."""
 
-Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names), AfterValidator(_networks)]
+Topics = Annotated[tuple[Topic, ...], BeforeValidator(_names)]
+"""Names, each of them with or without its project."""
+
+Logins = Annotated[tuple[str, ...], BeforeValidator(_logins), AfterValidator(checked.logins)]
+"""Pairs of `user:password`, in ASCII: one, or a JSON array, in the environment; an array in the file."""
+
+Networks = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(checked.networks)]
 """Names, each of them a CIDR."""
 
-Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
-"""Comma-separated `name=value` pairs in the environment, a table in the file."""
+Pairs = Annotated[dict[str, str], BeforeValidator(_pairs)]
+"""Comma-separated `name=value` pairs or a JSON object in the environment, a table in the file."""
 
-Schedules = Annotated[tuple[FleetSchedule, ...], NoDecode, BeforeValidator(_schedules)]
+Schedules = Annotated[tuple[FleetSchedule, ...], BeforeValidator(_schedules)]
 """A JSON array of objects in the environment, an array of tables in the file."""
 
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+RedisUrl = Annotated[str, AfterValidator(checked.redis_url)]
 """`redis://` or `rediss://`, with a host."""
 
-FlowerUrl = Annotated[str, AfterValidator(_flower_url)]
+WebUrl = Annotated[str, AfterValidator(checked.web_url)]
 """`http://` or `https://` with neither login nor query, or nothing."""
+
+MetadataUrl = Annotated[str, AfterValidator(checked.metadata_url)]
+"""The same, or `none`."""
+
+HostPort = Annotated[str, AfterValidator(checked.host_and_port)]
+"""`host:port`, or nothing."""
+
+ListenAddress = Annotated[str, AfterValidator(checked.listen_address)]
+"""What a server binds: an address or a host's name."""
+
+ProjectId = Annotated[str, AfterValidator(checked.project)]
+"""Of Google Cloud."""
+
+FleetName = Annotated[str, AfterValidator(checked.fleet)]
+"""A label of metrics."""
+
+LogLevel = Annotated[str, AfterValidator(checked.log_level)]
+"""One of logging's, in capitals."""

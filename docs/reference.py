@@ -9,8 +9,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lowtide.config import Settings
+from lowtide.config import Process, Settings
 from lowtide.config.metrics import METRICS
+from lowtide.config.used_by import used_by
 from lowtide.tasks import InferenceRequest, InferenceResult
 
 DOCS = Path(__file__).parent
@@ -19,13 +20,26 @@ INTRODUCTION = """\
 # Settings
 
 Every setting is an environment variable. `LOWTIDE_CONFIG` names a TOML file that may hold them too, in lower case and
-without the prefix (`models = ["digits"]`); the environment wins over the file. Lists are comma-separated in the
-environment, pairs are comma-separated `name=value`.
+without the prefix (`models = ["digits"]`); the environment wins over the file. The file is UTF-8, or has a byte order
+mark that says else.
+
+Lists are comma-separated in the environment, pairs are comma-separated `name=value`. With a comma in an entry, write a
+JSON array, `["/data/a,b","/data/c"]`, or a JSON object, `{"name": "value"}`: entries are then exactly what they say.
+
+- Blanks, line ends and a pair of quotation marks around a value, as `.env` files leave them, are no part of it. Around
+  a login they might be, so it is refused.
+- An empty value is as good as none, but for lists: `LOWTIDE_SUBSCRIPTION=` means no subscription.
+- A process checks the settings that it uses, when it starts, and `lowtide doctor` checks them all. `lowtide up` and
+  `lowtide classify`, which start every process, use all.
+- What Kubernetes writes into `LOWTIDE_FLOWER_PORT` for a Service called lowtide-flower, `tcp://10.0.0.7:5555`, is no
+  setting and ignored; `enableServiceLinks: false` in the Pod's spec turns such variables off.
+- Addresses of IPv6 work everywhere: alone as an address to listen on (`::1`), in brackets beside a port
+  (`redis://[::1]:6379/0`).
 
 `PUBSUB_EMULATOR_HOST` and `GOOGLE_APPLICATION_CREDENTIALS` mean what they mean to every Google client.
 
-| variable | default | meaning |
-|---|---|---|
+| variable | default | meaning | used by |
+|---|---|---|---|
 """
 
 METRICS_INTRODUCTION = """\
@@ -82,7 +96,12 @@ def main() -> int:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    return f"| `LOWTIDE_{name.upper()}` | {_default(field)} | {field.description} |\n"
+    return f"| `LOWTIDE_{name.upper()}` | {_default(field)} | {field.description} | {_users(name)} |\n"
+
+
+def _users(name: str) -> str:
+    users = used_by(name)
+    return "all" if users == frozenset(Process) else ", ".join(sorted(users))
 
 
 def _default(field: FieldInfo) -> str:

@@ -7,6 +7,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import grpc
 
+from lowtide.config.addresses import at
+
 TICK_S = 0.05
 """How late a service may do what has become due. A tick over idle subscriptions costs microseconds."""
 
@@ -49,8 +51,8 @@ class GrpcServer:
 
     @property
     def address(self) -> str:
-        """`host:port`, as PUBSUB_EMULATOR_HOST takes it."""
-        return f"{self._host}:{self._port}"
+        """`host:port` or `[address]:port`, as PUBSUB_EMULATOR_HOST takes it."""
+        return at(self._host, self._port)
 
     @property
     def is_running(self) -> bool:

@@ -14,6 +14,7 @@ from redis import RedisError
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.monitoring import Monitoring
 from lowtide.config import Settings, load_settings
+from lowtide.config.addresses import at, host_port
 from lowtide.local.group import Event, Group
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
@@ -109,7 +110,7 @@ class Stack:
 
     def _flower_settings(self, settings: Settings, port: int) -> dict[str, object]:
         port = free_port(settings.flower_port if "flower_port" in settings.model_fields_set else port)
-        read = {} if settings.flower_url else {"flower_url": f"http://{settings.flower_address}:{port}"}
+        read = {} if settings.flower_url else {"flower_url": f"http://{at(settings.flower_address, port)}"}
         return {"flower_port": port, **read}
 
     def _monitoring_settings(self) -> dict[str, object]:
@@ -235,12 +236,12 @@ class Stack:
             raise StackFailed(f"LOWTIDE_REDIS_URL names a Redis that does not answer: {error}") from error
 
     def _wait_for_pubsub(self, timeout_s: float) -> None:
-        host, _, port = self.pubsub_host.rpartition(":")
+        at_host, at_port = host_port(self.pubsub_host)
         deadline_s = time.monotonic() + timeout_s
         while True:
             self._complain_of_failed_starts()
             try:
-                socket.create_connection((host, int(port)), timeout=1).close()
+                socket.create_connection((at_host, at_port), timeout=1).close()
             except OSError as error:
                 if time.monotonic() > deadline_s:
                     raise StackFailed(f"Pub/Sub does not answer at {self.pubsub_host}: {error}") from error

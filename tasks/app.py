@@ -4,11 +4,12 @@ from typing import Any
 
 from celery import Celery
 
-from lowtide.config import Settings, load_settings
+from lowtide.config import Process, Settings, SettingsError, load_settings
+from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.callbacks import queue_of
 from lowtide.tasks.fork import separate
 from lowtide.tasks.queues import PRIORITY_STEPS, route
-from lowtide.tasks.store import ANSWER_S, tls_options
+from lowtide.tasks.store import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
 
@@ -25,17 +26,17 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "socket_timeout": ANSWER_S,
         "health_check_interval": 10,
     }
-    tls = tls_options(settings)
+    address = RedisAddress.of(settings.redis_url)
     return {
-        "broker_url": settings.redis_url,
-        "broker_use_ssl": tls,
+        "broker_url": address.url,
+        "broker_use_ssl": address.tls,
         "broker_transport_options": transport,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         # What Redis refuses while a worker connects, it may allow in a second.
         "broker_channel_error_retry": True,
-        "result_backend": settings.redis_url,
-        "redis_backend_use_ssl": tls,
+        "result_backend": address.url,
+        "redis_backend_use_ssl": address.tls,
         "result_backend_transport_options": {"global_keyprefix": settings.prefix},
         "result_expires": RESULT_EXPIRES_S,
         "redis_socket_timeout": ANSWER_S,
@@ -56,9 +57,25 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+class App(Celery):
+    """Reads the environment's settings when they are first needed."""
+
+    def on_configure(self) -> None:
+        """Celery's hook, first of all when it reads its configuration; until it succeeds, Celery asks again. Raises
+        SettingsError: later on, Celery takes some errors for a setting that is missing, and then looks for RabbitMQ on
+        this machine.
+        """
+        try:
+            config = celery_config(load_settings(Process.CALLER))
+        except SettingsError:
+            raise
+        except Exception as error:  # whatever it is, no task may go elsewhere
+            raise SettingsError(f"the settings can't be read: {type(error).__name__}: {error}") from error
+        self.add_defaults(lambda: config)
+
+
 # Not the current app: an application that imports us keeps its own.
-app = Celery("lowtide", set_as_current=False)
-app.add_defaults(lambda: celery_config(load_settings()))
+app = App("lowtide", set_as_current=False)
 separate(app)
 
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from kombu.exceptions import KombuError
 from redis import RedisError
 
-from lowtide.config import Settings, load_settings
+from lowtide.config import Process, Settings, load_settings
 from lowtide.tasks.app import app
 from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkResults, ChunkSender, new_owner, new_task_id
 from lowtide.tasks.fork import in_each_child
@@ -115,7 +115,7 @@ def caller() -> Caller:
     global _caller  # one subscription and one thread a process
     with _lock:
         if _caller is None:
-            _caller = Caller(load_settings())
+            _caller = Caller(load_settings(Process.CALLER))
         return _caller
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lowtide.config import Settings
-from lowtide.config.settings import NO_METADATA
+from lowtide.config.checked import NO_METADATA
 from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)

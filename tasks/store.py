@@ -1,15 +1,13 @@
-"""The Redis client of our own keys, and how Celery, kombu and Flower are told what the URL says of TLS."""
+"""Clients of the fleet's Redis. What its URL says is read once: `lowtide.config.redis_url`."""
 
-# mypy: disallow-untyped-calls=False
-# Kombu has no types.
-
-import ssl
 from typing import Any
 
-from kombu.utils.url import parse_url
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lowtide.config import Settings
+from lowtide.config.redis_url import RedisAddress
 
 ANSWER_S = 5.0
 """How long a Redis that accepts and says nothing may hold up a thread."""
@@ -17,14 +15,16 @@ ANSWER_S = 5.0
 
 def connect(settings: Settings) -> Redis:
     """A client of the fleet's Redis, which answers in bytes. Connects on first use."""
-    return Redis.from_url(settings.redis_url, health_check_interval=10, socket_keepalive=True, socket_timeout=ANSWER_S)
+    return _client(settings, socket_timeout=ANSWER_S)
 
 
-def tls_options(settings: Settings) -> dict[str, Any] | None:
-    """The `ssl_…` parameters of a `rediss://` URL, None for `redis://`. Certificates are checked unless it says else.
+def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
+    """A client that never repeats a command: a take whose answer was lost has taken."""
+    return _client(settings, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
 
-    Celery's result backend wants to be told so, and Flower reads nothing from the URL.
-    """
-    if not settings.redis_url.startswith("rediss://"):
-        return None
-    return {"ssl_cert_reqs": ssl.CERT_REQUIRED, **parse_url(settings.redis_url).get("ssl", {})}
+
+def _client(settings: Settings, **options: Any) -> Redis:
+    address = RedisAddress.of(settings.redis_url)
+    return Redis.from_url(
+        address.url, health_check_interval=10, socket_keepalive=True, **(address.tls or {}), **options
+    )

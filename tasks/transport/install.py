@@ -6,8 +6,9 @@ from typing import Any
 from kombu.transport import redis as stock
 
 from lowtide.config import Settings
+from lowtide.tasks.store import connect_once
 from lowtide.tasks.transport.channel import Channel
-from lowtide.tasks.transport.moves import Moves, connect_once
+from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.poller import Poller
 from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.station import Station

@@ -7,13 +7,9 @@ from importlib.resources import files
 from typing import Any
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from lowtide.config import Settings
 from lowtide.tasks.keys import LOSS_S, Keys
 from lowtide.tasks.queues import PRIORITY_STEPS, lists_of
-from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.envelope import Revived, Unreadable, revive
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
@@ -25,17 +21,6 @@ HELD_S = 24 * 3600
 """A machine that never comes back leaves its list of tags behind for this long."""
 ASIDE_MAX_MESSAGES = 256
 """Of one take, those that are not due yet: about 10 µs each."""
-
-
-def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
-    """A client that never repeats a command: a take whose answer was lost has taken."""
-    return Redis.from_url(
-        settings.redis_url,
-        socket_timeout=timeout_s,
-        socket_keepalive=True,
-        health_check_interval=10,
-        retry=Retry(NoBackoff(), 0),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,9 @@ from redis import RedisError, ResponseError
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
+from lowtide.tasks.store import connect_once
 from lowtide.tasks.transport.ledger import Ledger
-from lowtide.tasks.transport.moves import Moves, Taken, connect_once
+from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
 

@@ -176,8 +176,7 @@ def brittle() -> None:
 
 def impatient() -> None:
     """A worker waits for an answer of Redis for a tenth of a second."""
-    from lowtide.tasks import app
-    from lowtide.tasks.transport import moves
+    from lowtide.tasks import app, store
 
     config = app.celery_config
 
@@ -187,7 +186,7 @@ def impatient() -> None:
         return {**options, "broker_transport_options": transport, "redis_socket_timeout": HASTE_S}
 
     app.celery_config = hasty
-    moves.connect_once.__kwdefaults__["timeout_s"] = HASTE_S
+    store.connect_once.__kwdefaults__["timeout_s"] = HASTE_S
 
 
 def pull_once() -> None:

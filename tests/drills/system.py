@@ -16,7 +16,8 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import pubsub_v1
 from redis import Redis, RedisError
 
-from lowtide.bridge.pubsub import EMULATOR, PublishRequest, PublishResponse, message_of
+from lowtide.bridge.pubsub import PublishRequest, PublishResponse, message_of
+from lowtide.config import EMULATOR
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys

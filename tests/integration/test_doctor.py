@@ -6,8 +6,8 @@ from google.protobuf.duration_pb2 import Duration
 from redis import Redis
 
 from lowtide.bridge.create import create_missing
-from lowtide.cli import checks
-from lowtide.cli.checks import Finding, Verdict
+from lowtide.cli import check_redis, check_settings, checks
+from lowtide.cli.findings import Finding, Verdict
 from lowtide.config import Settings
 from lowtide.local.stack import free_port
 
@@ -28,7 +28,7 @@ def test_a_redis_set_up_as_we_need_it_is_healthy_even_one_that_refuses_config(re
     redis.acl_setuser(
         "guest", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"], commands=["-config"]
     )
-    findings = list(checks.redis(Settings(redis_url=redis_url.replace("redis://", "redis://guest:secret@"))))
+    findings = list(check_redis.redis(Settings(redis_url=redis_url.replace("redis://", "redis://guest:secret@"))))
     redis.acl_deluser("guest")
 
     assert {finding.verdict for finding in findings} == {Verdict.OK}
@@ -38,14 +38,14 @@ def test_a_redis_set_up_as_we_need_it_is_healthy_even_one_that_refuses_config(re
 def test_a_redis_that_forgets_is_told_of(redis: Redis, redis_url: str) -> None:
     redis.config_set("appendonly", "no")
     redis.config_set("maxmemory-policy", "allkeys-lru")
-    findings = list(checks.redis(Settings(redis_url=redis_url)))
+    findings = list(check_redis.redis(Settings(redis_url=redis_url)))
 
     assert "CONFIG SET appendonly yes" in of(findings, Verdict.WARNING)
     assert "allkeys-lru" in of(findings, Verdict.FAILED)
 
 
 def test_a_redis_that_is_away_is_told_of() -> None:
-    findings = list(checks.redis(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")))
+    findings = list(check_redis.redis(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")))
 
     assert "LOWTIDE_REDIS_URL" in of(findings, Verdict.FAILED)
 
@@ -124,5 +124,5 @@ def test_a_variable_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LOWTIDE_MODEL", "digits")
 
     assert "LOWTIDE_MODEL is no setting → did you mean LOWTIDE_MODELS?" in of(
-        list(checks.environment()), Verdict.WARNING
+        list(check_settings.environment()), Verdict.WARNING
     )

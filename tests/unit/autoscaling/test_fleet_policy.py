@@ -65,14 +65,14 @@ def test_schedules_and_the_scale_in_control_are_settings_too(monkeypatch: pytest
     [office] = policy.schedules
     assert (office.name, office.min_required_replicas, office.time_zone) == ("office", 2, "Europe/Berlin")
     assert policy.scale_in_control == ScaleInControl(time_window_s=600, max_scaled_in_fixed=1)
-    assert policy_of(Settings()) == policy
+    assert policy_of(load_settings()) == policy
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("office", "LOWTIDE_FLEET_SCHEDULES: expected a JSON array of objects"),
-        ('[{"name": "office"}]', "LOWTIDE_FLEET_SCHEDULES: Field required"),
+        ('[{"name": "office"}]', "LOWTIDE_FLEET_SCHEDULES: 0.min_required_replicas: Field required"),
         (f"[{OFFICE | {'cron': 'often'}!s}]".replace("'", '"'), "schedule office: cron 'often'"),
         (f"[{OFFICE | {'duration_s': 60}!s}]".replace("'", '"'), "schedule office: duration_s is 60, less than 300"),
     ],

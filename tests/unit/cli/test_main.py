@@ -13,7 +13,7 @@ from lowtide.tasks.errors import LowtideError
 
 
 def test_an_error_of_ours_is_a_sentence_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise LowtideError("weights https://h/w.pt?sig=hunter2 can't be read")
 
     monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 
 from lowtide.config import SettingsError, load_settings
-from lowtide.config.flower import ARGUMENTS_SHOWN, flower_arguments, format_task
+from lowtide.config.flower import ARGUMENTS_SHOWN, flower_arguments, forget_services, format_task
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "10.0.0.7", "::", "flower.example.org"])
@@ -11,7 +11,9 @@ def test_flower_is_not_opened_to_the_network_without_a_login(address: str) -> No
     with pytest.raises(SettingsError, match="LOWTIDE_FLOWER_BASIC_AUTH"):
         flower_arguments(load_settings(flower_address=address))
 
-    assert "--basic-auth=u:p" in flower_arguments(load_settings(flower_address=address, flower_basic_auth="u:p"))
+    flower_arguments(load_settings(flower_address=address, flower_basic_auth="u:p"))
+    with pytest.raises(SettingsError, match="LOWTIDE_FLOWER_BASIC_AUTH: .*an empty password"):
+        flower_arguments(load_settings(flower_address=address, flower_basic_auth=("u:p", "v:")))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "localhost"])
@@ -19,7 +21,7 @@ def test_flower_on_loopback_needs_no_login_and_may_only_look(address: str) -> No
     arguments = flower_arguments(load_settings(flower_address=address))
 
     assert "--read_only" in arguments
-    assert not [argument for argument in arguments if argument.startswith("--basic-auth")]
+    assert flower_arguments(load_settings(flower_address=address, flower_basic_auth=("u:",))) == arguments
     assert "--read_only" not in flower_arguments(load_settings(flower_address=address, flower_read_only="false"))
 
 
@@ -31,3 +33,10 @@ def test_a_task_is_shown_without_its_content() -> None:
     signed = format_task(SimpleNamespace(args="({'uri': 'https://h/a.jpg?sig=hunter2'},)"))
     assert signed.args == "({'uri': 'https://h/a.jpg?…'},)"
     assert len(format_task(SimpleNamespace(args="x" * 999)).args) == ARGUMENTS_SHOWN + 1
+
+
+def test_a_service_called_flower_is_not_taken_for_flowers_own_variable() -> None:
+    environ = {"FLOWER_PORT": "tcp://10.0.0.7:5555", "FLOWER_PORT_5555_TCP": "tcp://10.0.0.7:5555", "FLOWER_DB": "f.db"}
+    forget_services(environ)
+
+    assert environ == {"FLOWER_DB": "f.db"}
