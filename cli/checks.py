@@ -101,14 +101,17 @@ def preemption(settings: Settings) -> Iterator[Finding]:
 
 
 def models(settings: Settings) -> Iterator[Finding]:
-    """Devices, and whether every model can be built and its weights found."""
+    """Devices, and whether every model can be built, its weights found, and its example predicted."""
     if find_spec("torch") is None:
         yield warning("Models", "not looked at: torch is not installed", 'pip install "lowtide[worker]", on workers')
         return
     import torch  # the worker's extra may be absent
 
+    from lowtide.workers.outputs import WrongOutputs
     from lowtide.workers.registry import build_models
+    from lowtide.workers.runner import Runner
 
+    cpu = torch.device("cpu")
     if torch.cuda.is_available():
         names = {torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())}
         yield ok("Devices", f"{torch.cuda.device_count()} × {', '.join(sorted(names))}")
@@ -123,7 +126,10 @@ def models(settings: Settings) -> Iterator[Finding]:
         return
     for name, model in built.items():
         try:
-            model.load(torch.device("cpu"))
+            model.load(cpu)
+            Runner(cpu).probe(model)
+        except WrongOutputs as error:
+            yield failed("Models", str(error), "docs/models.md says what predict may give")
         except Exception as error:  # noqa: BLE001 (a user's model may raise anything)
             yield failed("Models", f"{name} does not load: {error}", f"correct LOWTIDE_WEIGHTS for {name}")
         else:

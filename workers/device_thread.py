@@ -1,4 +1,4 @@
-"""The thread of one device: loads its models, then runs batch after batch. Its whole life is on this page."""
+"""The thread of one device: loads and probes its models, then runs batch after batch. Its life is on this page."""
 
 import logging
 import time
@@ -50,7 +50,7 @@ class DeviceThread:
         self.crew = Crew(f"device-{device}", 1, self._run)
 
     def start(self) -> None:
-        """Load the models, and raise what a model's `load` raises; then run batches."""
+        """Load and probe the models, and raise what that raises; then run batches."""
         self.crew.start()
         self._loaded.result()
 
@@ -80,6 +80,7 @@ class DeviceThread:
         for model in self._models.values():
             started_s = time.monotonic()
             model.load(self.device)
+            self._predictor.probe(model)
             took_s = time.monotonic() - started_s
             log.info("model %s %s loaded on %s in %.1f s", model.name, model.version, self.device, took_s)
 

@@ -1,4 +1,4 @@
-"""Devices: which ones this machine has, how a batch gets there and back, and what their errors mean."""
+"""Devices: which ones this machine has, how a batch gets there, and what their errors mean."""
 
 import os
 from collections.abc import Sequence
@@ -48,22 +48,6 @@ def to_device(items: Sequence[torch.Tensor], device: torch.device) -> torch.Tens
     pinned = torch.empty((len(items), *items[0].shape), dtype=items[0].dtype, pin_memory=True)
     torch.stack(list(items), out=pinned)
     return pinned.to(device, non_blocking=True)
-
-
-def to_cpu(outputs: Sequence[torch.Tensor] | torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
-    """One output per item, on the CPU. Waits for the device, so its late errors appear here."""
-    return outputs.cpu() if isinstance(outputs, torch.Tensor) else [output.cpu() for output in outputs]
-
-
-def not_finite(outputs: Sequence[torch.Tensor] | torch.Tensor) -> frozenset[int]:
-    """Which outputs have a NaN or an infinity in them."""
-    if isinstance(outputs, torch.Tensor) and _finite(outputs):  # as a rule: one look for the whole batch
-        return frozenset()
-    return frozenset(index for index, output in enumerate(outputs) if not _finite(output))
-
-
-def _finite(output: torch.Tensor) -> bool:
-    return bool(torch.isfinite(output).all())
 
 
 def out_of_memory(error: BaseException) -> bool:

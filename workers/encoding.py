@@ -13,6 +13,7 @@ from lowtide.workers.in_process import InProcess
 from lowtide.workers.job import Predicted
 from lowtide.workers.lane import Lane
 from lowtide.workers.model import Model
+from lowtide.workers.outputs import described
 
 ENCODE_THREADS = 2
 """Apart from the decode threads: those may wait for a device, which may wait for this."""
@@ -56,7 +57,8 @@ class EncodeThreads:
         except (ContentError, InvalidRequest) as error:
             return outcomes.failed(predicted, RequestError(type=error.type, message=str(error)))
         except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
-            why = f"its outputs can't be encoded: {type(error).__name__}: {error}"
+            got = "" if isinstance(predicted.output, torch.Tensor) else f"; encode got {described(predicted.output)}"
+            why = f"its outputs can't be encoded: {type(error).__name__}: {error}{got}"
             return outcomes.failed(predicted, _blame(model, why))
         if result_bytes > self._result_max_bytes:
             return outcomes.failed(predicted, _too_large(model, result_bytes, self._result_max_bytes))

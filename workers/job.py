@@ -6,6 +6,7 @@ Times are monotonic seconds, durations seconds.
 import math
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -50,12 +51,14 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predicted:
-    """What the device made of a job: an output (on the CPU), or an error. The batch of `n` took `batch_s`."""
+    """What the device made of a job: an output (on the CPU, in the form that `Model.predict` says), or an error. The
+    batch of `n` took `batch_s`.
+    """
 
     ready: Ready
     batch_s: float
     n: int
-    output: torch.Tensor | None = None
+    output: Any = None
     error: RequestError | None = None
 
 

@@ -1,11 +1,14 @@
 """`Model`: what one model has to bring. Users subclass it; `registry` finds it by name or import path."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import torch
+
+Outputs: TypeAlias = torch.Tensor | list[Any] | tuple[Any, ...] | Mapping[str, Any]
+"""What `predict` may give for a batch: see there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +44,25 @@ class Model(ABC):
         """
 
     @abstractmethod
-    def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
-        """Outputs on any device, one per item, in order. `batch` is (n, *item.shape) on the model's device."""
+    def predict(self, batch: torch.Tensor) -> Outputs:
+        """The outputs, on any device, of `batch`: (n, *item.shape) on the model's device. One of
+
+        - a tensor, (n, …): every item gets its row;
+        - a list of n, one output per item, in order: tensors, or tuples, lists or dicts of them;
+        - a tuple, NamedTuple or dict of tensors, heads, each (n, …): every item gets its row of each, as a tuple, that
+          NamedTuple or a dict. Heads may be nested.
+
+        Always of the same form, whatever the batch. What can't be told apart by item fails the whole batch.
+        """
 
     @abstractmethod
-    def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
-        """One item's outputs (on the CPU by now) as JSON-ready values. Raises like `decode`."""
+    def encode(self, output: Any, params: Mapping[str, Any]) -> list[Any]:
+        """One item's output (tensors on the CPU, in the form that `predict` says) as JSON-ready values. Raises like
+        `decode`.
+        """
+
+    def example(self) -> torch.Tensor | None:
+        """An item as `decode` gives it. After `load`, batches of one, two and three of it show whether `predict` gives
+        every item an output of its own; a model that doesn't is not served. None: only requests show it.
+        """
+        return None

@@ -1,11 +1,12 @@
 """One batch on one device: predict, and when that fails find out whose fault it is.
 
-A batch that fails is bisected until the culprit is alone; out of memory halves it and the ceiling is remembered.
+A batch that raises is bisected until the culprit is alone; out of memory halves it and the ceiling is remembered. A
+batch whose outputs can't be told apart fails as a whole: a smaller one may look right by chance.
 """
 
 import logging
 import time
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -14,7 +15,9 @@ from lowtide.tasks.wire import RequestError
 from lowtide.workers import devices
 from lowtide.workers.job import Predicted, Ready, Running
 from lowtide.workers.model import Model
+from lowtide.workers.outputs import Outputs, WrongOutputs
 from lowtide.workers.rates import Rates
+from lowtide.workers.runner import Runner
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +30,6 @@ class DeviceBroken(LowtideError):
     """
 
 
-class WrongOutputs(LowtideError):
-    """Raised when a model returns another number of outputs than it was given items, or what is no tensor."""
-
-
 class Predictor:
     """The models of one device. Use from the device's own thread; `most` and `running` from any."""
 
@@ -39,6 +38,7 @@ class Predictor:
         self._models = models
         self._most = dict.fromkeys(models, batch_max)
         self._rates = rates
+        self._runner = Runner(device)
         self._warm: set[str] = set()
         self.running: Running | None = None
         """What the device is at now. Read from any thread."""
@@ -46,6 +46,10 @@ class Predictor:
     def most(self, model: str) -> int:
         """The most items of `model` that fit on the device, as far as is known."""
         return self._most[model]
+
+    def probe(self, model: Model) -> None:
+        """Raises WrongOutputs when the model's own example shows that its outputs are wrong."""
+        self._runner.probe(model)
 
     def predict(self, model: Model, items: Sequence[Ready]) -> list[Predicted]:
         """An output or an error for every item, in order. Raises DeviceBroken."""
@@ -59,32 +63,16 @@ class Predictor:
         started_s = time.monotonic()
         self.running = Running(items=tuple(items), started_s=started_s)
         try:
-            outputs = self._outputs(model, [ready.item for ready in items])
-            wrong = devices.not_finite(outputs)
+            outputs = self._runner.run(model, [ready.item for ready in items])
         except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             failure = error.with_traceback(None)  # the frames hold the tensors, which a smaller batch needs freed
         else:
-            return self._succeeded(model, items, outputs, wrong, batch_s=time.monotonic() - started_s)
+            return self._succeeded(model, items, outputs, batch_s=time.monotonic() - started_s)
         finally:
             self.running = None
         return self._failed(model, items, failure, time.monotonic() - started_s)
 
-    def _outputs(self, model: Model, items: Sequence[torch.Tensor]) -> Sequence[torch.Tensor] | torch.Tensor:
-        outputs = model.predict(devices.to_device(items, self._device))
-        outputs = devices.to_cpu(outputs if isinstance(outputs, torch.Tensor) else _tensors(outputs))
-        if len(outputs) != len(items):
-            raise WrongOutputs(f"{len(outputs)} outputs for {len(items)} items")
-        return outputs
-
-    def _succeeded(
-        self,
-        model: Model,
-        items: Sequence[Ready],
-        outputs: Sequence[torch.Tensor] | torch.Tensor,
-        wrong: Container[int],
-        *,
-        batch_s: float,
-    ) -> list[Predicted]:
+    def _succeeded(self, model: Model, items: Sequence[Ready], outputs: Outputs, *, batch_s: float) -> list[Predicted]:
         if model.name in self._warm:
             self._rates.learn(model.name, n=len(items), batch_s=batch_s)
         # The first batch of a process pays for kernels being loaded and tuned: it says nothing of the next.
@@ -92,12 +80,12 @@ class Predictor:
         return [
             Predicted(
                 ready=ready,
-                output=None if index in wrong else output,
-                error=_not_finite(model) if index in wrong else None,
+                output=None if index in outputs.not_finite else output,
+                error=_not_finite(model) if index in outputs.not_finite else None,
                 batch_s=batch_s,
                 n=len(items),
             )
-            for index, (ready, output) in enumerate(zip(items, outputs, strict=True))
+            for index, (ready, output) in enumerate(zip(items, outputs.items, strict=True))
         ]
 
     def _failed(self, model: Model, items: Sequence[Ready], error: BaseException, batch_s: float) -> list[Predicted]:
@@ -106,8 +94,11 @@ class Predictor:
         short = devices.out_of_memory(error)
         if short:
             devices.free_memory(self._device)
-        if len(items) == 1:
-            return [Predicted(ready=items[0], batch_s=batch_s, n=1, error=_blame(model, error, short=short))]
+        if len(items) == 1 or isinstance(error, WrongOutputs):
+            if len(items) > 1:
+                log.warning("a batch of %d fails: %s", len(items), error)
+            blame = _blame(model, error, short=short)
+            return [Predicted(ready=ready, batch_s=batch_s, n=len(items), error=blame) for ready in items]
         half = (len(items) + 1) // 2
         if short:
             self._lower(model.name, half)
@@ -139,15 +130,6 @@ class Predictor:
             self._most[model] = most
 
 
-def _tensors(outputs: Iterable[object]) -> list[torch.Tensor]:
-    tensors: list[torch.Tensor] = []
-    for output in outputs:
-        if not isinstance(output, torch.Tensor):
-            raise WrongOutputs(f"an output is a {type(output).__name__}, not a torch.Tensor")
-        tensors.append(output)
-    return tensors
-
-
 def _not_finite(model: Model) -> RequestError:
     return RequestError(type="model_error", message=f"model {model.name}: its output has NaN or infinity in it")
 
@@ -157,4 +139,6 @@ def _blame(model: Model, error: BaseException, *, short: bool) -> RequestError:
     if short:
         message = f"model {model.name} runs out of memory on this request alone: {said}"
         return RequestError(type=OUT_OF_MEMORY, message=message)
+    if isinstance(error, WrongOutputs):  # says which model
+        return RequestError(type="model_error", message=said)
     return RequestError(type="model_error", message=f"model {model.name} raised {type(error).__name__}: {said}")

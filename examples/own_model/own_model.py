@@ -27,6 +27,10 @@ class Brightness(Model):
         """On the device: uint8 (n, 1, 32, 32) to one output for each, here (n,)."""
         return batch.float().mean(dim=(1, 2, 3)) / 255
 
+    def example(self) -> torch.Tensor:
+        """Something as `decode` gives it, so that the worker can try `predict` when it starts."""
+        return torch.zeros(1, SIDE_PX, SIDE_PX, dtype=torch.uint8)
+
     def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
         """One output as values that JSON knows. `params` are the request's own."""
         brightness = output.item()

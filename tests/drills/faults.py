@@ -19,7 +19,6 @@ RETRY_POINTS = ("", "before-forget")
 
 POISONS = {
     "raise": "failed model_error",
-    "too-few": "failed model_error",
     "hang": "failed timeout",
     "abort": "worker_lost",
     "exhaust": "failed out_of_memory",

@@ -20,7 +20,7 @@ HANG_S = 3600.0
 ROOM_BYTES = 3 << 30
 BLOCK_BYTES = 64 << 20
 
-DEEDS = ("answer", "raise", "hang", "abort", "exhaust", "too-few")
+DEEDS = ("answer", "raise", "hang", "abort", "exhaust")
 
 
 class Drill(Model):
@@ -45,8 +45,7 @@ class Drill(Model):
         for _, deed in rows:
             _do(DEEDS[deed])
         time.sleep(REQUEST_S * len(rows))
-        short = any(DEEDS[deed] == "too-few" for _, deed in rows)
-        return batch[: len(rows) - short, :1]
+        return batch[:, :1]
 
     def encode(self, output: torch.Tensor, params: Mapping[str, Any]) -> list[Any]:
         return [int(output.item())]

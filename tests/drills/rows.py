@@ -263,13 +263,6 @@ ROWS: Mapping[str, Row] = {
         requests=500,
         broken=(NO_BISECTION,),
     ),
-    "poison-too-few": Row(
-        fault="a request that gets too few outputs",
-        act=partial(faults.poison, deed="too-few"),
-        at_least=1,
-        requests=500,
-        broken=(NO_BISECTION,),
-    ),
     "poison-hang": Row(
         fault="a request that hangs",
         act=partial(faults.poison, deed="hang"),

@@ -10,7 +10,7 @@ from tests.drills.run import drill_on
 from tests.drills.stage import Stage
 from tests.drills.system import Needs
 
-SHORT = ("bridge-kill", "worker-kill", "connection-cut", "redis-flush", "poison-raise", "poison-too-few", "redis-kill")
+SHORT = ("bridge-kill", "worker-kill", "connection-cut", "redis-flush", "poison-raise", "redis-kill")
 """The first one's leases take 30 s to lapse: the others fill that time."""
 
 

@@ -69,3 +69,7 @@ class Digits(Classifier):
         """Probabilities, float32 (n, 10), of uint8 (n, 1, 8, 8)."""
         logits: torch.Tensor = self._net(batch.float() / WHITE)
         return logits.softmax(dim=1)
+
+    def example(self) -> torch.Tensor:
+        """Blank paper."""
+        return torch.zeros(1, SIDE_PX, SIDE_PX, dtype=torch.uint8)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lowtide.config import SettingsError
-from lowtide.workers.devices import broken, devices_of, not_finite, out_of_memory
+from lowtide.workers.devices import broken, devices_of, out_of_memory
 
 
 def test_auto_is_every_cuda_device_or_else_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,9 +43,3 @@ def test_a_lost_context_is_broken_and_a_models_own_error_is_neither() -> None:
     for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("out of memory lane")):
         assert not broken(error)
         assert not out_of_memory(error)
-
-
-def test_outputs_that_are_not_finite_are_found_in_a_tensor_and_in_a_list() -> None:
-    outputs = torch.tensor([[1.0, 2.0], [float("nan"), 1.0], [1.0, float("inf")]])
-    assert not_finite(outputs) == not_finite(list(outputs)) == {1, 2}
-    assert not_finite(torch.zeros((3, 0))) == not_finite(torch.arange(3)) == frozenset()

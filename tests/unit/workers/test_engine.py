@@ -14,6 +14,7 @@ from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 from lowtide.workers.fetching import FETCH_THREADS
 from lowtide.workers.job import Overdue
 from lowtide.workers.model import Model
+from lowtide.workers.outputs import WrongOutputs
 from lowtide.workers.predict import Predictor
 
 WAIT_S = 10
@@ -293,36 +294,106 @@ def test_a_request_that_alone_runs_out_of_memory_fails(engine_of) -> None:
 
 
 class Forgetful(Gated):
-    """Gives no output for content 13."""
+    """Gives no output when the content is 13."""
 
     def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
         return super().judge(batch)[batch[:, 0] != 13]
 
 
-def test_a_wrong_number_of_outputs_fails_who_caused_it(engine_of) -> None:
+def test_a_wrong_number_of_outputs_fails_its_batch_which_is_not_bisected(engine_of) -> None:
     model = Forgetful()
-    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in (1, 13, 2, 3)])
-    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK, Status.OK]
-    assert outcomes[1].error.message == "model sum raised WrongOutputs: 0 outputs for 1 items"
+    engine = engine_of({"sum": model})
+    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 13, 2, 3)])
+    why = "predict gave a tensor of shape (3, 1) for 4 items: the first dimension of a tensor is the batch"
+    assert {(outcome.error.type, outcome.error.message) for outcome in outcomes} == {
+        ("model_error", f"model sum: {why}")
+    }
+    assert model.batches == [1, 4]
+    assert outcomes_of(engine, [request(bytes([1]))])[0].outputs == [1], "one odd request fails no other batch"
+
+
+class Heads(Gated):
+    """As many heads as the test says, each with the batch first or without it."""
+
+    def __init__(self, count: int, *, batch_first: bool) -> None:
+        super().__init__()
+        self.count = count
+        self.batch_first = batch_first
+
+    def judge(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.batches.append(len(batch))
+        return (batch if self.batch_first else batch.sum(dim=0),) * self.count
+
+    def encode(self, output: Sequence[torch.Tensor], params: Mapping[str, Any]) -> list[Any]:
+        return [int(head[0].item()) for head in output]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 9, 64])
+def test_of_several_heads_every_request_gets_its_own_row_in_batches_of_all_sizes(engine_of, n: int) -> None:
+    model = Heads(4, batch_first=True)
+    outcomes = through_one_batch(engine_of({"sum": model}), model, [request(bytes([i])) for i in range(n)])
+    assert [outcome.outputs for outcome in outcomes] == [[i] * 4 for i in range(n)]
+    assert model.batches == [1, n]
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 9, 64])
+def test_heads_without_the_batch_first_fail_all_requests_whatever_their_number(engine_of, n: int) -> None:
+    model = Heads(4, batch_first=False)
+    model.gate.set()
+    outcomes = outcomes_of(engine_of({"sum": model}), [request(bytes([i])) for i in range(n)])
+    assert {(outcome.status, outcome.error.type) for outcome in outcomes} == {(Status.FAILED, "model_error")}
+    assert all(outcome.error.message.startswith("model sum: predict gave a tuple of 4: ") for outcome in outcomes)
+
+
+def test_an_encode_that_does_not_expect_heads_is_told_what_it_got(engine_of) -> None:
+    class Unaware(Heads):
+        def encode(self, output: Any, params: Mapping[str, Any]) -> list[Any]:
+            return [int(output.item())]
+
+    model = Unaware(2, batch_first=True)
+    model.gate.set()
+    (outcome,) = outcomes_of(engine_of({"sum": model}), [request()])
+    assert outcome.error.message.startswith("model sum: its outputs can't be encoded: AttributeError: ")
+    assert outcome.error.message.endswith("; encode got a tuple of 2: (4,), (4,)")
+
+
+def test_a_model_whose_example_shows_that_its_outputs_are_wrong_is_not_served(engine_of) -> None:
+    class Shown(Heads):
+        def example(self) -> torch.Tensor:
+            return torch.ones(4)
+
+    wrong, right = Shown(2, batch_first=False), Shown(2, batch_first=True)
+    wrong.gate.set()
+    right.gate.set()
+    with pytest.raises(WrongOutputs, match="model sum: predict gave a tuple of 2: "):
+        engine_of({"sum": wrong})
+    assert outcomes_of(engine_of({"sum": right}), [request()])[0].outputs == [1, 1]
+    assert right.batches == [1, 2, 3, 1]
 
 
 class Untyped(Gated):
-    """Content 13 gives what is no tensor, 14 a tensor of which nobody can say whether it is finite."""
+    """Content 13 gives what is no tensor, 14 a tensor without numbers."""
 
-    def judge(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
-        odd: dict[int, Any] = {13: torch.nn.utils.rnn.pack_sequence([batch[0]]), 14: batch[0].to_sparse()}
+    def judge(self, batch: torch.Tensor) -> list[Any]:
+        odd: dict[int, Any] = {13: "thirteen", 14: torch.empty(1, device="meta")}
         return [odd.get(int(row[0]), row.sum()) for row in batch]
 
 
-def test_an_output_of_a_wrong_type_fails_who_caused_it_and_the_device_goes_on(engine_of) -> None:
+def test_an_output_that_is_no_tensor_fails_its_batch_and_the_device_goes_on(engine_of) -> None:
     model = Untyped()
     engine = engine_of({"sum": model}, on_broken=lambda error: pytest.fail(str(error)))
-    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 13, 2, 14)])
-    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK, Status.FAILED]
-    assert (
-        outcomes[1].error.message == "model sum raised WrongOutputs: an output is a PackedSequence, not a torch.Tensor"
-    )
-    assert outcomes[3].error.message.startswith("model sum raised ")
+    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 13, 2)])
+    why = "predict gave a list of 3: (), a str, () for 3 items: an output consists of tensors, and a str is in it"
+    assert {outcome.error.message for outcome in outcomes} == {f"model sum: {why}"}
+    assert outcomes_of(engine, [request()])[0].status is Status.OK
+
+
+def test_an_output_that_cannot_be_looked_at_fails_its_request_and_the_device_goes_on(engine_of) -> None:
+    model = Untyped()
+    engine = engine_of({"sum": model}, on_broken=lambda error: pytest.fail(str(error)))
+    outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 14, 2)])
+    assert [outcome.status for outcome in outcomes] == [Status.OK, Status.FAILED, Status.OK]
+    assert outcomes[1].error.message.startswith("model sum raised ")
     assert outcomes_of(engine, [request()])[0].status is Status.OK
 
 
