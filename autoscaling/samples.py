@@ -24,10 +24,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """Requests that ended, each second, and those of them that failed."""
+    """Requests that ended, each second, and those of them that failed; and events that asked for nothing."""
 
     per_s: float
     failed_per_s: float
+    ignored_per_s: float = 0.0
 
     @classmethod
     def between(cls, before: Snapshot, after: Snapshot) -> "Done":
@@ -39,8 +40,16 @@ class Done:
             known = before.workers.get(name)
             if known is not None or _began_s(word) >= before.at:
                 ended += Counter(word.get("done", {})) - Counter((known or {}).get("done", {}))
+        ignored: Counter[str] = Counter()
+        for name, word in after.bridge_words.items():
+            if (known := before.bridge_words.get(name)) is not None:
+                ignored += Counter(word.get("ignored", {})) - Counter(known.get("ignored", {}))
         passed_s = after.at - before.at
-        return cls(per_s=ended.total() / passed_s, failed_per_s=ended["failed"] / passed_s)
+        return cls(
+            per_s=ended.total() / passed_s,
+            failed_per_s=ended["failed"] / passed_s,
+            ignored_per_s=ignored.total() / passed_s,
+        )
 
 
 def samples_of(
@@ -62,7 +71,11 @@ def samples_of(
     if snapshot.bridge_words or undelivered == 0:  # else nobody has looked at what waits there
         plain |= {metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0, metrics.REQUESTS_AT_RISK: snapshot.bridges.at_risk}
     if done is not None:
-        plain |= {metrics.THROUGHPUT: done.per_s, metrics.FAILURES: done.failed_per_s}
+        plain |= {
+            metrics.THROUGHPUT: done.per_s,
+            metrics.FAILURES: done.failed_per_s,
+            metrics.EVENTS_IGNORED: done.ignored_per_s,
+        }
     if undelivered is not None:
         plain[metrics.PUBSUB_REQUESTS] = undelivered
     for metric, value in plain.items():

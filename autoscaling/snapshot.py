@@ -38,6 +38,7 @@ class BridgeWord(BaseModel):
     leased: int = 0
     at_risk: int = 0
     oldest_at: Amount | None = None
+    ignored: dict[str, int] = {}
 
 
 WORDS: dict[Kind, TypeAdapter[Any]] = {

@@ -113,13 +113,15 @@ class Bridge:
         )
 
     def _word(self) -> dict[str, Any]:
-        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more."""
+        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more; `ignored`:
+        events that asked for nothing, since it began.
+        """
         parts = self._parts
         seen = outlook(
             parts.in_flight.older_than(0.0), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time()
         )
         held = {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
-        return {**held, **asdict(seen)}
+        return {**held, **asdict(seen), "ignored": dict(parts.settler.ignored)}
 
     def _listen_to_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():

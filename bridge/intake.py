@@ -22,7 +22,7 @@ from lowtide.bridge.flight import InFlight
 from lowtide.bridge.gauge import Gauge
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Ending, Received, Rejection, Settled, Translated
+from lowtide.bridge.messages import Ending, Ignored, Received, Rejection, Settled, SilentEnding, Translated
 from lowtide.bridge.pubsub import PubsubError, PubsubRefused
 from lowtide.bridge.pulls import Pulls
 from lowtide.bridge.records import Claim, Record, Records
@@ -35,8 +35,8 @@ from lowtide.tasks.outage import Outage
 log = logging.getLogger(__name__)
 
 HOLD_MAX_BYTES = 256 * 1024 * 1024
-"""In memory: of messages, and of results that wait to be published. A message's base64 twin, while its chunk is
-sent, comes on top, and so do the results of what is with workers when publishing begins to hang.
+"""In memory: of messages, unpacked, and of results that wait to be published. A message's base64 twin, while its chunk
+is sent, comes on top, and so do the results of what is with workers when publishing begins to hang.
 """
 SETTLING_MAX = 2048
 """Endings that wait to be published, or messages to be acknowledged. More only come when Pub/Sub is slow, and then more
@@ -129,9 +129,19 @@ class Intake:
             return
         self.pubsub.over()
         self.refused = None
-        self._arrived = self._leases.add(arrived)
+        self._arrived = self._with_room(self._leases.add(arrived))
         if self._arrived:
             self._process()
+
+    def _with_room(self, arrived: list[Received]) -> list[Received]:
+        """All of them, unless they were packed so that they are too much together; then what fits, and one at least."""
+        over, kept = self._leases.held_bytes - HOLD_MAX_BYTES, len(arrived)
+        while over > 0 and kept > 1:
+            kept -= 1
+            over -= arrived[kept].size_bytes
+        if kept < len(arrived):
+            self._leaser.hand_back([message.key for message in arrived[kept:]], after_s=AGAIN_S)
+        return arrived[:kept]
 
     def _pull_failed(self, error: PubsubError) -> None:
         self.pubsub.failed(error)
@@ -182,14 +192,16 @@ class Intake:
     def _requests(self, arrived: Iterable[tuple[Received, Record]]) -> list[Translated]:
         """The requests among messages; the settler gets what is none, and what has expired."""
         read = [self._read(message, record) for message, record in arrived]
-        self._settler.put(one for one in read if isinstance(one, Ending))
+        self._settler.put(one for one in read if not isinstance(one, Translated))
         return [one for one in read if isinstance(one, Translated)]
 
-    def _read(self, message: Received, record: Record) -> Translated | Ending:
+    def _read(self, message: Received, record: Record) -> Translated | Ending | SilentEnding:
         try:
             item = translate(message, self._rules)
             if isinstance(item, Rejection):
                 return self._endings.of_rejection(message, item, tries=record.tries)
+            if isinstance(item, Ignored):
+                return SilentEnding(received=message, why=item.why)
             item = replace(item, tries=record.tries) if record.tries else item
             return self._endings.of_expired(item) if item.request.expired() else item
         except Exception as error:  # noqa: BLE001 (it would end each bridge that gets the message, one after another)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lowtide.bridge import decode
 from lowtide.tasks.wire import InferenceRequest
 
 FRAMING_BYTES = 16
@@ -27,8 +28,8 @@ class Received:
 
     @property
     def size_bytes(self) -> int:
-        """What it takes on the wire, at most."""
-        return size_bytes(self.data, self.attributes)
+        """What it takes here, at most: what is packed counts unpacked."""
+        return decode.size_bytes(self.data) - len(self.data) + size_bytes(self.data, self.attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,13 @@ class Rejection:
 
     reason: str
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """A message that asks for nothing. `why`: a word of `reasons.IGNORED`."""
+
+    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +88,22 @@ class Ending:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SilentEnding:
+    """How a message ends that asks for nothing: without a letter. `why`: as in `Ignored`."""
+
+    received: Received
+    why: str
+    task_id: None = None
+
+    @property
+    def key(self) -> str:
+        """The message's key."""
+        return self.received.key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A message that may be acknowledged: its letter was published, now or before."""
+    """A message that may be acknowledged: its letter was published, now or before, or it asks for none."""
 
     key: str
     task_id: str | None = None

@@ -5,7 +5,7 @@ import json
 from pydantic_core import PydanticSerializationError
 
 from lowtide.bridge.messages import Letter, Translated
-from lowtide.tasks.wire import InferenceResult, Outcome, Status, Timings
+from lowtide.tasks.wire import InferenceResult, Outcome, Status, StoredObject, Timings
 
 CALLERS_OWN = "x-"
 CALLERS_OWN_MAX = 96
@@ -42,6 +42,7 @@ def _result(translated: Translated, outcome: Outcome, *, now_s: float) -> Infere
         error=outcome.error,
         attempts=1 + translated.tries,
         timings_ms=_timings(outcome.timings_ms, total_ms=(now_s - translated.received.published_s) * 1000),
+        object=StoredObject.of(translated.request),
     )
 
 

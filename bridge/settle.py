@@ -1,13 +1,15 @@
-"""B5 to B7: claim, publish, record. The order is the protocol's; each step says what a crash after it costs.
+"""B5 to B7: claim, publish, record. The order is the protocol's; each step says what a crash after it costs. What asks
+for nothing is not published.
 
 One thread: what a crash between publish and record can publish twice is then one bulk, and never more.
 """
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from redis import RedisError
 
@@ -16,7 +18,7 @@ from lowtide.bridge.dead_letter import dead_letter
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Ending, Settled, size_bytes
+from lowtide.bridge.messages import Ending, Settled, SilentEnding, size_bytes
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.records import Claim, Records
 from lowtide.bridge.waiting import Waiting
@@ -30,6 +32,9 @@ BULK_MAX_BYTES = 9_991_000
 CLAIM_FRESH_S = 10.0
 ANOTHERS_S = 10.0
 AGAIN_S = 1.0
+
+Ends = Ending | SilentEnding
+End = TypeVar("End", bound=Ends)
 
 
 class Settler:
@@ -55,7 +60,9 @@ class Settler:
         self._dead_letter_topic = dead_letter_topic
         self._in_flight = in_flight
         self._clock = clock
-        self._waiting: Waiting[Ending] = Waiting(weigh=_own_bytes)
+        self._waiting: Waiting[Ends] = Waiting(weigh=_own_bytes)
+        self.ignored: Counter[str] = Counter()
+        """Messages that ended without a letter, by why: a word of `reasons.IGNORED`."""
         self._redis = Outage("results wait: Redis can't be used")
         self._publishing = Outage("results wait: can't publish")
         self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
@@ -68,8 +75,8 @@ class Settler:
         """Bytes of data of the letters that wait, beside those of their messages."""
         return self._waiting.weight
 
-    def put(self, endings: Iterable[Ending]) -> None:
-        """Publish these, then have them acknowledged."""
+    def put(self, endings: Iterable[Ends]) -> None:
+        """Publish these, but for those without a letter, then have them acknowledged."""
         self._waiting.put(endings)
 
     def turn(self, timeout_s: float) -> None:
@@ -78,14 +85,16 @@ class Settler:
             if bulk:
                 self._settle(bulk)
 
-    def _settle(self, bulk: Sequence[Ending]) -> None:
+    def _settle(self, bulk: Sequence[Ends]) -> None:
         claimed_s = self._clock()  # before the call: the claim counts from when Redis wrote it, at the latest from now
-        topics = _by_topic(self._claim(bulk))
+        claimed = self._claim(bulk)
+        self._end_silently([ending for ending in claimed if isinstance(ending, SilentEnding)])
+        topics = _by_topic(ending for ending in claimed if isinstance(ending, Ending))
         self._publish_all(
             [(topic, part) for topic, endings in topics.items() for part in _within_bytes(endings)], claimed_s
         )
 
-    def _claim(self, bulk: Sequence[Ending]) -> list[Ending]:
+    def _claim(self, bulk: Sequence[End]) -> list[End]:
         """B5. A crash after it costs 30 s: then the claim lapses."""
         unseen = self._leases.unseen(ending.key for ending in bulk)
         if unseen:
@@ -99,7 +108,7 @@ class Settler:
             self._waiting.put(bulk, after_s=AGAIN_S)
             return []
         self._redis.over()
-        sorted_: dict[Claim, list[Ending]] = {claim: [] for claim in Claim}
+        sorted_: dict[Claim, list[End]] = {claim: [] for claim in Claim}
         for ending, claim in zip(bulk, claims, strict=True):
             sorted_[claim].append(ending)
         self._acker.put(_settled(sorted_[Claim.DONE]))
@@ -107,9 +116,24 @@ class Settler:
             self._forget(anothers, after_s=ANOTHERS_S)
         return sorted_[Claim.OURS]
 
-    def _forget(self, endings: Sequence[Ending], *, after_s: float) -> None:
+    def _forget(self, endings: Sequence[Ends], *, after_s: float) -> None:
         self._leaser.hand_back([ending.key for ending in endings], after_s=after_s)
         self._in_flight.settled(ending.task_id for ending in endings)
+
+    def _end_silently(self, endings: Sequence[SilentEnding]) -> None:
+        """B7 without B6. The record is all that is left of such a message: without it, no acknowledgement."""
+        if not endings:
+            return
+        try:
+            self._records.done([ending.key for ending in endings])
+        except RedisError as error:
+            self._redis.failed(error)
+            self._waiting.put(endings, after_s=AGAIN_S)
+            return
+        for why in {ending.why for ending in endings} - self.ignored.keys():
+            log.info("an event is no upload (%s): acknowledged without a result, and counted from here on", why)
+        self.ignored.update(ending.why for ending in endings)
+        self._acker.put(_settled(endings))
 
     def _publish_all(self, parts: Sequence[tuple[str, Sequence[Ending]]], claimed_s: float) -> bool:
         """False when Pub/Sub or Redis is away. Then what is left is for the next turns: each part may take as long to
@@ -175,8 +199,10 @@ class Settler:
         return replace(ending, letter=letter)
 
 
-def _own_bytes(ending: Ending) -> int:
+def _own_bytes(ending: Ends) -> int:
     """A dead letter's data is its message's own."""
+    if isinstance(ending, SilentEnding):
+        return 0
     return 0 if ending.letter.data is ending.received.data else len(ending.letter.data)
 
 
@@ -202,5 +228,5 @@ def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
         yield part
 
 
-def _settled(endings: Iterable[Ending]) -> list[Settled]:
+def _settled(endings: Iterable[Ends]) -> list[Settled]:
     return [Settled(key=ending.key, task_id=ending.task_id) for ending in endings]

@@ -1,40 +1,31 @@
 """What a message asks for. Pure.
 
-Data that the publisher calls raw is the content. Else the four forms, tried in this order: a CloudEvent in binary mode
-(its data is one of the others), a Cloud Storage notification, a JSON object, raw bytes. Where data and attributes both
+Data that the publisher calls raw is the content. Else the forms, tried in this order: a notification of Cloud Storage;
+a CloudEvent, structured or of Cloud Storage in binary mode; a JSON object; raw bytes. Where data and attributes both
 name a field, **the data wins**: it is what the publisher wrote, attributes are what may be added on the way. So an
 attribute is a default for every request of a topic.
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
+from lowtide.bridge import events
 from lowtide.bridge.content import CONTENT, RAW, is_raw
-from lowtide.bridge.messages import Received, Rejection, Translated
+from lowtide.bridge.decode import Malformed, begin, read, read_text
+from lowtide.bridge.messages import Ignored, Received, Rejection, Translated
+from lowtide.bridge.reasons import NoRequest, reject
 from lowtide.config import Settings
 from lowtide.tasks.errors import InvalidRequest, not_served
+from lowtide.tasks.invalid import named
 from lowtide.tasks.wire import InferenceRequest
 
 ATTRIBUTES = ("request_id", "model", "params", "reply_topic", "expires_at", "priority", "traceparent")
 """Fields of a request that an attribute may give. A CloudEvent's extension may too: `ce-replytopic`, without `_`."""
 
-REASONS = {
-    "malformed_json": "the data begins like JSON and is no JSON object",
-    "invalid_request": "a field is missing, unknown or wrong",
-    "no_content": "the message is empty",
-    "no_model": "no model is named, and there is no default model",
-    "unknown_model": "the fleet does not serve the model",
-    "unsupported_event": "an event of Cloud Storage that is no upload",
-    "reply_topic_not_allowed": "`reply_topic` is not in `LOWTIDE_REPLY_TOPICS`",
-}
-"""Why a message is no request."""
-
-UPLOADED = "OBJECT_FINALIZE"
-CLOUD_STORAGE_EVENTS = "google.cloud.storage.object.v1."
-BOM = b"\xef\xbb\xbf"
+CODINGS = frozenset({"br", "compress", "deflate", "lz4", "snappy", "zstd"})
+"""What HTTP's `content-encoding` may say, and is not unpacked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,154 +50,153 @@ class Rules:
         )
 
 
-class _Rejected(Exception):
-    """Raised inside this file when a message is no request."""
-
-    def __init__(self, rejection: Rejection) -> None:
-        super().__init__(rejection)
-        self.rejection = rejection
-
-
-def translate(received: Received, rules: Rules) -> Translated | Rejection:
+def translate(received: Received, rules: Rules) -> Translated | Rejection | Ignored:
     """The request in a message, or why it is none."""
     try:
         return _translate(received, rules)
-    except _Rejected as rejected:
-        return rejected.rejection
+    except NoRequest as none:
+        return none.ending
 
 
 def claimed_id(received: Received) -> str:
     """The request id of a message that is no request: what the publisher called it, as far as it can be read."""
+    attributes = received.attributes
     try:
-        is_json = received.data[:1] == b"{" and not is_raw(received.attributes)
-        given = _object(received.data).get("request_id") if is_json else None
-    except _Rejected:
-        given = None
-    return given if isinstance(given, str) and given else received.attributes.get("request_id") or received.message_id
+        document = (None if is_raw(attributes) else _document(received.data)) or {}
+    except NoRequest:
+        document = {}
+    inside = document.get("data") if events.is_structured(document) else None
+    for fields in (inside, document, attributes, events.event_attributes(attributes)):
+        given = named(fields, "request_id") if isinstance(fields, Mapping) else None
+        if given not in (None, "") and isinstance(given, str | int | float) and not isinstance(given, bool):
+            return str(given)
+    return received.message_id
 
 
 def is_read(attribute: str) -> bool:
     """True for an attribute that may make a difference to the request."""
-    return attribute in (*ATTRIBUTES, CONTENT, "eventType", "bucketId", "objectId") or attribute.startswith("ce-")
+    return attribute in (*ATTRIBUTES, CONTENT) or events.is_event_attribute(attribute)
 
 
 def _translate(received: Received, rules: Rules) -> Translated:
-    attributes = received.attributes
-    given = _from_attributes(attributes) if attributes else {}
-    fields = _content(received.data, attributes, given)
-    fields = {**given, **{name: value for name, value in fields.items() if value is not None}}
+    event = events.event_attributes(received.attributes)
+    fields = _fields(received.data, received.attributes, event)
+    beside = _given(received.attributes, event)
+    fields = {**beside, **{name: value for name, value in fields.items() if value is not None}}
     if not fields.get("model"):
-        fields["model"] = rules.default_model or _reject(
+        fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
         )
     request = _parse(fields)
     if request.model not in rules.models:
-        _reject("unknown_model", not_served(request.model, rules.models))
+        reject("unknown_model", not_served(request.model, rules.models))
     return Translated(received=received, request=request, reply_topic=_reply_topic(request, rules))
 
 
-def _reject(reason: str, message: str) -> NoReturn:
-    raise _Rejected(Rejection(reason=reason, message=message))
-
-
-def _from_attributes(attributes: Mapping[str, str]) -> dict[str, Any]:
+def _given(attributes: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside the data. `event`: a CloudEvent's own attributes, which have no `_` in their names."""
     given: dict[str, Any] = {}
     for name in ATTRIBUTES:
-        value = attributes.get(name) or attributes.get(f"ce-{name.replace('_', '')}")
+        value = attributes.get(name) or event.get(name.replace("_", ""))
         if value:
-            given[name] = _params(value) if name == "params" else value
+            given[name] = _params(value) if name == "params" and isinstance(value, str) else value
     return given
 
 
 def _params(text: str) -> Any:
     try:
-        return _loads(text)
-    except (ValueError, RecursionError) as error:
-        _reject("invalid_request", f"params: not JSON: {error}")
+        return read_text(text)
+    except Malformed as error:
+        reject("invalid_request", f"params: {error}")
 
 
-def _content(data: bytes, attributes: Mapping[str, str], given: Mapping[str, Any]) -> Mapping[str, Any]:
+def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) -> Mapping[str, Any]:
     if is_raw(attributes):
         return _raw(data)
     if (said := attributes.get(CONTENT)) is not None:
-        _reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {said[:40]!r}")
-    event = attributes.get("ce-type", "")
-    if event.startswith(CLOUD_STORAGE_EVENTS):
-        return _storage_event(event, data)
-    if "eventType" in attributes and "bucketId" in attributes:
-        return _notification(attributes)
-    begin = data.removeprefix(BOM).lstrip()[:1] if data[:1] in b"{[ \t\r\n\xef" else b""
-    if begin in (b"{", b"["):
-        return _json_or_raw(data, raw="model" in given)
+        reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {said[:40]!r}")
+    if events.is_notice(attributes):
+        return events.notice(attributes, data)
+    kind = event.get("type", "")
+    if events.is_storage_event(kind):
+        events.check_storage_event(kind)
+    has_model = bool(attributes.get("model") or event.get("model"))
+    document = _document(data, may_be_raw=has_model and not events.is_storage_event(kind))
+    if events.is_structured(document):
+        return {**_given(document, document), **events.structured(document)}
+    if events.is_storage_event(kind):
+        return events.storage_event(kind, document)
+    if document is None:
+        return _content(data, attributes, has_model=has_model)
+    events.check_known(kind, document)
+    return document
+
+
+def _document(data: bytes, *, may_be_raw: bool = False) -> dict[str, Any] | None:
+    """The JSON object in data; None for data that is content. With a model named beside it, what begins like JSON may
+    as well be a content that begins so.
+    """
+    first = begin(data)
+    if not first:
+        return None
+    try:
+        value = read(data)
+    except Malformed as error:
+        if may_be_raw or first == '"':
+            return None
+        reject("malformed_json", f"data: {error}")
+    value = _only_event(value)
+    if isinstance(value, dict):
+        return value
+    if not may_be_raw:
+        _check_content(value)
+    return None
+
+
+def _only_event(value: Any) -> Any:
+    """That of a batch of CloudEvents, if it is one: each message ends once."""
+    if not isinstance(value, list) or not value or not all(map(events.is_structured, value)):
+        return value
+    if len(value) > 1:
+        reject("invalid_request", f"data: a batch of {len(value)} CloudEvents: publish each as a message of its own")
+    return value[0]
+
+
+def _check_content(value: list[Any] | str) -> None:
+    """Raises NoRequest for JSON that is more likely a mistake than content."""
+    if isinstance(value, list):
+        reject("malformed_json", f"data: an array of {len(value)}: expected a JSON object, one request a message")
+    if begin(value.encode("utf-8", "replace")):
+        reject("malformed_json", "data: JSON in a JSON text: it was encoded twice")
+
+
+def _content(data: bytes, attributes: Mapping[str, str], *, has_model: bool) -> Mapping[str, Any]:
+    """Data that is no JSON. What it is packed with may be why."""
+    named_so = {name.lower().replace("_", "-"): value.strip().lower() for name, value in attributes.items()}
+    coding = named_so.get("content-encoding")
+    if coding in CODINGS and not has_model:
+        message = f"content-encoding: {coding} is not unpacked: publish plainly or as gzip, or {CONTENT}={RAW}"
+        reject("invalid_request", message)
     return _raw(data)
-
-
-def _notification(attributes: Mapping[str, str]) -> Mapping[str, Any]:
-    if attributes["eventType"] != UPLOADED:
-        _reject("unsupported_event", f"eventType: only {UPLOADED} asks for a prediction, not {attributes['eventType']}")
-    if not attributes.get("objectId"):
-        _reject("invalid_request", "objectId: is missing from a Cloud Storage notification")
-    return {"uri": f"gs://{attributes['bucketId']}/{attributes['objectId']}"}
-
-
-def _storage_event(event: str, data: bytes) -> Mapping[str, Any]:
-    if event != f"{CLOUD_STORAGE_EVENTS}finalized":
-        _reject(
-            "unsupported_event", f"ce-type: only {CLOUD_STORAGE_EVENTS}finalized asks for a prediction, not {event}"
-        )
-    thing = _object(data)
-    if not isinstance(thing.get("bucket"), str) or not isinstance(thing.get("name"), str):
-        _reject("invalid_request", "bucket, name: are missing from a Cloud Storage event")
-    return {"uri": f"gs://{thing['bucket']}/{thing['name']}"}
-
-
-def _json_or_raw(data: bytes, *, raw: bool) -> Mapping[str, Any]:
-    """Data that begins like JSON. With a model attribute it may as well be a content that begins so."""
-    try:
-        return _object(data)
-    except _Rejected:
-        if raw:
-            return _raw(data)
-        raise
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        value = _loads(data)
-    except RecursionError:
-        _reject("malformed_json", "data: nested too deeply")
-    except ValueError as error:
-        _reject("malformed_json", f"data: not JSON: {error}")
-    if not isinstance(value, dict):
-        _reject("malformed_json", f"data: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def _raw(data: bytes) -> Mapping[str, Any]:
     if not data:
-        _reject("no_content", "data: is empty")
+        reject("no_content", "data: is empty")
     return {"data": base64.b64encode(data).decode("ascii")}
-
-
-def _loads(text: str | bytes) -> Any:
-    return json.loads(text, parse_constant=_no_constant)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _parse(fields: Mapping[str, Any]) -> InferenceRequest:
     try:
         return InferenceRequest.parse(fields)
     except InvalidRequest as error:
-        _reject("invalid_request", str(error))
+        reject("invalid_request", str(error))
 
 
 def _reply_topic(request: InferenceRequest, rules: Rules) -> str:
     if request.reply_topic is None:
         return rules.results_topic
     full = rules.reply_topics.get(request.reply_topic)
-    return full or _reject(
+    return full or reject(
         "reply_topic_not_allowed", f"reply_topic: {request.reply_topic} is not in LOWTIDE_REPLY_TOPICS"
     )

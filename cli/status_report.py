@@ -143,6 +143,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "pubsub_leased": bridges.leased,
         "oldest_s": snapshot.oldest_s,
         "at_risk": bridges.at_risk,
+        "ignored": dict(bridges.ignored),
         "seconds_per_request": dict(snapshot.rates_s),
         "workers": [
             {

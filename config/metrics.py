@@ -72,6 +72,11 @@ REQUESTS_AT_RISK = Metric(
 )
 THROUGHPUT = Metric(name="throughput", unit="1/s", description="Requests that workers finished.")
 FAILURES = Metric(name="failures", unit="1/s", description="Requests that failed.")
+EVENTS_IGNORED = Metric(
+    name="events_ignored",
+    unit="1/s",
+    description="Events of Cloud Storage that are no upload, which bridges acknowledged without a result.",
+)
 WORKERS = Metric(name="workers", unit="1", description="Live workers.")
 WORKERS_BUSY = Metric(name="workers_busy", unit="1", description="Live workers that have work.")
 BRIDGES = Metric(name="bridges", unit="1", description="Live bridges.")
@@ -107,6 +112,7 @@ METRICS: tuple[Metric, ...] = (
     REQUESTS_AT_RISK,
     THROUGHPUT,
     FAILURES,
+    EVENTS_IGNORED,
     WORKERS,
     WORKERS_BUSY,
     BRIDGES,

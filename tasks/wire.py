@@ -33,6 +33,7 @@ ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
 ERROR_LOOK_CHARS = 20_000
 """So much of it is looked through for URLs."""
+GS = "gs://"
 GENERATION_MAX_DIGITS = 18
 WHOLE_MAX_BITS = 3400
 """Of a number that is an id: its digits are an attribute."""
@@ -250,6 +251,20 @@ class Outcome(Wire):
         return self.model_dump(mode="json")
 
 
+class StoredObject(Wire):
+    """An object in Cloud Storage. `generation`: null when the request named none, so that the live one was fetched."""
+
+    bucket: str
+    name: str
+    generation: str | None = None
+
+    @classmethod
+    def of(cls, request: InferenceRequest) -> "StoredObject | None":
+        """That of the request's content, if it is one."""
+        bucket, slash, name = (request.uri or "")[len(GS) :].partition("/")
+        return cls(bucket=bucket, name=name, generation=request.generation) if is_gs(request.uri) and slash else None
+
+
 class InferenceResult(Wire):
     """The message on the reply topic: the last word on one request."""
 
@@ -262,6 +277,7 @@ class InferenceResult(Wire):
     error: RequestError | None
     attempts: int = Field(ge=1, description="Tries that count: losses of machines do not.")
     timings_ms: Timings
+    object: StoredObject | None = Field(default=None, description="Where the content was, if in Cloud Storage.")
 
 
 def wire_version_of(requests: Iterable[Mapping[str, Any]]) -> int:
@@ -271,7 +287,7 @@ def wire_version_of(requests: Iterable[Mapping[str, Any]]) -> int:
 
 def is_gs(uri: str | None) -> bool:
     """True for a URI of an object in Cloud Storage."""
-    return (uri or "")[:5].lower() == "gs://"
+    return (uri or "")[: len(GS)].lower() == GS
 
 
 def whole(value: object) -> int | None:

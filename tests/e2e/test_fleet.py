@@ -82,7 +82,9 @@ def test_an_upload_announced_by_cloud_storage_and_a_gs_uri_are_requests_for_the_
     running, topics, cloud_storage
 ) -> None:
     results = topics.listen("lowtide-results")
-    cloud_storage.objects["uploads/a folder/2.png"] = DIGIT
+    cloud_storage.objects["uploads/a folder/2.png"] = b"overwritten"
+    cloud_storage.objects["uploads/a folder/2.png#1"] = DIGIT
+    cloud_storage.objects["uploads/live.png"] = DIGIT
     upload = {
         "notificationConfig": "projects/_/buckets/uploads/notificationConfigs/1",
         "eventType": "OBJECT_FINALIZE",
@@ -95,19 +97,22 @@ def test_an_upload_announced_by_cloud_storage_and_a_gs_uri_are_requests_for_the_
     announced = topics.publish(json.dumps({"kind": "storage#object", "name": "a folder/2.png"}).encode(), **upload)
     gone = topics.publish(b"{}", **{**upload, "objectId": "gone.png"})
     elsewhere = topics.publish(b"{}", **{**upload, "bucketId": "private"})
-    uri = {"model": "digits", "uri": "gs://uploads/a folder/2.png", "request_id": "by uri"}
+    uri = {"model": "digits", "uri": "gs://uploads/live.png", "request_id": "by uri"}
     topics.publish(json.dumps(uri).encode())
 
     found = bodies(topics.collect(results, [announced, gone, elsewhere, "by uri"]))
     assert found[announced]["outputs"][0]["label"] == found["by uri"]["outputs"][0]["label"] == "2"
     assert found[announced]["timings_ms"]["fetch"] > 0
+    assert found[announced]["object"] == {"bucket": "uploads", "name": "a folder/2.png", "generation": "1"}
+    assert found["by uri"]["object"] == {"bucket": "uploads", "name": "live.png", "generation": None}
     assert found[gone]["error"]["type"] == "not_found"
+    assert "generation 1 is gone" in found[gone]["error"]["message"]
     assert found[elsewhere]["error"]["type"] == "forbidden"
 
 
 def test_a_dead_letter_that_is_put_back_is_a_request_again(running, topics) -> None:
     dead = topics.listen("lowtide-dead-letters")
-    topics.publish(b"{}", eventType="OBJECT_DELETE", bucketId="uploads", objectId="2.png", request_id="again")
+    topics.publish(b"{}", eventType="OBJECT_RENAME", bucketId="uploads", objectId="2.png", request_id="again")
     (first,) = topics.collect(dead, ["again"]).values()
 
     command = [sys.executable, "-m", "lowtide.cli", "replay", "--reason", "unsupported_event", "--max", "1", "--json"]

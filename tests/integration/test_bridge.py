@@ -236,7 +236,7 @@ def test_what_can_never_have_a_result_becomes_a_dead_letter(world: World) -> Non
         "no_model": b"\xff\xd8 jpeg",
         "unknown_model": {"model": "c", "uri": "gs://b/c"},
         "reply_topic_not_allowed": {"model": "a", "uri": "gs://b/c", "reply_topic": "forbidden"},
-        "unsupported_event": (b"{}", {"eventType": "OBJECT_DELETE", "bucketId": "b", "objectId": "o"}),
+        "unsupported_event": (b"{}", {"eventType": "OBJECT_RENAME", "bucketId": "b", "objectId": "o"}),
         "invalid_request": (b'{"model": "a", "url": "gs://b/c"}', many),
     }
     late = {"model": "a", "uri": "gs://b/1", "expires_at": (datetime.now(UTC) - timedelta(seconds=1)).isoformat()}
@@ -255,6 +255,24 @@ def test_what_can_never_have_a_result_becomes_a_dead_letter(world: World) -> Non
     assert max(len(letter.data) for letter in letters) == 9_900_002
     assert (expired[0]["status"], world.engine.seen) == ("expired", Counter())
     assert world.nothing_left()
+
+
+def test_an_event_that_is_no_upload_ends_without_a_message(our_world: World) -> None:
+    world = our_world
+    notice = {"bucketId": "b", "objectId": "o"}
+    with world.worker(), world.bridge() as bridge:
+        deleted, folder = world.publish(
+            (b"{}", {**notice, "eventType": "OBJECT_DELETE"}),
+            (b"", {**notice, "eventType": "OBJECT_FINALIZE", "objectId": "o/"}),
+        )
+        world.publish({"model": "a", "uri": "gs://b/o"})
+        results = world.results(1)
+        wait_for(lambda: bridge.health().details["ignored"] == {"deleted": 1, "folder": 1})
+
+    assert [result["object"]["name"] for result in results] == ["o"]
+    assert all(world.redis.get(world.end_key(message)) == b"done" for message in (deleted, folder))
+    assert world.nothing_left()
+    assert world.pull(DEAD) == []
 
 
 def test_params_that_cannot_be_sent_harm_no_neighbour_and_no_bridge(our_world: World) -> None:

@@ -38,7 +38,7 @@ def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
     samples = samples_of(
         seen,
         work=work,
-        done=Done(per_s=4.0, failed_per_s=1.0),
+        done=Done(per_s=4.0, failed_per_s=1.0, ignored_per_s=0.25),
         rates_s=seen.rates_s,
         undelivered=undelivered,
     )
@@ -61,6 +61,7 @@ def test_every_metric_has_its_figure() -> None:
         ("requests_at_risk",): 1,
         ("throughput",): 4.0,
         ("failures",): 1.0,
+        ("events_ignored",): 0.25,
         ("workers",): 2,
         ("workers_busy",): 1,
         ("bridges",): 1,
@@ -125,6 +126,12 @@ def test_throughput_is_what_workers_did_between_two_looks() -> None:
 
 def test_what_a_worker_did_before_redis_forgot_it_is_no_throughput_of_now() -> None:
     assert Done.between(snapshot(100.0), snapshot(110.0, back=word(10, ok=10**6))) == Done(per_s=0.0, failed_per_s=0.0)
+
+
+def test_events_that_ask_for_nothing_are_what_bridges_ended_between_two_looks() -> None:
+    before = replace(snapshot(100.0), bridge_words={"old": {"ignored": {"deleted": 5}}, "gone": {"ignored": {"a": 9}}})
+    words = {"old": {"ignored": {"deleted": 10, "folder": 5}}, "new": {"ignored": {"deleted": 50}}}
+    assert Done.between(before, replace(snapshot(110.0), bridge_words=words)).ignored_per_s == 1.0
 
 
 def test_what_waits_in_pubsub_while_no_bridge_lives_has_no_age_that_is_known() -> None:

@@ -22,6 +22,8 @@ BRIDGE = (
     "acknowledge",
     "let expire",
 )
+SILENT = ("pull", "look up", "claim", "record", "acknowledge", "let expire")
+"""What a bridge does with an event that is no upload, which ends without a message."""
 WORKER = ("take", "store", "ack")
 
 DONE = ("acknowledge", "let expire")
@@ -31,6 +33,7 @@ PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forg
 """What the protocol needs beside its steps."""
 
 LOST = "acknowledged, and nothing was published"
+UNRECORDED = "acknowledged, and not recorded"
 TWICE = "published twice"
 
 
@@ -70,8 +73,9 @@ NO_CHUNK = {"queued": False, "held": False, "result": False, "forgot": False}
 class State(NamedTuple):
     """Everything at one moment.
 
-    `record`: "" (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven
-    days), "short" (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step.
+    `copies`: letters that were published; of a message that ends in silence, whether it was recorded. `record`: ""
+    (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven days), "short"
+    (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step.
     `astray`: a lease or claim was lost. `excused`: a second copy is allowed; then copies are counted no longer.
     """
 
@@ -101,9 +105,12 @@ Move = tuple[str, State]
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """The protocol, or a variation of it: another order of steps, pieces left out, circumstances not excused."""
+    """The protocol, or a variation of it: another order of steps, pieces left out, circumstances not excused. `silent`:
+    for a message that ends without a letter.
+    """
 
     bridge: Sequence[str] = BRIDGE
+    silent: bool = False
     worker: Sequence[str] = WORKER
     pieces: frozenset[str] = PIECES
     circumstances: frozenset[Circumstance] = frozenset(Circumstance)
@@ -200,7 +207,8 @@ class Model:
         yield "publish", self._next(state._replace(copies=state.copies + 1), b)
 
     def _record(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
-        yield "record", self._next(state._replace(record="done"), b)
+        noted = state._replace(record="done", copies=1 if self.silent else state.copies)
+        yield "record", self._next(noted, b)
 
     def _acknowledge(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
         yield "acknowledge", self._next(state._replace(acked=True), b)
@@ -261,7 +269,7 @@ class Model:
                 again = state.of(b, me._replace(at=self.bridge.index("claim")))
                 new = self._excuse(again._replace(copies=state.copies + 1), Circumstance.UNANSWERED)
                 yield f"bridge {b}: publish, UNANSWERED", new
-            if self._step(me) == "record":
+            if self._step(me) == "record" and not self.silent:
                 yield f"bridge {b}: record REFUSED", self._next(state._replace(lost_data=True), b)
 
     def _crash(self, state: State, b: int, me: Bridge) -> State:
@@ -291,7 +299,7 @@ class Model:
 
     def wrong(self, state: State) -> str | None:
         if state.acked and not state.copies:
-            return LOST
+            return UNRECORDED if self.silent else LOST
         return TWICE if state.copies > 1 else None
 
     def _excuse(self, state: State, circumstance: Circumstance) -> State:

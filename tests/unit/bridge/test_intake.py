@@ -1,3 +1,4 @@
+import gzip
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,6 +35,7 @@ class Outside:
         self.dead_letters = SimpleNamespace(on=False)
         self.held_bytes = 0
         self.asked: list[int] = []
+        self.handed_back: list[str] = []
 
     def __len__(self) -> int:
         return 0
@@ -58,6 +60,9 @@ class Outside:
 
     def put(self, things: Any) -> None:
         self.ended += things
+
+    def hand_back(self, keys: Sequence[str], *, after_s: float) -> None:
+        self.handed_back += keys
 
     def intake(self) -> Intake:
         outside: Any = self
@@ -138,3 +143,14 @@ def test_results_that_wait_to_be_published_count_as_memory_and_stop_the_pulling(
     outside.intake().turn()
 
     assert [credit > 0 for credit in outside.asked] == [pulls]
+
+
+@pytest.mark.parametrize(("held_mb", "kept"), [(0, 4), (240, 3), (250, 2), (400, 1)])
+def test_packed_messages_that_are_too_much_together_go_back_but_for_one(held_mb: int, kept: int) -> None:
+    packed = gzip.compress(b'{"model": "a", "uri": "gs://b/c"' + b" " * 8_000_000 + b"}")
+    outside = Outside([replace(message(str(number)), data=packed) for number in range(4)])
+    outside.leases.add([replace(message("held"), data=b"x" * held_mb * 1_000_000)])
+    outside.intake().turn()
+
+    assert outside.in_flight.requests == kept
+    assert outside.handed_back == [f"s:{number}" for number in range(kept, 4)]

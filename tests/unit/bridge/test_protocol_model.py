@@ -31,7 +31,9 @@ from tests.unit.bridge.protocol_model import (
     BRIDGE,
     LOST,
     PIECES,
+    SILENT,
     TWICE,
+    UNRECORDED,
     WORKER,
     Circumstance,
     Model,
@@ -60,6 +62,18 @@ def test_no_state_loses_a_message_or_doubles_a_result_or_is_wedged() -> None:
 
     assert found.violation is None, str(found.violation)
     assert len(found.states) > 50_000  # else faults were not explored
+
+
+def test_no_state_forgets_a_message_that_ends_in_silence_or_is_wedged() -> None:
+    found = explore(Model(bridge=SILENT, silent=True))
+
+    assert found.violation is None, str(found.violation)
+    assert len(found.states) > 1_000
+
+
+def test_a_message_that_ends_in_silence_is_recorded_before_it_is_acknowledged() -> None:
+    steps = moved(SILENT, "acknowledge", before="record")
+    assert violation(bridge=steps, silent=True).what == UNRECORDED
 
 
 @pytest.mark.parametrize(
@@ -123,7 +137,9 @@ def test_a_trace_tells_what_happened_step_by_step() -> None:
 class Outside:
     """Pub/Sub, Redis, Celery and the fleet, as far as the bridge's parts ask them for one message. Notes each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, data: bytes = b'{"model": "a", "uri": "gs://b/c"}', **attributes: str) -> None:
+        self.data = data
+        self.attributes = attributes
         self.steps: list[str] = []
         self.workers = 1
         self.packing = Packing()
@@ -141,9 +157,15 @@ class Outside:
         if "pull" in self.steps:
             return None
         self.steps.append("pull")
-        request = b'{"model": "a", "uri": "gs://b/c"}'
         return [
-            Received(subscription="s", ack_id="k", message_id="17", data=request, attributes={}, published_s=0.0),
+            Received(
+                subscription="s",
+                ack_id="k",
+                message_id="17",
+                data=self.data,
+                attributes=self.attributes,
+                published_s=0.0,
+            ),
         ]
 
     def publish(self, topic: str, messages: Sequence[Any]) -> None:
@@ -245,13 +267,19 @@ def bridge_parts(outside: Any) -> Iterator[Any]:
 
 
 def test_the_bridge_takes_the_steps_of_the_model_in_its_order() -> None:
-    outside = Outside()
+    assert steps_of(Outside()) == BRIDGE
+
+
+def test_the_bridge_ends_an_event_that_is_no_upload_in_silence() -> None:
+    assert steps_of(Outside(eventType="OBJECT_DELETE", bucketId="b", objectId="o")) == SILENT
+
+
+def steps_of(outside: Outside) -> tuple[str, ...]:
     parts = list(bridge_parts(outside))
     for _ in range(6):
         for part in parts:
             part.turn(0.0)
-
-    assert tuple(outside.steps) == BRIDGE
+    return tuple(outside.steps)
 
 
 class Results(DisabledBackend):

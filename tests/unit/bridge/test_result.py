@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,7 +45,26 @@ def test_a_result_says_what_the_contract_promises() -> None:
         "error": None,
         "attempts": 3,
         "timings_ms": {"queued": 240.0, "fetch": 1.0, "decode": 2.0, "gpu": 3.0, "total": 250.0},
+        "object": {"bucket": "b", "name": "c", "generation": None},
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "object_"),
+    [
+        ({"uri": "gs://b/a/c#1", "generation": "17"}, {"bucket": "b", "name": "a/c#1", "generation": "17"}),
+        ({"uri": "GS://b//c"}, {"bucket": "b", "name": "/c", "generation": None}),
+        ({"uri": "https://good.org/c"}, None),
+        ({"data": "aGk="}, None),
+        ({"uri": "gs://b"}, None),
+    ],
+)
+def test_a_result_names_the_object_that_it_is_about(
+    fields: dict[str, str], object_: dict[str, str | None] | None
+) -> None:
+    given = replace(item(), request=InferenceRequest(model="a", **fields))
+    assert body(OUTCOME, given)["object"] == object_
+    assert body(Outcome.failed("not_found", "gone"), given)["object"] == object_
 
 
 def test_clocks_that_differ_give_no_negative_time() -> None:

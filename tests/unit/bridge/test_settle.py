@@ -11,7 +11,7 @@ from lowtide.bridge.acker import Acker
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import LOOK_VALID_S, Leases
-from lowtide.bridge.messages import Ending, Letter, Received, Translated
+from lowtide.bridge.messages import Ending, Letter, Received, SilentEnding, Translated
 from lowtide.bridge.pubsub import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.records import Claim
 from lowtide.bridge.settle import Settler
@@ -169,3 +169,35 @@ def test_letters_that_wait_are_counted_in_bytes_until_they_are_published(monkeyp
     while len(settler):
         settler.turn(1.0)
     assert settler.held_bytes == 0
+
+
+def test_what_asks_for_nothing_is_recorded_counted_and_acknowledged_and_not_published() -> None:
+    outside, leases, in_flight = Outside(), Leases(), InFlight()
+    silent = [SilentEnding(received=received(why), why=why) for why in ("deleted", "folder")]
+    leases.add([received("1"), *(one.received for one in silent)])
+    settler = settler_of(outside, leases, in_flight)
+
+    settler.put([*silent, ending("1")])
+    settler.turn(0.0)
+
+    assert outside.published == [b"result of 1"]
+    assert sorted(outside.recorded) == ["s:1", "s:deleted", "s:folder"]
+    assert settler.ignored == {"deleted": 1, "folder": 1}
+
+
+def test_without_its_record_what_asks_for_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
+    outside, leases = Outside(), Leases()
+    silent = SilentEnding(received=received("1"), why="deleted")
+    leases.add([silent.received])
+    settler = settler_of(outside, leases, InFlight())
+
+    outside.redis_is_away = True
+    settler.put([silent])
+    settler.turn(0.0)
+    assert (len(settler), outside.recorded, settler.ignored) == (1, [], {})
+
+    outside.redis_is_away = False
+    while len(settler):
+        settler.turn(1.0)
+    assert (outside.recorded, settler.ignored) == (["s:1"], {"deleted": 1})

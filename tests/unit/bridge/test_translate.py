@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.bridge.messages import Received, Rejection, Translated
+from lowtide.bridge.messages import Ignored, Received, Rejection, Translated
 from lowtide.bridge.translate import Rules, translate
 from lowtide.config import load_settings
+from lowtide.tasks import InferenceRequest
 
+STORAGE = "google.cloud.storage."
+FINALIZED = f"{STORAGE}object.v1.finalized"
 SETTINGS = load_settings(project="p", models="a,b", reply_topics="mine,projects/other/topics/theirs")
 RULES = Rules.of(SETTINGS)
 WITH_DEFAULT = Rules.of(load_settings(project="p", models="a,b", default_model="b"))
@@ -87,12 +90,77 @@ def test_an_upload_asks_for_the_default_model() -> None:
     assert rejected(received).reason == "no_model"
 
 
-@pytest.mark.parametrize("event", ["OBJECT_DELETE", "OBJECT_METADATA_UPDATE", "OBJECT_ARCHIVE"])
-def test_other_events_of_cloud_storage_are_no_requests(event: str) -> None:
-    rejection = rejected(message({}, eventType=event, bucketId="b", objectId="o"), WITH_DEFAULT)
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        ("OBJECT_DELETE", "deleted"),
+        ("OBJECT_ARCHIVE", "archived"),
+        ("OBJECT_METADATA_UPDATE", "metadata_updated"),
+        ("object_delete", "deleted"),
+    ],
+)
+def test_other_events_of_cloud_storage_ask_for_nothing(event: str, why: str) -> None:
+    beside = {"params": "{", "model": "gone", "overwrittenByGeneration": "5"}
+    for data in ({}, b"", b"{half"):
+        received = message(data, eventType=event, bucketId="b", objectId="o", **beside)
+        assert translate(received, RULES) == Ignored(why=why)
 
-    assert rejection.reason == "unsupported_event"
-    assert event in rejection.message
+
+def test_an_event_that_nobody_knows_is_a_dead_letter() -> None:
+    rejection = rejected(message({}, eventType="OBJECT_RENAME", bucketId="b", objectId="o"), WITH_DEFAULT)
+    assert rejection == Rejection(reason="unsupported_event", message="eventType: OBJECT_RENAME is not known")
+
+
+@pytest.mark.parametrize("name", ["a/", "a//", "/"])
+def test_a_folder_asks_for_nothing(name: str) -> None:
+    upload = message(b"", eventType="OBJECT_FINALIZE", bucketId="b", objectId=name)
+    assert translate(upload, WITH_DEFAULT) == Ignored(why="folder")
+    assert translate(message({"bucket": "b", "name": name}, ce__type=FINALIZED), WITH_DEFAULT) == Ignored(why="folder")
+
+
+@pytest.mark.parametrize("size", ["0", 0])
+def test_an_object_of_no_bytes_asks_for_nothing(size: str | int) -> None:
+    thing = {"kind": "storage#object", "bucket": "b", "name": "o", "size": size, "contentType": "image/png"}
+    upload = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "o"}
+
+    assert translate(message(thing, **upload), RULES) == Ignored(why="empty")
+    assert translate(message(thing, ce__type=FINALIZED), RULES) == Ignored(why="empty")
+    assert accepted(message({**thing, "size": "1"}, **upload), WITH_DEFAULT).request.uri == "gs://b/o"
+    assert accepted(message({**thing, "name": "other"}, **upload), WITH_DEFAULT).request.uri == "gs://b/o"
+
+
+@pytest.mark.parametrize("overwrote", [{}, {"overwroteGeneration": "1767225600000001"}])
+def test_an_upload_is_about_one_generation(overwrote: dict[str, str]) -> None:
+    upload = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "o", "objectGeneration": "1767225600000002"}
+    thing = {"bucket": "b", "name": "o", "generation": "1767225600000002", "size": "5"}
+    request = InferenceRequest(model="b", uri="gs://b/o", generation="1767225600000002")
+
+    assert accepted(message(b"", **upload, **overwrote), WITH_DEFAULT).request == request
+    assert accepted(message(thing, ce__type=FINALIZED), WITH_DEFAULT).request == request
+    structured = {"specversion": "1.0", "type": FINALIZED, "source": "/s", "id": "1", "data": thing}
+    assert accepted(message(structured), WITH_DEFAULT).request == request
+    del upload["objectGeneration"]
+    assert accepted(message(thing, **upload), WITH_DEFAULT).request == request
+    assert accepted(message(b"", **upload), WITH_DEFAULT).request.generation is None
+
+
+def test_a_bucket_that_is_none_does_not_lead_to_another_object() -> None:
+    for bucket in ("a/b", ""):
+        upload = message(b"", eventType="OBJECT_FINALIZE", bucketId=bucket, objectId="o")
+        assert rejected(upload, WITH_DEFAULT).reason == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["a#1", "a?generation=5", "100%", "a//b", "/a", "ü ✓", "a\nb", "gs://b/o"])
+def test_whatever_a_name_holds_it_is_the_name(name: str) -> None:
+    upload = message(b"", eventType="OBJECT_FINALIZE", bucketId="b", objectId=name, objectGeneration="7")
+    request = accepted(upload, WITH_DEFAULT).request
+    assert (request.uri, request.generation) == (f"gs://b/{name}", "7")
+
+
+def test_custom_attributes_of_a_notification_are_defaults() -> None:
+    upload = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "o", "payloadFormat": "JSON_API_V1"}
+    request = accepted(message({}, **upload, model="a", params='{"k": 1}'), WITH_DEFAULT).request
+    assert (request.model, request.params) == ("a", {"k": 1})
 
 
 def test_a_notification_without_an_object_says_so() -> None:
@@ -112,13 +180,13 @@ def test_a_cloud_event_carries_json_or_raw_bytes() -> None:
 
 
 def test_a_cloud_event_of_cloud_storage_is_an_upload() -> None:
-    kind = "google.cloud.storage.object.v1."
-    upload = message({"bucket": "b", "name": "o"}, ce__type=f"{kind}finalized")
-
-    assert accepted(upload, WITH_DEFAULT).request.uri == "gs://b/o"
-    assert rejected(message({}, ce__type=f"{kind}deleted"), WITH_DEFAULT).reason == "unsupported_event"
-    assert rejected(message({"bucket": 1}, ce__type=f"{kind}finalized"), WITH_DEFAULT).reason == "invalid_request"
-    assert rejected(message(b"x", ce__type=f"{kind}finalized"), WITH_DEFAULT).reason == "malformed_json"
+    assert accepted(message({"bucket": "b", "name": "o"}, ce__type=FINALIZED), WITH_DEFAULT).request.uri == "gs://b/o"
+    for kind, why in {"deleted": "deleted", "archived": "archived", "metadataUpdated": "metadata_updated"}.items():
+        assert translate(message({}, ce__type=f"{STORAGE}object.v1.{kind}"), WITH_DEFAULT) == Ignored(why=why)
+    assert rejected(message({}, ce__type=f"{STORAGE}object.v1.moved"), WITH_DEFAULT).reason == "unsupported_event"
+    assert rejected(message({"bucket": 1}, ce__type=FINALIZED), WITH_DEFAULT).reason == "invalid_request"
+    assert rejected(message(b"x", ce__type=FINALIZED), WITH_DEFAULT).reason == "malformed_json"
+    assert rejected(message(b"{", ce__type=FINALIZED, model="a"), WITH_DEFAULT).reason == "malformed_json"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +224,7 @@ def test_malformed_json_is_told_apart_from_content(data: bytes) -> None:
         (message({"model": 5, "uri": "x"}), "invalid_request", "model: "),
         (message({"model": "a", "uri": "x", "params": [1]}), "invalid_request", "params: "),
         (message({"model": "a", "uri": "x"}, params="{"), "invalid_request", "params: not JSON"),
-        (message({"model": "a", "uri": "x"}, params="[" * 100_000), "invalid_request", "params: not JSON"),
+        (message({"model": "a", "uri": "x"}, params="[" * 100_000), "invalid_request", "params: nested too deeply"),
         (message(DEEP_PARAMS), "invalid_request", "params: can't be sent as JSON"),
         (message({"model": "a", "uri": "x"}, params=DEEP), "invalid_request", "params: can't be sent as JSON"),
         (message(data=b"x", model="a", params=DEEP), "invalid_request", "params: can't be sent as JSON"),
@@ -220,4 +288,4 @@ BODY = st.binary() | st.dictionaries(FIELDS, JSON | st.just("a")).map(lambda bod
 @given(data=BODY, attributes=st.dictionaries(ATTRIBUTES, st.text()))
 def test_whatever_comes_is_translated_or_rejected(data: bytes, attributes: dict[str, str]) -> None:
     received = Received(subscription="s", ack_id="a", message_id="1", data=data, attributes=attributes, published_s=0.0)
-    assert isinstance(translate(received, WITH_DEFAULT), Translated | Rejection)
+    assert isinstance(translate(received, WITH_DEFAULT), Translated | Rejection | Ignored)

@@ -14,8 +14,9 @@ from lowtide.bridge.chunk import to_chunk
 from lowtide.bridge.dead_letter import dead_letter
 from lowtide.bridge.messages import Letter, Received, Rejection, Translated
 from lowtide.bridge.pubsub import PublishRequest, message_of
+from lowtide.bridge.reasons import REASONS
 from lowtide.bridge.result import expiry, result_letter
-from lowtide.bridge.translate import ATTRIBUTES, REASONS, Rules, claimed_id, translate
+from lowtide.bridge.translate import ATTRIBUTES, Rules, claimed_id, translate
 from lowtide.config import load_settings
 from lowtide.local.pubsub import limits
 from lowtide.local.pubsub.resources import Content

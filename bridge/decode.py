@@ -1,0 +1,109 @@
+"""The JSON in a message's data, in any of its encodings, packed or not. Pure."""
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from lowtide.bridge.content import GZIP
+
+UNPACKED_MAX_BYTES = 10_000_000
+"""What Pub/Sub could have brought unpacked."""
+HEAD_BYTES = 4096
+BLANKS = " \t\r\n\x0b\x0c"
+MAY_BEGIN = b'{["' + BLANKS.encode() + b"\0\xef\xff\xfe"
+"""First bytes of JSON: of its text, of a byte order mark, of a zero in UTF-16 or UTF-32."""
+UTF_8 = ("utf-8", "utf-8-sig")
+
+
+class Malformed(Exception):
+    """Raised for data that begins like JSON and is none; says what is wrong with it and never what is in it."""
+
+
+def begin(data: bytes) -> str:
+    """The first character of data that begins like JSON: `{`, `[` or `"`; else nothing."""
+    packed = data.startswith(GZIP)
+    first = _first_character(_unpacked_head(data) if packed else data)
+    return first if first in ("{", "[", '"') else ""
+
+
+def read(data: bytes) -> Any:
+    """The JSON value in data. Raises Malformed."""
+    unpacked = _unpacked(data) if data.startswith(GZIP) else data
+    codec = json.detect_encoding(unpacked)
+    try:
+        text = unpacked.decode(codec)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not {codec} text: {error.reason} at byte {error.start}") from error
+    return read_text(text)
+
+
+def read_text(text: str) -> Any:
+    """The JSON value in a text. Raises Malformed."""
+    try:
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once_each)
+    except RecursionError as error:
+        raise Malformed("nested too deeply") from error
+    except ValueError as error:
+        raise Malformed(f"not JSON: {error}") from error
+
+
+def size_bytes(data: bytes) -> int:
+    """What data takes in memory once it was read: if it is packed, as much as it claims to unpack to, within the bound.
+    It is never unpacked to more.
+    """
+    if not data.startswith(GZIP):
+        return len(data)
+    claimed = _claimed_bytes(data)
+    return max(len(data), claimed if claimed <= UNPACKED_MAX_BYTES else 0)
+
+
+def _first_character(data: bytes) -> str:
+    if data[:1] not in MAY_BEGIN:
+        return ""
+    codec = json.detect_encoding(data)
+    if codec in UTF_8:
+        return data.removeprefix(b"\xef\xbb\xbf").lstrip(BLANKS.encode())[:1].decode("ascii", "ignore")
+    head = data[:HEAD_BYTES].decode(codec, "ignore")
+    if head and not head.lstrip(BLANKS):
+        head = data.decode(codec, "ignore")
+    return head.lstrip(BLANKS)[:1]
+
+
+def _claimed_bytes(data: bytes) -> int:
+    """By the last four bytes of gzip."""
+    return int.from_bytes(data[-4:], "little")
+
+
+def _unpacked_head(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data, HEAD_BYTES)
+    except zlib.error:
+        return b""
+
+
+def _unpacked(data: bytes) -> bytes:
+    claimed = _claimed_bytes(data)
+    if claimed > UNPACKED_MAX_BYTES:
+        raise Malformed(f"gzip that unpacks to {claimed:,} bytes, {UNPACKED_MAX_BYTES:,} are allowed")
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacking.decompress(data, claimed + 1)
+    except zlib.error as error:
+        raise Malformed(f"gzip, damaged: {error}") from error
+    if unpacking.unused_data:
+        raise Malformed("gzip that goes on after its end: pack the whole as one")
+    if not unpacking.eof:
+        raise Malformed("gzip, cut off")
+    return unpacked
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object says the same name twice")
+    return found

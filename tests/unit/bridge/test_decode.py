@@ -1,0 +1,105 @@
+import contextlib
+import gzip
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lowtide.bridge.content import may_be_read_as_request
+from lowtide.bridge.decode import UNPACKED_MAX_BYTES, Malformed, begin, read, size_bytes
+from lowtide.bridge.messages import Received
+
+VALUE = {"model": "a", "uri": "gs://b/ü ✓"}
+TEXT = json.dumps(VALUE, ensure_ascii=False)
+CODECS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
+
+
+def malformed(data: bytes) -> str:
+    with pytest.raises(Malformed) as caught:
+        read(data)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("blanks", ["", " ", "\r\n\t", "\n" * 5000])
+@pytest.mark.parametrize("codec", CODECS)
+def test_json_is_read_in_every_encoding_plain_or_packed(codec: str, blanks: str) -> None:
+    data = (blanks + TEXT).encode(codec)
+
+    assert (begin(data), read(data)) == ("{", VALUE)
+    packed = gzip.compress(data)
+    assert read(packed) == VALUE
+    assert begin(packed) == ("{" if len(blanks) < 1000 else "")  # of what is packed no more than the head is looked at
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-32"])
+def test_a_mark_of_the_other_byte_order_is_understood(codec: str) -> None:
+    data = "\ufeff".encode(f"{codec}-be") + TEXT.encode(f"{codec}-be")
+    assert (begin(data), read(data)) == ("{", VALUE)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8\xff", b"\x89PNG", b"\0\0\0\x18ftypheic" * 99, b"\x1f\x8b", b"1", b"null"]
+)
+def test_other_content_does_not_begin_like_json(data: bytes) -> None:
+    assert begin(data) == ""
+
+
+@given(data=st.binary() | st.text().flatmap(lambda text: st.sampled_from(CODECS).map(lambda c: ("{" + text).encode(c))))
+def test_whatever_begins_like_json_may_be_read_as_a_request(data: bytes) -> None:
+    assert begin(data) == "" or may_be_read_as_request(data)
+    packed = gzip.compress(data)
+    assert begin(packed) == "" or may_be_read_as_request(packed)
+
+
+@given(data=st.binary() | st.binary().map(lambda more: b"\x1f\x8b\x08\0" + more) | st.binary().map(gzip.compress))
+def test_whatever_comes_is_json_or_malformed(data: bytes) -> None:
+    begin(data)
+    with contextlib.suppress(Malformed):
+        read(data)
+    assert len(data) <= size_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b'{"a": ', "not JSON: Expecting value"),
+        (b'{"a": "\xff"}', "not utf-8 text: invalid start byte at byte 7"),
+        ("{".encode("utf-16") + b"\0", "not utf-16 text: truncated data"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"uri": "a", "uri": "b"}', "says the same name twice"),
+        (b'{"params": {"k": 1, "k": 1}}', "says the same name twice"),
+        (b'{"k": NaN}', "NaN is no number of JSON"),
+        (b'{"k": -Infinity}', "-Infinity is no number of JSON"),
+        (gzip.compress(TEXT.encode())[:-9], "gzip"),
+        (gzip.compress(TEXT.encode()) + gzip.compress(b"{}"), "gzip"),
+        (gzip.compress(TEXT.encode())[:12] + b"x" + gzip.compress(TEXT.encode())[13:], "gzip, damaged"),
+        (
+            gzip.compress(b"{" + b" " * UNPACKED_MAX_BYTES),
+            "gzip that unpacks to 10,000,001 bytes, 10,000,000 are allowed",
+        ),
+    ],
+)
+def test_malformed_json_says_what_is_wrong(data: bytes, words: str) -> None:
+    assert words in malformed(data)
+
+
+def test_what_claims_to_be_small_is_not_unpacked_to_more() -> None:
+    bomb = gzip.compress(b"{" + b" " * 200_000_000)[:-4] + (1000).to_bytes(4, "little")
+    tracemalloc.start()
+    assert "gzip" in malformed(bomb)
+    assert begin(bomb) == "{"
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert peak_bytes < 1_000_000
+
+
+def test_a_packed_message_counts_with_its_unpacked_size() -> None:
+    def received(data: bytes) -> Received:
+        return Received(subscription="s", ack_id="k", message_id="1", data=data, attributes={}, published_s=0.0)
+
+    packed = gzip.compress(b"{" + b" " * 5_000_000)
+    assert received(packed).size_bytes > 5_000_000 > len(packed)
+    assert received(b"x" * 100).size_bytes < 200
