@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lowtide.cli.checks import Verdict, models
+from lowtide.cli.checks import models
+from lowtide.cli.findings import Verdict
 from lowtide.config import Settings
 
 OWN = """
