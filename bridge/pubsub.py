@@ -207,6 +207,23 @@ def message_of(data: bytes, attributes: Mapping[str, str]) -> Pb:
     return PubsubMessage(data=data, attributes=attributes)
 
 
+def publish_each(
+    publish: Callable[[str, Sequence[Pb]], Sequence[str]], topic: str, messages: Sequence[Pb]
+) -> list[str | PubsubRefused]:
+    """`publish`, one by one as far as needed: the id of each message, or why Pub/Sub refuses it. One bad message makes
+    it refuse all: halve until it is alone. Raises PubsubError for what is not about a message.
+    """
+    try:
+        return list(publish(topic, messages))
+    except PubsubRefused as error:
+        if error.code != grpc.StatusCode.INVALID_ARGUMENT.name:
+            raise
+        if len(messages) == 1:
+            return [error]
+    half = len(messages) // 2
+    return [each for part in (messages[:half], messages[half:]) for each in publish_each(publish, topic, part)]
+
+
 def grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
     """As many messages as one publish may hold."""
     group: list[Pb] = []

@@ -21,7 +21,7 @@ from lowtide.bridge.leaser import TICK_S, Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.loop import Loop
 from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped, message_of
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped, message_of, publish_each
 from lowtide.bridge.pulls import Pulls
 
 log = logging.getLogger(__name__)
@@ -45,12 +45,15 @@ class Choice:
 
     reasons: frozenset[str] = frozenset()
     """Empty: any."""
+    foreign: bool = False
+    """Also what no bridge has written, and thus has no reason."""
     before_s: float
     after_s: float = 0.0
 
     def takes(self, letter: Received) -> bool:
         """True for a letter that is to be put back."""
-        chosen = not self.reasons or reason_of(letter) in self.reasons
+        reason = reason_of(letter)
+        chosen = (not self.reasons or reason in self.reasons) if reason else self.foreign
         return chosen and self.after_s <= letter.published_s < self.before_s
 
 
@@ -61,15 +64,17 @@ class Became(Enum):
     LISTED = "listed"  # a dry run: it would have been replayed
     TRUNCATED = "truncated"  # left alone: its data is lost
     EMPTY = "empty"  # left alone: nothing of it can be published
+    REFUSED = "refused"  # left alone: Pub/Sub does not take it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handled:
-    """A letter that was chosen. `message_id`: of the request that it became, if it did."""
+    """A letter that was chosen. `message_id`: of the request that it became; `why`: Pub/Sub refused it."""
 
     letter: Received
     became: Became
     message_id: str | None = None
+    why: str = ""
 
 
 def reason_of(letter: Received) -> str:
@@ -178,10 +183,14 @@ class Replay:
         rest = iter(letters)
         for requests in grouped(map(request_of, letters)):
             part = list(islice(rest, len(requests)))
-            ids = self._persist(self._pubsub.publish, self._topic, requests)
-            self._acknowledge([letter.key for letter in part])
-            for letter, message_id in zip(part, ids, strict=True):
-                yield Handled(letter=letter, became=Became.REPLAYED, message_id=message_id)
+            sent = self._persist(publish_each, self._pubsub.publish, self._topic, requests)
+            became = list(zip(part, sent, strict=True))
+            self._acknowledge([letter.key for letter, each in became if isinstance(each, str)])
+            for letter, each in became:
+                if isinstance(each, str):
+                    yield Handled(letter=letter, became=Became.REPLAYED, message_id=each)
+                else:
+                    yield Handled(letter=letter, became=Became.REFUSED, why=str(each))
 
     def _acknowledge(self, keys: Sequence[str]) -> None:
         for subscription, ack_ids in self._leases.by_subscription(keys).items():

@@ -5,24 +5,29 @@ import json
 import os
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
+from lowtide.cli import STOPPED
+from lowtide.cli.answers import Result, error_of
 from lowtide.cli.collect import Collection
-from lowtide.cli.options import examples, parse_params
-from lowtide.cli.output import open_output
+from lowtide.cli.earlier import failure_of
+from lowtide.cli.listing import names_in
+from lowtide.cli.options import DURATION, TEXT, examples, parse_params
+from lowtide.cli.output import STDOUT, Output, is_stream, open_output
 from lowtide.cli.progress import Progress, rounded
-from lowtide.cli.sources import Source, find_sources, names_in
+from lowtide.cli.sources import Source, find_sources
+from lowtide.cli.terminal import is_utf8, shown
 from lowtide.config import Settings, SettingsError, load_settings, pubsub_emulator
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 
-SILENCE_S = 60.0
-"""So long without any result, and a person wonders."""
+TOLD = 3
+"""So many types of failures are told of, each by one example; the output has them all."""
 
 
 @click.command(
@@ -33,20 +38,37 @@ SILENCE_S = 60.0
     )
 )
 @click.argument("paths", nargs=-1)
-@click.option("--model", required=True, help="Model to run, for example digits or resnet101.")
+@click.option("--model", required=True, type=TEXT, help="Model to run, for example digits or resnet101.")
 @click.option(
     "--output",
     default="results.jsonl",
     show_default=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of results: .jsonl holds them whole, .csv holds filename,prediction.",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="File of results: .jsonl holds them whole, .csv holds filename,prediction,status,error; - is standard output.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an output file: skip what it holds already.")
+@click.option("--resume", is_flag=True, help="Go on with an output file: run what has no answer there.")
+@click.option(
+    "--retry",
+    "retried",
+    multiple=True,
+    metavar="TYPE",
+    help="With --resume, run failures of this error type alone again, such as no_answer; none for no failure at all. "
+    "May be repeated. Default: every failure.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an output file.")
-@click.option("--from-file", type=click.File(), help="More paths and URIs, one a line; - for standard input.")
+@click.option(
+    "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
+)
 @click.option("--weights", help="Weights of the model on the embedded system: a URI, a torchvision name, or random.")
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Embedded workers.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="30m",
+    show_default=True,
+    help="Give up after so long without any answer: what is left fails with no_answer.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     *,
@@ -54,37 +76,88 @@ def command(
     model: str,
     output: Path,
     resume: bool,
+    retried: Sequence[str],
     overwrite: bool,
-    from_file: TextIO | None,
+    from_file: BinaryIO | None,
     weights: str | None,
     params: Sequence[str],
     workers: int,
+    timeout: float,
     as_json: bool,
 ) -> None:
-    """Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
+    r"""Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
 
     Runs on a system of its own on this machine, unless LOWTIDE_PROJECT names the project of one that is there.
-    Exit code 1 if any request failed: its result says why.
+
+    Each of them gets a row. One that can't be read, sent or answered fails alone, and its row says why: no_source (not
+    there, not readable, too large), refused (by Pub/Sub), no_answer, or the type that the fleet gives. A name that is
+    not UTF-8 is written with \xe9 for such a byte.
+
+    --resume finishes a file of results: what ended ok is final and is not run again; every failure is, since files are
+    repaired, models started and networks mended, unless --retry chooses. A new row replaces the earlier one.
+
+    Exit code 1 if the output holds any failure, also one of an earlier run; 130 after Ctrl-C.
     """
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")
     if not settings.subscription:
         raise SettingsError("LOWTIDE_SUBSCRIPTION is empty, and what is to be classified goes by topic: leave it unset")
-    sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
+    listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
+    sources = find_sources(paths, listed, output=output)
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
-    file, finished = open_output(output, resume=resume, overwrite=overwrite)
-    with contextlib.closing(file):
-        todo = [source for source in sources if source.request_id not in finished]
-        with _system(settings, model, weights, todo, workers) as ready:
-            collection = Collection(ready, model=model, params=values, local_files=ready is not settings)
-            with Progress("classify", len(todo)) as progress, _hint(progress):
-                for result in collection.results(todo):
-                    file.write(result)
-                    progress.advance(failed=result["status"] != "ok")
-    _summarize(progress, skipped=len(sources) - len(todo), output=output, as_json=as_json)
-    sys.exit(progress.failed > 0)
+    with open_output(output, resume=resume, overwrite=overwrite) as file:
+        todo = [source for source in sources if _is_left(source, file.outcomes, retried)]
+        with Progress("classify", len(todo)) as progress, _stopping(progress, file):
+            if todo:
+                with _system(settings, model, weights, todo, workers) as ready:
+                    collection = Collection(
+                        ready,
+                        model=model,
+                        params=values,
+                        local_files=ready is not settings,
+                        timeout_s=timeout,
+                        say=progress.note,
+                    )
+                    _collect(collection, todo, file, progress)
+    failed = sum(failure is not None for failure in file.outcomes.values())
+    _summarize(progress, failed=failed, skipped=len(sources) - len(todo), output=output, as_json=as_json)
+    sys.exit(failed > 0)
+
+
+def _is_left(source: Source, outcomes: Mapping[str, str | None], retried: Sequence[str]) -> bool:
+    if source.request_id not in outcomes:
+        return True
+    failure = outcomes[source.request_id]
+    return failure is not None and (not retried or failure in retried)
+
+
+def _collect(collection: Collection, sources: Sequence[Source], file: Output, progress: Progress) -> None:
+    failures: dict[str, Result] = {}
+    counts: Counter[str] = Counter()
+    with contextlib.closing(collection.results(sources)) as results:
+        for result in results:
+            file.write(result)
+            failure = failure_of(result)
+            progress.advance(failed=failure is not None)
+            if failure is not None:
+                counts[failure] += 1
+                failures.setdefault(failure, result)
+    for failure, count in counts.most_common(TOLD):
+        name, why = failures[failure]["request_id"][:200], error_of(failures[failure])[1][:300]
+        progress.note(shown(f"{count:,} {failure}, such as {why if why.startswith(name) else f'{name}: {why}'}"))
+
+
+@contextlib.contextmanager
+def _stopping(progress: Progress, file: Output) -> Iterator[None]:
+    """Ctrl-C leaves what is there, and says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        on = "" if is_stream(file.path) else ": --resume goes on"
+        progress.note(f"Stopped: {progress.done} of {progress.total} have a row in {file.path}{on}")
+        sys.exit(STOPPED)
 
 
 @contextlib.contextmanager
@@ -92,10 +165,12 @@ def _system(
     settings: Settings, model: str, weights: str | None, sources: Sequence[Source], workers: int
 ) -> Iterator[Settings]:
     """The settings of a system that serves `model`: the one of LOWTIDE_PROJECT, else one of our own."""
-    if settings.project or not sources:
+    if settings.project:
         yield settings
         return
-    folders = {str(source.path.resolve().parent) for source in sources if source.path}
+    # Not `resolve`, which raises for links that lead in circles.
+    large = (os.path.realpath(source.path) for source in sources if source.path and source.is_large)
+    folders = {str(Path(real).parent) for real in large if is_utf8(real)}
     own = load_settings(
         models=_serving(settings, model),
         weights={**settings.weights, **({model: weights} if weights else {})},
@@ -116,34 +191,19 @@ def _serving(settings: Settings, model: str) -> tuple[str, ...]:
     return (entry,)
 
 
-@contextlib.contextmanager
-def _hint(progress: Progress) -> Iterator[None]:
-    """Says once that nothing comes, if nothing comes."""
-
-    def hint() -> None:
-        if not progress.done:
-            progress.note(f"No result for {SILENCE_S:.0f} s: `lowtide doctor` tells whether bridge and workers run")
-
-    timer = threading.Timer(SILENCE_S, hint)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _summarize(progress: Progress, *, skipped: int, output: Path, as_json: bool) -> None:
+def _summarize(progress: Progress, *, failed: int, skipped: int, output: Path, as_json: bool) -> None:
+    """`failed`: rows of the whole output. On standard error when results are on standard output."""
     summary = {
         "results": progress.done,
-        "failed": progress.failed,
+        "failed": failed,
         "skipped": skipped,
         "per_second": round(progress.per_second, 1),
         "output": str(output),
     }
+    err = output == STDOUT
     if as_json:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(summary), err=err)
         return
     already = f", {skipped} were there already" if skipped else ""
-    click.echo(f"{progress.done} results, {progress.failed} failed{already}: {output}")
-    click.echo(f"{rounded(progress.per_second)} images a second")
+    click.echo(f"{progress.done} results, {failed} failed{already}: {shown(str(output))}", err=err)
+    click.echo(f"{rounded(progress.per_second)} images a second", err=err)

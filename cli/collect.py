@@ -1,185 +1,200 @@
 """Publish requests and collect every result: from a subscription of one's own, made before anything is published."""
 
 import contextlib
-import json
 import logging
+import queue
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from lowtide.bridge.create import Admin
 from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubUnavailable, grouped, message_of
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped
 from lowtide.bridge.pulls import Pulls
+from lowtide.cli.answers import NoResult, Result, failed, is_dead_letter, read_dead_letter, read_result
+from lowtide.cli.requests import TRIES, publish_patiently, request_message
+from lowtide.cli.silence import Silence, duration, why_silent
 from lowtide.cli.sources import NoSource, Source
+from lowtide.cli.terminal import shown
 from lowtide.config import Settings
 
 log = logging.getLogger(__name__)
 
 RUN = "x-lowtide-run"
 """Attribute that tells our results from those of others: callers' `x-` attributes come back."""
+SOURCE = "x-lowtide-source"
+"""Attribute that tells them apart: a number. Unlike a request id nobody shortens or chooses it."""
 
 PULL_AT_ONCE = 1000
 WAIT_S = 0.25
+AGAIN_S = 1.0
 EXPIRES_S = 24 * 3600
 """The shortest that Pub/Sub allows: what a killed run leaves behind is gone after a day."""
+TIMEOUT_S = 1800.0
+"""Without any answer. Longer than a fleet needs to start from nothing."""
 
-Result = Mapping[str, Any]
+Answer = tuple[str, Result]
+"""A source's number, and what it is answered with."""
 
 
 class Collection:
-    """One run: `sources` through `model`; `on_result` is called once for each, in the order in which they end."""
+    """One run: `sources` through `model`. Each of them is answered, if by `no_answer` after `timeout_s` of silence;
+    meanwhile `say` is told what is waited for.
+    """
 
     def __init__(
-        self, settings: Settings, *, model: str, params: Mapping[str, Any], local_files: bool, tries: int = 5
+        self,
+        settings: Settings,
+        *,
+        model: str,
+        params: Mapping[str, Any],
+        local_files: bool,
+        timeout_s: float = TIMEOUT_S,
+        say: Callable[[str], None] = log.warning,
+        tries: int = TRIES,
     ) -> None:
         self._settings = settings
         self._model = model
         self._params = params
         self._local_files = local_files
+        self._timeout_s = timeout_s
         self._tries = tries
         self._run = uuid.uuid4().hex
         self._pubsub = Pubsub()
+        self._silence = Silence(timeout_s=timeout_s, look=self._why_silent, say=say)
+        self._away = ""
+        """Why Pub/Sub could not be read last time."""
         self._failure: Exception | None = None
+        self._unsent: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._published = self._noticed = 0
+        """Messages, and how many of them had been seen to go."""
+        self._over = threading.Event()
 
-    def results(self, sources: Sequence[Source]) -> Iterator[Result]:
-        """Every result, once. Raises PubsubError when Pub/Sub refuses, or stays away."""
-        waiting = {source.request_id for source in sources}
-        with self._own_subscriptions() as readers:
-            pulls = Pulls(self._pubsub, list(readers))
-            unreadable: list[Result] = []
-            publisher = threading.Thread(target=self._publish_all, args=(sources, unreadable.append), daemon=True)
+    def results(self, sources: Sequence[Source]) -> Generator[Result]:
+        """One for each source, in the order in which they end. Raises PubsubError: Pub/Sub refuses, or stays away."""
+        waiting = {str(number): source for number, source in enumerate(sources)}
+        with contextlib.closing(self._pubsub), self._own_subscriptions() as subscriptions:
+            pulls = Pulls(self._pubsub, subscriptions)
+            publisher = threading.Thread(target=self._publish_all, args=(dict(waiting),), daemon=True)
             publisher.start()
-            while waiting:
-                for result in (*self._take(unreadable), *self._received(pulls, readers)):
-                    if result["request_id"] in waiting:
-                        waiting.discard(result["request_id"])
-                        yield result
-                if self._failure:
-                    raise self._failure
-            publisher.join()
-            pulls.cancel()
-        self._pubsub.close()
+            try:
+                yield from self._until_answered(waiting, pulls)
+            finally:
+                self._over.set()
+                pulls.cancel()
+
+    def _until_answered(self, waiting: dict[str, Source], pulls: Pulls) -> Iterator[Result]:
+        while waiting:
+            for number, result in self._answers(pulls):
+                if source := waiting.pop(number, None):
+                    yield self._of(source, result)
+            if self._failure:
+                raise self._failure
+            if waiting and self._silence.told(lambda: _named(waiting)):
+                why = f"nothing came for {duration(self._timeout_s)}: {self._silence.cause or 'why is not known'}"
+                yield from (self._of(source, _failed("no_answer", why)) for source in waiting.values())
+                return
+
+    def _of(self, source: Source, result: Result) -> Result:
+        return {**result, "request_id": source.request_id, "model": result["model"] or self._model}
 
     @contextlib.contextmanager
-    def _own_subscriptions(self) -> Iterator[Mapping[str, Callable[[Received], Result]]]:
-        """Subscription → how its messages are read. Dead letters count too: a refused request is an answer."""
+    def _own_subscriptions(self) -> Iterator[Sequence[str]]:
+        """Full names. Dead letters count too: a refused request is an answer."""
         admin = Admin(self._pubsub)
-        topics = {
-            self._settings.topic_path(self._settings.results_topic): read_result,
-            self._settings.topic_path(self._settings.dead_letter_topic): read_dead_letter,
-        }
-        readers = {}
-        for number, (topic, read) in enumerate(topics.items()):
-            name = self._settings.subscription_path(f"lowtide-classify-{self._run}-{number}")
-            admin.create_subscription(name, topic, expires_s=EXPIRES_S)
-            readers[name] = read
+        topics = [
+            self._settings.topic_path(name) for name in (self._settings.results_topic, self._settings.dead_letter_topic)
+        ]
+        names = [
+            self._settings.subscription_path(f"lowtide-classify-{self._run}-{number}") for number in range(len(topics))
+        ]
         try:
-            yield readers
+            for name, topic in zip(names, topics, strict=True):
+                admin.create_subscription(name, topic, expires_s=EXPIRES_S)
+            yield names
         finally:
-            for name in readers:
-                admin.delete_subscription(name)
+            for name in names:
+                with contextlib.suppress(PubsubError):  # it expires
+                    admin.delete_subscription(name)
 
-    def _publish_all(self, sources: Iterable[Source], unreadable: Callable[[Result], None]) -> None:
+    def _publish_all(self, sources: Mapping[str, Source]) -> None:
         try:
             topic = self._settings.topic_path(self._settings.topic)
-            for messages in grouped(self._messages(sources, unreadable)):
-                self._until_done(self._pubsub.publish, topic, messages)
+            numbers: list[str] = []
+            for messages in grouped(self._messages(sources, numbers)):
+                # The group after this one may have begun.
+                ours, numbers[: len(messages)] = numbers[: len(messages)], []
+                sent = publish_patiently(self._pubsub, topic, messages, tries=self._tries)
+                refused = [(number, each) for number, each in zip(ours, sent, strict=True) if not isinstance(each, str)]
+                for number, error in refused:
+                    self._unsent.put((number, _failed("refused", str(error))))
+                self._published += len(messages)
         except Exception as error:  # noqa: BLE001 (the thread's outermost loop: `results` raises it)
             self._failure = error
 
-    def _messages(self, sources: Iterable[Source], unreadable: Callable[[Result], None]) -> Iterator[Pb]:
-        for source in sources:
+    def _messages(self, sources: Mapping[str, Source], numbers: list[str]) -> Iterator[Pb]:
+        for number, source in sources.items():
+            if self._over.is_set():
+                return
+            own = {RUN: self._run, SOURCE: number}
             try:
-                yield request_message(
-                    source, self._model, self._params, local_files=self._local_files, attributes={RUN: self._run}
+                message = request_message(
+                    source, self._model, self._params, local_files=self._local_files, attributes=own
                 )
             except NoSource as error:
-                unreadable({**_FAILED, "request_id": source.request_id, "model": self._model, "error": _why(error)})
+                self._unsent.put((number, _failed("no_source", str(error))))
+            else:
+                numbers.append(number)
+                yield message
 
-    def _received(self, pulls: Pulls, readers: Mapping[str, Callable[[Received], Result]]) -> list[Result]:
-        """Our results among what is there on any subscription; waits a moment for the first."""
+    def _answers(self, pulls: Pulls) -> list[Answer]:
+        """What there is; waits a moment for the first."""
+        answers = self._received(pulls)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                answers.append(self._unsent.get_nowait())
+        if answers or self._published > self._noticed:
+            self._noticed = self._published
+            self._silence.broken()
+        return answers
+
+    def _received(self, pulls: Pulls) -> list[Answer]:
+        """Our results among what is there on either subscription."""
         pulls.ask(PULL_AT_ONCE)
         try:
             received = pulls.take(WAIT_S) or []
+            for name in {message.subscription for message in received}:
+                self._pubsub.acknowledge(name, [m.ack_id for m in received if m.subscription == name])
         except PubsubUnavailable as error:
+            self._away = str(error)
             log.warning("Pub/Sub: %s; trying on", error)
-            time.sleep(1.0)
+            time.sleep(AGAIN_S)
             return []
-        for name in {message.subscription for message in received}:
-            self._until_done(self._pubsub.acknowledge, name, [m.ack_id for m in received if m.subscription == name])
-        return [readers[m.subscription](m) for m in received if m.attributes.get(RUN) == self._run]
+        self._away = ""
+        ours = [message for message in received if message.attributes.get(RUN) == self._run]
+        return [(message.attributes.get(SOURCE, ""), _read(message)) for message in ours]
 
-    def _until_done(self, call: Callable[..., object], *args: object) -> None:
-        for attempt in range(self._tries):
-            try:
-                call(*args)
-            except PubsubUnavailable as error:
-                if attempt + 1 == self._tries:
-                    raise
-                log.warning("Pub/Sub: %s; trying again in %d s", error, 2**attempt)
-                time.sleep(2**attempt)
-            else:
-                return
-
-    @staticmethod
-    def _take(results: list[Result]) -> list[Result]:
-        taken = results[:]
-        del results[: len(taken)]
-        return taken
+    def _why_silent(self) -> str:
+        return self._away or why_silent(self._settings, self._model)
 
 
-def request_message(
-    source: Source,
-    model: str | None,
-    params: Mapping[str, Any],
-    *,
-    local_files: bool = False,
-    attributes: Mapping[str, str] | None = None,
-) -> Pb:
-    """The message that asks for `source`. Raises NoSource."""
-    data, fields = source.message(local_files=local_files)
-    fields = {**fields, **({"model": model} if model else {})}
-    if "uri" in fields:
-        body = {**fields, **({"params": dict(params)} if params else {})}
-        return message_of(json.dumps(body).encode(), dict(attributes or {}))
-    own = {**fields, **({"params": json.dumps(params)} if params else {})}
-    return message_of(data, {**own, **(attributes or {})})
+def _named(waiting: Mapping[str, Source]) -> str:
+    """What is waited for, by one example."""
+    first = shown(next(iter(waiting.values())).request_id[:100])
+    return f"{first} and {len(waiting) - 1:,} more" if len(waiting) > 1 else first
 
 
-def read_result(message: Received) -> Result:
-    """The result in a message of the results topic."""
-    result: Result = json.loads(message.data)
-    return result
+def _read(message: Received) -> Result:
+    """What one of our requests ended with; that it can't be read is an end, too."""
+    if is_dead_letter(message):
+        return read_dead_letter(message)
+    try:
+        return read_result(message)
+    except NoResult as error:
+        return _failed("unreadable_result", str(error))
 
 
-def read_dead_letter(message: Received) -> Result:
-    """A dead letter as a failed result."""
-    given = message.attributes
-    error = {"type": given.get("lowtide_reason", "dead_letter"), "message": given.get("lowtide_error", "")}
-    return {
-        **_FAILED,
-        "request_id": given.get("lowtide_request_id", ""),
-        "message_id": message.message_id,
-        "model": given.get("model", ""),
-        "error": error,
-    }
-
-
-_FAILED: Result = {
-    "request_id": "",
-    "message_id": "",
-    "model": "",
-    "model_version": "",
-    "status": "failed",
-    "outputs": [],
-    "error": None,
-    "attempts": 1,
-    "timings_ms": {},
-}
-
-
-def _why(error: NoSource) -> dict[str, str]:
-    return {"type": "no_source", "message": str(error)}
+def _failed(type: str, message: str) -> Result:
+    return failed("", type, message, model="")

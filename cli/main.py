@@ -1,13 +1,23 @@
-"""The command group: finds a command's module when it is called, and turns our errors into sentences."""
+"""The command group: finds a command's module when it is called, and turns errors into sentences."""
 
 import importlib
+import logging
+import sys
+import traceback
 from typing import Any
 
 import click
 
+from lowtide.cli import STOPPED
+from lowtide.cli.terminal import shown
 from lowtide.config import SettingsError
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import LowtideError
+
+log = logging.getLogger(__name__)
+
+SAID_CHARS = 500
+"""Of what an error says that nobody expected."""
 
 COMMANDS = {
     "classify": "Run files or URIs through a model and collect every result.",
@@ -44,13 +54,37 @@ class Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error of ours is a sentence and exit code 1, not a traceback."""
+        """Run the command; an error is a sentence and exit code 1, not a traceback. That goes to the log at DEBUG, and
+        with --debug to standard error.
+        """
         try:
             return super().invoke(ctx)
-        except (LowtideError, SettingsError) as error:
-            raise click.ClickException(redacted(str(error))) from error
-        except ModuleNotFoundError as error:
-            raise click.ClickException(_missing(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click knows what to do
+        except KeyboardInterrupt:
+            click.echo("Stopped", err=True)
+            sys.exit(STOPPED)
+        except Exception as error:
+            where = redacted(traceback.format_exc())
+            log.debug("%s", where)
+            if ctx.params["debug"]:
+                click.echo(where, err=True)
+            said = redacted(sentence(error)).expandtabs().split("\n")  # the ends of logs have several lines
+            raise click.ClickException("\n".join(map(shown, said))) from error
+
+
+def sentence(error: Exception) -> str:
+    """An error as a person can use it."""
+    if isinstance(error, LowtideError | SettingsError):
+        return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error)
+    if isinstance(error, OSError) and error.strerror:
+        names = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{names}: {error.strerror}" if names else error.strerror
+    said = " ".join(str(error).split())[:SAID_CHARS]
+    what = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"unexpected: {what}. `lowtide --debug …` shows where it comes from"
 
 
 def _missing(error: ModuleNotFoundError) -> str:
@@ -70,11 +104,14 @@ def _missing(error: ModuleNotFoundError) -> str:
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="lowtide")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show where an error comes from, for a report of a bug.")
+def main(*, debug: bool) -> None:
     """Asynchronous, pull-based GPU inference.
 
     Requests come from a Pub/Sub topic or from Python; workers pull them when they have room. Settings come from
     LOWTIDE_* environment variables and the file that LOWTIDE_CONFIG names.
+
+    Exit codes: 0 all is well, 1 something failed, 2 the command line is wrong, 130 after Ctrl-C.
 
     Start with `lowtide up`, or with `lowtide classify photos/ --model resnet101`.
     """

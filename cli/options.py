@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lowtide.cli.terminal import is_utf8, shown
+
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -26,6 +28,21 @@ class Duration(click.ParamType[float]):
 DURATION = Duration()
 
 
+class Text(click.ParamType[str]):
+    """Text that can be sent: a shell may hand over any bytes."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """As it is. Raises click's BadParameter."""
+        if not is_utf8(str(value)):
+            self.fail("is not UTF-8", param, ctx)
+        return str(value)
+
+
+TEXT = Text()
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: lines to copy, as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
@@ -37,9 +54,18 @@ def parse_params(pairs: Iterable[str]) -> dict[str, Any]:
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not (name and sign):
-            raise click.UsageError(f"--param {pair}: expected NAME=VALUE")
-        try:
-            params[name] = json.loads(value)
-        except json.JSONDecodeError:
-            params[name] = value
+            raise click.UsageError(f"--param {shown(pair)}: expected NAME=VALUE")
+        if not is_utf8(pair):
+            raise click.UsageError(f"--param {shown(pair)}: is not UTF-8")
+        params[name] = _json_or_text(value)
     return params
+
+
+def _json_or_text(value: str) -> Any:
+    """NaN and numbers beyond a double's are no JSON."""
+    try:
+        given = json.loads(value)
+        json.dumps(given, allow_nan=False)
+    except (ValueError, RecursionError):
+        return value
+    return given

@@ -1,40 +1,44 @@
-"""Where results go: `.jsonl` holds them whole, `.csv` holds `filename,prediction`. A line is on disk once written."""
+"""Where results go: `.jsonl` holds them whole, `.csv` holds `filename,prediction,status,error`. A row is on disk once
+written.
+"""
 
+import contextlib
 import csv
 import io
 import json
-from collections.abc import Mapping
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Self
 
+from lowtide.cli.answers import error_of
+from lowtide.cli.earlier import HEADER, Earlier, Row, failure_of, read_csv, read_json_lines
 from lowtide.tasks.errors import LowtideError
+
+STDOUT = Path("-")
 
 
 class OutputExists(LowtideError):
     """Raised when results would be overwritten."""
 
 
-class Output(Protocol):
-    """A file of results."""
-
-    def write(self, result: Mapping[str, Any]) -> None:
-        """Add a result; it is on disk afterwards."""
-
-    def close(self) -> None:
-        """Close the file. Idempotent."""
+class OutputFailed(LowtideError):
+    """Raised when results can't be written or read: no space, no permission. The message names the file."""
 
 
-def open_output(path: Path, *, resume: bool = False, overwrite: bool = False) -> tuple[Output, set[str]]:
-    """The file, and the request ids that it already holds (with `resume`).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """How rows are written and read. `head`: what stands before them."""
 
-    Raises OutputExists when there is one and neither `resume` nor `overwrite` says what to do with it.
-    """
-    if path.exists() and not (resume or overwrite):
-        raise OutputExists(f"{path} exists: --resume goes on where it stopped, --overwrite begins again")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    kind = CsvOutput if path.suffix == ".csv" else JsonLinesOutput
-    finished = kind.finished(path) if resume and path.exists() else set()
-    return kind(path, append=bool(finished)), finished
+    head: bytes
+    row: Callable[[Mapping[str, Any]], bytes]
+    read: Callable[[bytes, Path], Earlier]
 
 
 def prediction(result: Mapping[str, Any]) -> str:
@@ -46,53 +50,137 @@ def prediction(result: Mapping[str, Any]) -> str:
     return str(first["label"]) if isinstance(first, Mapping) and "label" in first else json.dumps(outputs)
 
 
-class JsonLinesOutput:
-    """One result a line, as it came."""
+def _json_row(result: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(result, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair: JSON can say it escaped, UTF-8 can't
+        return json.dumps(result).encode() + b"\n"
 
-    def __init__(self, path: Path, *, append: bool) -> None:
-        self._file = path.open("a" if append else "w", encoding="utf-8", buffering=1)
 
-    @staticmethod
-    def finished(path: Path) -> set[str]:
-        """Request ids of the lines that are there."""
-        return {json.loads(line)["request_id"] for line in _whole_lines(path).splitlines()}
+def _csv_row(result: Mapping[str, Any]) -> bytes:
+    kind, message = error_of(result)
+    error = f"{kind}: {message}" if message else kind
+    return _csv(result["request_id"], prediction(result), result["status"], error)
+
+
+def _csv(*fields: str) -> bytes:
+    written = io.StringIO(newline="")
+    csv.writer(written).writerow(fields)
+    return written.getvalue().encode("utf-8", "backslashreplace")
+
+
+JSON_LINES = Format(head=b"", row=_json_row, read=read_json_lines)
+CSV = Format(head=_csv(*HEADER), row=_csv_row, read=read_csv)
+
+
+class Output:
+    """A file of results, in the end with one row a request: those that were tried again lose their earlier ones.
+
+    `outcomes`: request id → the failure's type, None for an answer, of all that it holds.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO, format: Format, outcomes: dict[str, str | None]) -> None:
+        self.path = path
+        self.outcomes = outcomes
+        self._file = file
+        self._format = format
+        self._repeats = False
 
     def write(self, result: Mapping[str, Any]) -> None:
-        """Add a line."""
-        self._file.write(json.dumps(result, ensure_ascii=False) + "\n")
+        """Add a result; it is on disk afterwards. Raises OutputFailed."""
+        with _failing(self.path):
+            row = memoryview(self._format.row(result))
+            while row:
+                row = row[self._file.write(row) :]
+            self._file.flush()
+        self._repeats |= result["request_id"] in self.outcomes
+        self.outcomes[result["request_id"]] = failure_of(result)
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
+        if self._repeats and not is_stream(self.path):
+            with _failing(self.path):
+                data = self.path.read_bytes()
+                earlier = self._format.read(data, self.path)
+                _replace(self.path, self._format.head, (data[row.start : row.end] for row in _latest(earlier.rows)))
 
 
-class CsvOutput:
-    """`filename,prediction`, with a header."""
+def open_output(path: Path, *, resume: bool = False, overwrite: bool = False) -> Output:
+    """The file, with what it already holds (with `resume`). A path of `-`, a pipe or a terminal takes JSON lines.
 
-    def __init__(self, path: Path, *, append: bool) -> None:
-        self._file = path.open("a" if append else "w", encoding="utf-8", newline="", buffering=1)
-        self._writer = csv.writer(self._file)
-        if not append:
-            self._writer.writerow(("filename", "prediction"))
-
-    @staticmethod
-    def finished(path: Path) -> set[str]:
-        """File names of the rows that are there."""
-        return {row[0] for row in list(csv.reader(io.StringIO(_whole_lines(path), newline="")))[1:]}
-
-    def write(self, result: Mapping[str, Any]) -> None:
-        """Add a row."""
-        self._writer.writerow((result["request_id"], prediction(result)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    Raises OutputExists when there is a file and neither `resume` nor `overwrite` says what to do with it, OutputDamaged
+    and OutputFailed.
+    """
+    with _failing(path):
+        if is_stream(path):
+            if resume:
+                raise OutputFailed(f"{path}: --resume needs a file that can be read again")
+            descriptor = os.dup(sys.stdout.fileno()) if path == STDOUT else os.open(path, os.O_WRONLY)
+            return Output(path, os.fdopen(descriptor, "wb", buffering=0), JSON_LINES, {})
+        return _open_file(path, resume=resume, overwrite=overwrite)
 
 
-def _whole_lines(path: Path) -> str:
-    """What the file holds. A last line that was cut off is cut away, so that the next one starts clean."""
-    data = path.read_bytes()
-    whole = data[: data.rfind(b"\n") + 1]
-    if whole != data:
-        path.write_bytes(whole)
-    return whole.decode()
+def is_stream(path: Path) -> bool:
+    """True for what is no file: standard output, a pipe, a device."""
+    return path == STDOUT or (path.exists() and not stat.S_ISREG(path.stat().st_mode))
+
+
+def _open_file(path: Path, *, resume: bool, overwrite: bool) -> Output:
+    if path.exists() and not (resume or overwrite):
+        raise OutputExists(f"{path} exists: --resume goes on where it stopped, --overwrite begins again")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind = CSV if path.suffix.lower() == ".csv" else JSON_LINES
+    data = path.read_bytes() if resume and path.exists() else b""
+    earlier = kind.read(data, path)
+    if earlier.is_old:
+        text = io.StringIO(data[: earlier.end].decode("utf-8-sig"), newline="")
+        _replace(path, kind.head, map(_with_status, islice(csv.reader(text), 1, None)))
+    file = path.open("r+b" if data else "wb", buffering=0)
+    if data and not earlier.is_old:
+        file.truncate(earlier.end)
+    file.seek(0, os.SEEK_END)
+    if not file.tell():
+        file.write(kind.head)
+    elif data[: earlier.end][-1:] != b"\n":  # an editor has taken it away
+        file.write(b"\n")
+    return Output(path, file, kind, earlier.outcomes)
+
+
+def _with_status(row: Sequence[str]) -> bytes:
+    name, prediction = row
+    return _csv(name, prediction, "ok" if prediction else "failed", "" if prediction else "unknown")
+
+
+def _latest(rows: Sequence[Row]) -> Iterator[Row]:
+    """Of several rows of one request the last one."""
+    last = {row.request_id: row for row in rows}
+    return (row for row in rows if last[row.request_id] is row)
+
+
+def _replace(path: Path, head: bytes, rows: Iterator[bytes]) -> None:
+    """In one step: whoever looks meanwhile, and whoever comes after a crash, finds the one or the other."""
+    real = path.resolve()
+    with tempfile.NamedTemporaryFile(dir=real.parent, prefix=f".{real.name}.", delete=False) as made:
+        try:
+            made.write(head)
+            made.writelines(rows)
+            made.close()
+            shutil.copymode(real, made.name)
+            Path(made.name).replace(real)
+        except BaseException:
+            Path(made.name).unlink()
+            raise
+
+
+@contextlib.contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    """Raises OutputFailed for what the system says of the file. A reader that went away is no error of the file."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputFailed(f"{path}: {error.strerror or error}") from error

@@ -21,7 +21,7 @@ class Progress:
     def __init__(self, label: str, total: int | None) -> None:
         """`total`: None when nobody knows."""
         self._label = label
-        self._total = total
+        self.total = total
         self._started_s = time.monotonic()
         self._line_due_s = self._started_s + LINE_EVERY_S
         self._bar: Any = None
@@ -32,8 +32,8 @@ class Progress:
     def __enter__(self) -> "Progress":
         if sys.stderr.isatty():
             self._bar = click.progressbar(
-                iterable=None if self._total is not None else iter(int, 1),  # of unknown length
-                length=self._total,
+                iterable=None if self.total is not None else iter(int, 1),  # of unknown length
+                length=self.total,
                 label=self._label,
                 show_pos=True,
                 file=sys.stderr,
@@ -73,5 +73,5 @@ class Progress:
         return f"{rounded(self.per_second)}/s" + (f", {self.failed} failed" if self.failed else "")
 
     def _line(self) -> None:
-        total = "" if self._total is None else f" of {self._total}"
+        total = "" if self.total is None else f" of {self.total}"
         click.echo(f"{self._label}: {self.done}{total}, {self._shown(None)}", err=True)

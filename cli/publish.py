@@ -1,16 +1,20 @@
 """`lowtide publish`."""
 
+import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TextIO
+from typing import BinaryIO
 
 import click
 
-from lowtide.bridge.pubsub import Pubsub
-from lowtide.cli.collect import request_message
-from lowtide.cli.options import examples, parse_params
-from lowtide.cli.sources import find_sources, names_in
+from lowtide.bridge.pubsub import Pubsub, PubsubRefused
+from lowtide.cli.listing import names_in
+from lowtide.cli.options import TEXT, examples, parse_params
+from lowtide.cli.requests import publish_patiently, request_message
+from lowtide.cli.sources import NoSource, Source, find_sources
+from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.tasks.wire import Priority
 
@@ -23,10 +27,14 @@ from lowtide.tasks.wire import Priority
     )
 )
 @click.argument("paths", nargs=-1)
-@click.option("--model", help="Model to run. Default: the bridge's default model.")
-@click.option("--from-file", type=click.File(), help="More paths and URIs, one a line; - for standard input.")
+@click.option("--model", type=TEXT, help="Model to run. Default: the bridge's default model.")
+@click.option(
+    "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
+)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1.")
-@click.option("--reply-topic", help="Topic for the results; the bridge has to allow it (LOWTIDE_REPLY_TOPICS).")
+@click.option(
+    "--reply-topic", type=TEXT, help="Topic for the results; the bridge has to allow it (LOWTIDE_REPLY_TOPICS)."
+)
 @click.option("--priority", type=click.Choice([p.value for p in Priority]), help="Order among what has been pulled.")
 @click.option("--expires-in", type=float, metavar="SECONDS", help="Not worth predicting after so long.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a request.")
@@ -34,7 +42,7 @@ def command(
     *,
     paths: Sequence[str],
     model: str | None,
-    from_file: TextIO | None,
+    from_file: BinaryIO | None,
     params: Sequence[str],
     reply_topic: str | None,
     priority: str | None,
@@ -44,18 +52,44 @@ def command(
     """Publish every file, folder and URI of PATHS as a request, and print the message ids.
 
     Files up to 7 MB travel in the message. Read the answers with `lowtide results`.
+
+    One that can't be read, or that Pub/Sub refuses, fails alone: a line says why, the others are published, and the
+    exit code is 1.
     """
-    settings = load_settings(Process.COMMAND)
-    sources = find_sources([*paths, *(names_in(from_file) if from_file else ())])
+    settings, values = load_settings(Process.COMMAND), parse_params(params)
+    sources = find_sources(paths, names_in(from_file.read(), called=from_file.name) if from_file else ())
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
-    expires_at = (datetime.now(UTC) + timedelta(seconds=expires_in)).isoformat() if expires_in is not None else None
-    optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": expires_at}
+    optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": _time_after(expires_in)}
     attributes = {name: value for name, value in optional.items() if value is not None}
-    topic, pubsub, values = settings.topic_path(settings.topic), Pubsub(), parse_params(params)
-    for source in sources:
-        message = request_message(source, model, values, attributes=attributes)
-        (message_id,) = pubsub.publish(topic, [message])
-        said = json.dumps({"request_id": source.request_id, "message_id": message_id})
-        click.echo(said if as_json else f"{message_id}  {source.request_id}")
-    pubsub.close()
+    topic, failed = settings.topic_path(settings.topic), 0
+    with contextlib.closing(Pubsub()) as pubsub:
+        for source in sources:
+            sent: str | NoSource | PubsubRefused
+            try:
+                message = request_message(source, model, values, attributes=attributes)
+                (sent,) = publish_patiently(pubsub, topic, [message])
+            except NoSource as error:
+                sent = error
+            failed += not isinstance(sent, str)
+            _say(source, sent, as_json=as_json)
+    sys.exit(failed > 0)
+
+
+def _time_after(seconds: float | None) -> str | None:
+    try:
+        return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+    except (ValueError, OverflowError) as error:
+        raise click.UsageError(f"--expires-in {seconds}: there is no such time") from error
+
+
+def _say(source: Source, sent: str | NoSource | PubsubRefused, *, as_json: bool) -> None:
+    """What became of a source: the message id, or why it is not published."""
+    message_id, why = (sent, None) if isinstance(sent, str) else (None, str(sent))
+    if as_json:
+        error = {"error": why} if why else {}
+        click.echo(json.dumps({"request_id": source.request_id, "message_id": message_id, **error}))
+    elif why is None:
+        click.echo(f"{message_id}  {shown(source.request_id)}")
+    else:
+        click.echo(f"not published  {shown(f'{source.request_id[:200]}  {why[:300]}')}", err=True)

@@ -1,9 +1,11 @@
 """`lowtide classify` on a system of its own, as a person runs it."""
 
+import base64
 import csv
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.fleet import eventually
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 CLASSIFY = [sys.executable, "-m", "lowtide.cli", "classify"]
@@ -57,7 +61,6 @@ def test_in_a_pipe_progress_is_plain_lines_and_csv_holds_filename_and_prediction
     output = tmp_path / "results.csv"
     first = [str(path) for path in sorted((DIGITS / "images").iterdir())[:20]]
     run = classify(*first, "--model=digits", f"--output={output}", env=environment)
-    again = classify(*first, "nowhere.png", "--model=digits", f"--output={output}", env=environment)
 
     assert run.returncode == 0, run.stderr
     assert "classify: 20 of 20" in run.stderr
@@ -67,8 +70,6 @@ def test_in_a_pipe_progress_is_plain_lines_and_csv_holds_filename_and_prediction
     assert {Path(row["filename"]).name: row["prediction"] for row in rows} == {
         Path(name).name: truth[Path(name).name] for name in first
     }
-    assert again.returncode == 1
-    assert "nowhere.png: no such file" in again.stderr
 
 
 def test_resuming_runs_only_what_is_left(tmp_path: Path, environment) -> None:
@@ -87,15 +88,76 @@ def test_resuming_runs_only_what_is_left(tmp_path: Path, environment) -> None:
     assert len({json.loads(line)["request_id"] for line in output.read_text().splitlines()}) == 8
 
 
-def test_a_file_that_is_no_picture_fails_alone_and_the_exit_code_tells(tmp_path: Path, environment) -> None:
-    (tmp_path / "text.jpg").write_text("just text")
-    output = tmp_path / "results.csv"
-    images = [str(DIGITS / "images" / "0001.png"), str(tmp_path / "text.jpg")]
-    run = classify(*images, "--model=digits", f"--output={output}", env=environment)
+def test_each_odd_source_fails_alone_and_resuming_finishes(tmp_path: Path, environment) -> None:
+    photos, output = tmp_path / "photos", tmp_path / "photos" / "results.csv"
+    two = (DIGITS / "images" / "0001.png").read_bytes()
+    zero = base64.b64encode((DIGITS / "images" / "0002.png").read_bytes()).decode()
+    poses_as_b = {"request_id": f"{photos}/b.png", "model": "digits", "data": zero}
+    deep = "/".join(["x" * 220] * 5)
+    files = {
+        "b.png": two,
+        "caf\udce9/é\u2028\x85.png": two,
+        "new\nline,\x1b[31m.png": two,
+        f"{deep}/long.png": two,
+        "a.json": json.dumps(poses_as_b).encode(),
+        "uri.png": json.dumps({"model": "digits", "uri": (DIGITS / "images" / "0002.png").as_uri()}).encode(),
+        "empty.png": b"",
+        "late.png": two[:104],
+    }
+    for name, content in files.items():
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(content)
+    os.mkfifo(photos / "pipe")
+    listed = tmp_path / "list.txt"
+    listed.write_bytes(
+        b"\xef\xbb\xbfgs://b/nix\xe9.png\r\nhttps://example.com/" + b"y" * 2000 + b".png\r\nnowhere.png\r\n"
+    )
+    command = [str(photos), "--from-file", str(listed), "--model=digits", f"--output={output}"]
 
-    assert run.returncode == 1
-    assert "2 results, 1 failed" in run.stdout
-    assert dict(list(csv.reader(output.read_text().splitlines()))[1:]) == {images[0]: "2", images[1]: ""}
+    run = classify(*command, env=environment)
+    (photos / "late.png").write_bytes(two)
+    again = classify(*command, "--resume", "--retry", "truncated_image", env=environment)
+
+    assert (run.returncode, again.returncode) == (1, 1), run.stderr + again.stderr
+    assert "12 results, 8 failed" in run.stdout
+    assert "1 results, 7 failed, 11 were there already" in again.stdout
+    with output.open(newline="") as file:
+        rows = {row["filename"].removeprefix(f"{photos}/")[:40]: row for row in csv.DictReader(file)}
+    assert {name: row["prediction"] for name, row in rows.items() if row["status"] == "ok"} == {
+        "b.png": "2",
+        "caf\\xe9/é\u2028\x85.png": "2",
+        "new\nline,\x1b[31m.png": "2",
+        deep[:40]: "2",
+        "late.png": "2",
+    }
+    assert {name: row["error"].partition(":")[0] for name, row in rows.items() if row["status"] != "ok"} == {
+        "a.json": "not_an_image",
+        "uri.png": "not_an_image",
+        "empty.png": "no_content",
+        "pipe": "no_source",
+        "gs://b/nix\\xe9.png": "no_source",
+        f"https://example.com/{'y' * 20}": "forbidden",
+        "nowhere.png": "no_source",
+    }
+
+
+def test_ctrl_c_leaves_what_is_there_and_resuming_goes_on(tmp_path: Path, environment) -> None:
+    output = tmp_path / "results.jsonl"
+    command = [*CLASSIFY, str(DIGITS / "images"), "https://192.0.2.1/a.png", "--model=digits", f"--output={output}"]
+    with subprocess.Popen(
+        command,
+        env={**environment, "LOWTIDE_HTTPS_HOSTS": "192.0.2.1"},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        eventually(lambda: output.exists() and output.read_bytes().count(b"\n"), within_s=60, what="an answer")
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+        _, said = run.communicate(timeout=40)
+
+    assert run.returncode == 130, said
+    assert f"have a row in {output}: --resume goes on" in said
+    assert "Traceback" not in said
 
 
 def test_on_a_terminal_progress_is_a_bar(tmp_path: Path, environment) -> None:

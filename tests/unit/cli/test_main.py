@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lowtide.cli import SERVICES
+from lowtide.cli import SERVICES, STOPPED
 from lowtide.cli.main import main
 from lowtide.tasks.errors import LowtideError
 
@@ -20,6 +20,70 @@ def test_an_error_of_ours_is_a_sentence_without_a_secret(monkeypatch: pytest.Mon
     run = CliRunner().invoke(main, ["publish", "a.png"])
 
     assert (run.exit_code, run.output) == (1, "Error: weights https://h/w.pt?… can't be read\n")
+
+
+SHOWS = "`lowtide --debug …` shows where it comes from"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            ZeroDivisionError("https://h/?sig=hunter2\n\x1b[31m"),
+            f"unexpected: ZeroDivisionError: https://h/?… \\x1b[31m. {SHOWS}",
+        ),
+        (RuntimeError(), f"unexpected: RuntimeError. {SHOWS}"),
+        (RecursionError("deep"), f"unexpected: RecursionError: deep. {SHOWS}"),
+        (PermissionError(13, "Permission denied", "a\tb"), "a       b: Permission denied"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (ModuleNotFoundError(name="torch.nn"), 'torch.nn is not installed: pip install "lowtide[worker]"'),
+    ],
+)
+def test_no_error_is_a_traceback(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)
+    run = CliRunner().invoke(main, ["publish", "a.png"])
+
+    assert (run.exit_code, run.output) == (1, f"Error: {said}\n")
+
+
+def test_debug_shows_where_an_error_comes_from_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("https://h/?sig=hunter2")
+
+    monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)
+    run = CliRunner().invoke(main, ["--debug", "publish", "a.png"])
+
+    assert run.exit_code == 1
+    assert "in fail" in run.output
+    assert "hunter2" not in run.output
+
+
+def test_a_command_that_can_not_be_imported_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lowtide.cli.flower", None)
+    run = CliRunner().invoke(main, ["flower"])
+
+    assert run.exit_code == 1
+    assert run.output.startswith("Error: lowtide.cli.flower is not installed")
+
+
+def test_ctrl_c_is_one_word_and_the_exit_code_that_shells_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lowtide.cli.publish.load_settings", stop)
+    run = CliRunner().invoke(main, ["publish", "a.png"])
+
+    assert (run.exit_code, run.output) == (STOPPED, "Stopped\n")
+
+
+def test_a_terminal_that_does_not_know_a_letter_gets_it_escaped() -> None:
+    command = [sys.executable, "-m", "lowtide.cli", "classify", "é猫\x1b.png", "--model=m"]
+    run = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=False)
+
+    assert (run.returncode, run.stderr) == (1, b"Error: \xe9\\u732b\\x1b.png: no such file or folder\n")
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -1,0 +1,86 @@
+"""Lists of paths and URIs, as people's tools write them: UTF-8 with and without a byte order mark, UTF-16 with one,
+lines that end as on any system, `find -print0`, and names that are not UTF-8 at all.
+"""
+
+import codecs
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lowtide.cli.terminal import is_utf8
+from lowtide.tasks.errors import LowtideError
+
+MARKS = (
+    # UTF-32 first: its mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+BOM = "\ufeff"
+
+
+class ListUnreadable(LowtideError):
+    """Raised when a list can't be read as a whole. The message names the file and the encoding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """A path or URI, as `os.fsdecode` gives it. `where`: the list and the line, for people."""
+
+    name: str
+    where: str
+
+
+def names_in(data: bytes, *, called: str) -> list[Listed]:
+    r"""The names in a list, one a line. Blank lines are skipped, and `#` comments unless a file is called so.
+
+    Only `\n`, `\r\n` and, where there is no `\n` at all, `\r` end a line: names may hold all other separators, and
+    these, too, with NUL bytes between the names. Raises ListUnreadable.
+    """
+    text = _text(data, called)
+    if "\0" in text:
+        names = enumerate(text.split("\0"), start=1)
+        return [Listed(name=name, where=f"{called}, name {number}") for number, name in names if name]
+    lines = enumerate(text.split("\n" if "\n" in text else "\r"), start=1)
+    return list(_named(lines, called))
+
+
+def _named(lines: Iterator[tuple[int, str]], called: str) -> Iterator[Listed]:
+    for number, line in lines:
+        if name := _name(line.removesuffix("\r")):
+            odd = "" if is_utf8(name) else ", which is not UTF-8"
+            yield Listed(name=name, where=f"{called}, line {number}{odd}")
+
+
+def _name(line: str) -> str:
+    """The name in a line, as it is there when a file is called so, else without blanks around it. Empty: none."""
+    # Lists that were joined have marks between them.
+    bare = line.strip().removeprefix(BOM).strip()
+    if not bare or "://" in bare:
+        return "" if bare.startswith("#") else bare
+    if os.path.lexists(line):
+        return line
+    return "" if bare.startswith("#") and not os.path.lexists(bare) else bare
+
+
+def _text(data: bytes, called: str) -> str:
+    """Raises ListUnreadable."""
+    for mark, encoding in MARKS:
+        if data.startswith(mark):
+            try:
+                return data.decode(encoding)
+            except UnicodeDecodeError as error:
+                line = data[: error.start].decode(encoding, "replace").count("\n") + 1
+                name = encoding.upper()
+                raise ListUnreadable(
+                    f"{called}, line {line}: begins as {name} and is damaged: save the list as UTF-8"
+                ) from error
+    if _looks_like_utf_16(data):
+        raise ListUnreadable(f"{called}: looks like UTF-16 without a byte order mark: save the list as UTF-8")
+    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+
+
+def _looks_like_utf_16(data: bytes) -> bool:
+    """True when most of either half of its bytes are zeros. `find -print0` writes one zero a name."""
+    return any(len(half) > 1 and half.count(0) * 2 > len(half) for half in (data[::2], data[1::2]))

@@ -1,0 +1,21 @@
+"""Text from outside: what of it can be sent, and how a terminal may show it. Names, errors and ids from messages go by
+it; `--json` escapes by itself.
+"""
+
+
+def shown(text: str) -> str:
+    r"""The text on one line, with `\x1b` for what a terminal would obey, turn around or not be able to show."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def is_utf8(text: str) -> bool:
+    """False when it holds bytes that are not, as Python reads names and arguments, or half a surrogate pair."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _shown(char: str) -> str:
+    if char.isprintable():
+        return char
+    if "\udc80" <= char <= "\udcff":  # how Python holds a byte that is not UTF-8
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,216 @@
+"""What people do with topics and subscriptions by `lowtide`, and what others may have put there."""
+
+import csv
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from lowtide.bridge import replay as replaying
+from lowtide.bridge.create import create_missing
+from lowtide.bridge.endings import Endings
+from lowtide.bridge.messages import Received, Translated
+from lowtide.bridge.pubsub import Pubsub, PullRequest, message_of
+from lowtide.bridge.pulls import Pulls
+from lowtide.bridge.translate import Rules, translate
+from lowtide.cli import results as reading
+from lowtide.cli.main import main
+from lowtide.config import load_settings
+from lowtide.tasks.wire import Outcome, Status
+
+RESULT = {"request_id": "r1", "model": "m", "status": "ok", "outputs": [{"label": "2"}], "error": None}
+FOREIGN = [b"hello from another program", b"\xff\xfe\x00", b"[1, 2]", b'{"a": "\x1b[31m"}', b'{"request_id": 7}']
+DEAD = {"lowtide_reason": "no_model", "lowtide_error": "why", "lowtide_attempts": "x", "lowtide_request_id": "r\x1b"}
+
+
+class World:
+    """Topics and subscriptions of our own Pub/Sub, without a fleet."""
+
+    def __init__(self, project: str) -> None:
+        self.settings = load_settings(project=project)
+        self.pubsub = Pubsub()
+
+    def put(self, topic: str, *datas: bytes, **attributes: str) -> None:
+        self.pubsub.publish(self.settings.topic_path(topic), [message_of(data, attributes) for data in datas])
+
+    def take(self, subscription: str) -> list[object]:
+        name = self.settings.subscription_path(subscription)
+        request = PullRequest(subscription=name, max_messages=1000, return_immediately=True)
+        found = self.pubsub._pull(request, timeout=10).received_messages
+        self.pubsub.modify_ack_deadline(name, [one.ack_id for one in found], 0)
+        return [one.message for one in found]
+
+    def run(self, *arguments: str, code: int = 0) -> Result:
+        env = {"LOWTIDE_PROJECT": self.settings.project, "LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0"}
+        result = CliRunner().invoke(main, arguments, env=env)
+        assert result.exit_code == code, result.output
+        return result
+
+
+@pytest.fixture
+def world(local_pubsub, project: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    monkeypatch.setattr(reading, "IDLE_S", 0.5)
+    monkeypatch.setattr(replaying, "IDLE_S", 0.5)
+    made = World(project)
+    create_missing(made.settings)
+    yield made
+    made.pubsub.close()
+
+
+def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world: World) -> None:
+    answers = [json.dumps({**RESULT, "request_id": f"r{number}"}).encode() for number in range(3)]
+    world.put("lowtide-results", answers[0], *FOREIGN, *answers[1:])
+
+    first = world.run("results")
+    again = world.run("results", "--max", "1", "--timeout", "1s", code=1)
+    dropped = world.run("results", "--drop-foreign")
+
+    assert first.stdout.splitlines() == [f"ok      m  r{number}  2" for number in range(3)]
+    for told in (first.stderr, again.stderr, dropped.stderr):
+        assert told.count("is no result") == len(FOREIGN)
+        assert "\x1b" not in told
+    assert again.stderr.rpartition("Error: ")[2].startswith("0 of 1 results came, then none for 1 s: Redis")
+    assert not again.stdout
+    assert not dropped.stdout
+    assert not world.take("lowtide-results")
+
+
+def test_dead_letters_are_shown_as_what_they_are_and_stay(world: World) -> None:
+    world.put("lowtide-dead-letters", json.dumps(RESULT).encode(), b"\xff\xd8jpeg", **DEAD)
+
+    shown = world.run("results", "--subscription", "lowtide-dead-letters")
+    lines = world.run("results", "--subscription", "lowtide-dead-letters", "--json", "--max", "2")
+
+    assert shown.stdout.splitlines() == [r"dead      r\x1b  no_model: why"] * 2
+    assert [json.loads(line)["status"] for line in lines.stdout.splitlines()] == ["dead", "dead"]
+    assert len(world.take("lowtide-dead-letters")) == 2
+
+
+def test_what_no_bridge_has_written_is_replayed_only_when_it_is_asked_for(world: World) -> None:
+    world.put("lowtide-dead-letters", b"letter", **DEAD)
+    world.put("lowtide-dead-letters", b'{"model": "m", "uri": "gs://b/secret"}', lowtide_error="\x1b[31m")
+
+    listed = world.run("replay", "--dry-run")
+    first = world.run("replay", "--json")
+    assert [message.data for message in world.take("lowtide-requests")] == [b"letter"]
+    world.run("replay", "--foreign")
+
+    assert r"no_model                 r\x1b" in listed.stdout
+    assert "1 without a reason" in listed.stderr
+    assert json.loads(first.stdout)["attempts"] is None
+    assert len(world.take("lowtide-requests")) == 2
+
+
+def test_a_source_that_can_not_be_published_fails_alone(world: World, tmp_path: Path) -> None:
+    for name in ("a.png", "caf\udce9.png", "z.png"):
+        (tmp_path / name).write_bytes(b"\x89PNG")
+    os.mkfifo(tmp_path / "pipe")
+    names = tmp_path / "list"
+    names.write_bytes(os.fsencode(tmp_path) + b"/caf\xe9.png\r\nnowhere.png\r\n")
+
+    said = world.run("publish", str(tmp_path), "--model=m", "--from-file", str(names), "--json", code=1)
+    plain = world.run("publish", str(tmp_path / "pipe"), str(tmp_path / "a.png"), "--model", "m" * 1100, code=1)
+
+    failed = {one["request_id"]: one["error"] for one in map(json.loads, said.stdout.splitlines()) if "error" in one}
+    assert failed["nowhere.png"] == f"nowhere.png: no such file or folder ({names}, line 2)"
+    assert failed[f"{tmp_path}/pipe"].endswith("is a pipe, not a file")
+    assert len(world.take("lowtide-requests")) == 4, "with the list itself"
+    assert not plain.stdout
+    assert [line.split()[:2] for line in plain.stderr.splitlines()] == [["not", "published"]] * 2
+    assert "INVALID_ARGUMENT" in plain.stderr
+
+
+def test_a_wait_for_answers_ends_and_says_why_and_is_finished_later(world: World, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"\x89PNG")
+    output = tmp_path / "results.jsonl"
+    classify = ["classify", str(tmp_path), "--model=m", "--output", str(output), "--timeout", "1s"]
+
+    run = world.run(*classify, code=1)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    kept = world.run(*classify, "--resume", "--retry", "none", code=1)
+    retried = world.run(*classify, "--resume", "--retry", "no_answer", "--json", code=1)
+
+    assert {row["error"]["type"] for row in rows} == {"no_answer"}
+    assert {row["error"]["message"].partition(":")[0] for row in rows} == {"nothing came for 1 s"}
+    assert "Redis (LOWTIDE_REDIS_URL) can't be read from here" in rows[0]["error"]["message"]
+    assert f"waiting for {tmp_path}/0.png and 2 more: Redis" in run.stderr
+    assert "0 results, 3 failed, 3 were there already" in kept.stdout
+    assert json.loads(retried.stdout) | {"per_second": 0} == {
+        "results": 3,
+        "failed": 3,
+        "skipped": 0,
+        "per_second": 0,
+        "output": str(output),
+    }
+    assert len(output.read_text().splitlines()) == 3
+    assert not any("results.jsonl" in row["request_id"] for row in rows)
+
+
+def test_what_pubsub_refuses_fails_alone_with_its_words(world: World, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    output = tmp_path / "results.csv"
+
+    run = world.run("classify", str(tmp_path), "--model", "m" * 1100, "--output", str(output), code=1)
+
+    assert "1 refused, such as" in run.stderr
+    assert output.read_text().splitlines()[1].startswith(f'{tmp_path}/a.png,,failed,"refused: INVALID_ARGUMENT')
+
+
+class Impostor(threading.Thread):
+    """Answers each request three times: twice as somebody who knows its id, then as the bridge does, which fails on the
+    first one and so calls it by the message's id.
+    """
+
+    def __init__(self, world: World, count: int) -> None:
+        super().__init__(daemon=True)
+        self._world = world
+        self._left = count
+        self._rules = Rules(
+            models=frozenset({"m"}), default_model=None, results_topic="lowtide-results", reply_topics={}
+        )
+
+    def run(self) -> None:
+        subscription = self._world.settings.subscription_path("lowtide-requests")
+        pulls = Pulls(self._world.pubsub, [subscription])
+        while self._left:
+            pulls.ask(self._left)
+            for received in pulls.take(0.1) or []:
+                self._left -= 1
+                self._answer(received, fails=received.attributes["request_id"].endswith("0.png"))
+                self._world.pubsub.acknowledge(subscription, [received.ack_id])
+        pulls.cancel()
+
+    def _answer(self, received: Received, *, fails: bool) -> None:
+        name = received.attributes["request_id"]
+        self._world.put("lowtide-results", json.dumps({**RESULT, "request_id": name}).encode(), request_id=name)
+        self._world.put("lowtide-results", b"copied", **{"x-lowtide-source": received.attributes["x-lowtide-source"]})
+        endings = Endings(self._world.settings)
+        if fails:
+            letter = endings.of_mistake(received, ValueError(), tries=0).letter
+        else:
+            item = translate(received, self._rules)
+            assert isinstance(item, Translated)
+            letter = endings.of_outcome(
+                item, Outcome(status=Status.OK, outputs=[{"label": "ours"}]), task_id="t"
+            ).letter
+        self._world.put(letter.topic.rpartition("/")[2], letter.data, **letter.attributes)
+
+
+def test_an_answer_is_the_bridges_own_whatever_it_calls_the_request_and_others_know_of_it(
+    world: World, tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.png").write_bytes(b"\x89PNG")
+    Impostor(world, 3).start()
+
+    world.run("classify", str(tmp_path), "--model=m", "--output", str(tmp_path / "o.csv"), "--timeout", "10s", code=1)
+
+    with (tmp_path / "o.csv").open(newline="") as file:
+        rows = {row["filename"].rpartition("/")[2]: (row["prediction"], row["error"]) for row in csv.DictReader(file)}
+    assert rows == {"0.png": ("", "internal_error: ValueError"), "1.png": ("ours", ""), "2.png": ("ours", "")}
