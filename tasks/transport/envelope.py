@@ -1,10 +1,14 @@
 """A message as it lies in `unacked`, and what goes back to the list. Pure."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from lowtide.tasks.errors import LowtideError
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half a character, which JSON can spell and UTF-8 can't."""
 
 
 class Unreadable(LowtideError):
@@ -36,9 +40,9 @@ def revive(entry: bytes) -> Revived:
 
 
 def task_of(message: dict[str, Any]) -> str:
-    """The Celery id; "" when the message isn't a Celery task."""
+    """The Celery id; "" when the message isn't a Celery task, as one whose id no key of Redis could hold."""
     task = (message.get("headers") or {}).get("id")
-    return task if isinstance(task, str) else ""
+    return task if isinstance(task, str) and not SURROGATE.search(task) else ""
 
 
 def redelivered(message: dict[str, Any]) -> bool:

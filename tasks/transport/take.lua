@@ -24,8 +24,21 @@ local function describe(raw)
         local headers, properties = parsed(raw)
         tag, n = properties['delivery_tag'], headers['lowtide-n']
     end
+    n = tonumber(n or nil)
     -- A message without a tag is no message of kombu's: it still needs a name, the worker decides.
-    return type(tag) == 'string' and tag or redis.sha1hex(raw), math.min(math.max(tonumber(n or nil) or 1, 1), 1e6)
+    return type(tag) == 'string' and string.find(tag, '^[\33-\126]+$') and tag or redis.sha1hex(raw),
+        n and n >= 1 and math.min(n, 1e6) or 1
+end
+
+-- Record as held under its tag, or under another where a message of that tag is held: not every publisher's are unique.
+local function hold(tag, raw, list)
+    local entry = list .. '\n' .. raw
+    while redis.call('HSETNX', KEYS[1], tag, entry) == 0 do
+        tag = redis.sha1hex(tag .. raw)
+    end
+    redis.call('ZADD', KEYS[2], now, tag)
+    redis.call('ZADD', KEYS[3], now, tag)
+    return tag
 end
 
 -- To the end, as if it were sent now: it overtakes nobody. Pushed before it is removed, so that no error loses it.
@@ -89,10 +102,7 @@ local function pop(queue)
     end
     local tag, n = describe(raw)
     local seconds = tonumber(ARGV[FIXED + queue])
-    redis.call('HSET', KEYS[1], tag, list .. '\n' .. raw)
-    redis.call('ZADD', KEYS[2], now, tag)
-    redis.call('ZADD', KEYS[3], now, tag)
-    taken[#taken + 1], taken[#taken + 2] = queue, tag
+    taken[#taken + 1], taken[#taken + 2] = queue, hold(tag, raw, list)
     taken[#taken + 1], taken[#taken + 2] = string.format('%d', n), raw
     count, work_s, bytes = count - 1, work_s - n * seconds, bytes - #raw
     return math.max(n * seconds, least_s)

@@ -33,3 +33,4 @@ def test_what_is_no_message_says_so(raw: bytes) -> None:
 
 def test_a_message_that_is_no_task_has_no_id() -> None:
     assert task_of({}) == task_of({"headers": None}) == task_of({"headers": {"id": 5}}) == ""
+    assert task_of({"headers": {"id": "\ud800"}}) == "", "or its keys would fail whoever touches or reaps"

@@ -96,6 +96,7 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
     [
         b'{"headers": {"id": 5}, "properties": {}}',
         b'{"headers": {"id": null}, "properties": {}}',
+        b'{"headers": {"id": "\\ud800"}, "properties": {}}',
         b'{"headers": {"x": {"__type__": "decimal", "__value__": "secret"}}, "properties": {}}',
         b'{"headers": {}, "properties": {"delivery_info": ["secret"]}}',
         b'{"headers": {"x": ' + b"[" * 100_000 + b"]" * 100_000 + b'}, "properties": {}}',

@@ -1,0 +1,170 @@
+"""Whatever lies in a queue's lists is taken, set aside and given back without losing a byte of what could be a task."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis import Redis
+
+from lowtide.autoscaling.backlog import BacklogReader
+from lowtide.config import Settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import lists_of
+from lowtide.tasks.transport.envelope import Unreadable, revive
+from lowtide.tasks.transport.intake import Intake
+from lowtide.tasks.transport.moves import Moves, Taken
+from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.transport.station import Station
+
+KEYS = Keys("fuzz:")
+QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]
+LISTS = [KEYS.queue(name) for queue in QUEUES for name in lists_of(queue)]
+
+texts = st.text(max_size=8) | st.sampled_from(["", "0x10", "nan", "\x00", "\ud800", '"', "\\", "\n"])
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+names = st.sampled_from(
+    ["id", "eta", "delivery_tag", "lowtide-n", "lowtide-at", "headers", "properties", "redelivered"]
+)
+values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3))
+times = st.datetimes().map(lambda at: at.isoformat()) | st.sampled_from(
+    ["2999-01-01T00:00:00+00:00", "2999-01-01 00:00:00-08:00", "1999-01-01T00:00:00Z", "29990101T000000Z", "2999-13-01"]
+)
+tags = st.uuids().map(str) | st.sampled_from(["t", "u"]) | values
+messages = st.fixed_dictionaries(
+    {
+        "body": texts,
+        "headers": st.fixed_dictionaries(
+            {"id": texts, "eta": st.none() | times | values}, optional={"lowtide-n": values, "lowtide-at": values}
+        )
+        | values,
+        "properties": st.fixed_dictionaries({"delivery_tag": tags, "delivery_info": st.just({}) | values}) | values,
+    },
+    optional={"x": values},
+)
+spellings = st.fixed_dictionaries(
+    {
+        "indent": st.sampled_from([None, 1]),
+        "ensure_ascii": st.booleans(),
+        "separators": st.sampled_from([None, (",", ":")]),
+    }
+)
+
+
+def spelled(message: Any, how: dict[str, Any]) -> bytes:
+    return json.dumps(message, **how).encode(errors="surrogatepass")
+
+
+wholes = st.builds(spelled, messages | values, spellings)
+hurt = st.builds(
+    lambda raw, at, byte: raw[: at % (len(raw) + 1)] + byte + raw[at % (len(raw) + 1) + 1 :],
+    wholes,
+    st.integers(min_value=0),
+    st.binary(max_size=1),
+)
+pushed = st.lists(st.tuples(st.sampled_from(LISTS), wholes | hurt | st.binary(min_size=1, max_size=9)), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def redis(redis_server: Any) -> Iterator[Redis]:
+    with Redis.from_url(redis_server.url) as redis:
+        yield redis
+        redis.flushall()
+
+
+@pytest.fixture(scope="module")
+def moves(redis: Redis) -> Moves:
+    return Moves(redis, KEYS)
+
+
+def push(redis: Redis, sent: list[tuple[str, bytes]]) -> None:
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.flushall()
+        for name, raw in sent:
+            pipe.lpush(name, raw)
+        pipe.execute()
+
+
+def taken(moves: Moves) -> list[Taken]:
+    """Everything that is there to take."""
+    found = []
+    while some := moves.take(
+        "w:0", queues=QUEUES, seconds=[0.0] * 3, budget=Budget(messages=2, work_s=1.0), turns=Turns(0.1)
+    ):
+        found += some
+    return found
+
+
+def everywhere(redis: Redis) -> Counter[tuple[str, bytes]]:
+    """What lies in the lists: list, message."""
+    with redis.pipeline(transaction=False) as pipe:
+        for name in LISTS:
+            pipe.lrange(name, 0, -1)
+        return Counter((name, raw) for name, found in zip(LISTS, pipe.execute(), strict=True) for raw in found)
+
+
+def entries(held: list[bytes]) -> Counter[tuple[str, bytes]]:
+    return Counter((name.decode(), raw) for name, _, raw in (entry.partition(b"\n") for entry in held))
+
+
+@given(pushed)
+def test_a_take_loses_no_byte_whatever_it_comes_upon(redis: Redis, moves: Moves, sent: list[tuple[str, bytes]]) -> None:
+    push(redis, sent)
+    BacklogReader(redis, KEYS, ["m"]).read()
+
+    found = taken(moves)
+    assert not everywhere(redis)
+    held = entries(redis.hvals(KEYS.unacked))
+    aside = entries(redis.zrange(KEYS.scheduled, 0, -1))
+    assert Counter(item.raw for item in found) == Counter(raw for _, raw in held.elements())
+    assert len({item.tag for item in found}) == len(found), "each has a name of its own"
+    assert all(1 <= item.requests <= 1e6 for item in found)
+    # Of what is not due, one is enough of messages that are the same to the last byte: they are one task.
+    assert held | aside == Counter({entry: 1 if entry in aside else count for entry, count in Counter(sent).items()})
+    BacklogReader(redis, KEYS, ["m"]).read()
+
+
+@given(pushed)
+def test_what_is_given_back_is_in_its_list_again_and_what_is_no_message_is_dropped(
+    redis: Redis, moves: Moves, sent: list[tuple[str, bytes]]
+) -> None:
+    push(redis, sent)
+    found = taken(moves)
+    expected: Counter[tuple[str, bytes]] = Counter()
+    for entry in redis.hvals(KEYS.unacked):
+        try:
+            revived = revive(entry)
+        except Unreadable:
+            continue
+        expected[revived.list, revived.raw.encode()] += 1
+
+    moves.give_back("w:0", [item.tag for item in found])
+    assert everywhere(redis) == expected
+    assert not redis.exists(KEYS.unacked, KEYS.unacked_index, KEYS.held("w:0"))
+
+
+@given(pushed)
+def test_a_worker_settles_whatever_it_takes_and_raises_nothing(
+    redis: Redis, redis_server: Any, moves: Moves, sent: list[tuple[str, bytes]]
+) -> None:
+    push(redis, sent)
+    station = Station(
+        settings=Settings(redis_url=redis_server.url, prefix="fuzz:"), worker="w:0", seconds_per_request=lambda _: 1.0
+    )
+    delivered: list[str] = []
+    connection = SimpleNamespace(
+        _deliver=lambda message, queue: delivered.append(message["properties"]["delivery_tag"])
+    )
+    qos = SimpleNamespace(ack=lambda tag: station.ledger.settle(tag, done=True))
+    channel = SimpleNamespace(station=station, connection=connection, no_ack_queues=frozenset(), qos=qos)
+    Intake(channel)._deliver_all(taken(moves))
+    moves.touch("w:0", station.ledger.everything())
+    for tag in delivered:
+        station.ledger.settle(tag, done=True)
+    station.settle()
+    assert not redis.exists(KEYS.unacked, KEYS.unacked_index, KEYS.held("w:0"))
+    assert station.ledger.work_s(lambda _: 1.0) == 0
