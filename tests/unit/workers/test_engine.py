@@ -383,8 +383,9 @@ def test_an_output_that_is_no_tensor_fails_its_batch_and_the_device_goes_on(engi
     model = Untyped()
     engine = engine_of({"sum": model}, on_broken=lambda error: pytest.fail(str(error)))
     outcomes = through_one_batch(engine, model, [request(bytes([i])) for i in (1, 13, 2)])
-    why = "predict gave a list of 3: (), a str, () for 3 items: an output consists of tensors, and a str is in it"
-    assert {outcome.error.message for outcome in outcomes} == {f"model sum: {why}"}
+    (said,) = {outcome.error.message for outcome in outcomes}
+    assert said.startswith("model sum: predict gave a list of 3: ")
+    assert said.endswith(" for 3 items: an output consists of tensors, and a str is in it")
     assert outcomes_of(engine, [request()])[0].status is Status.OK
 
 
@@ -672,8 +673,9 @@ def test_a_batch_that_would_outlast_the_grace_is_not_begun_and_goes_back_at_once
     model = Gated()
     engine = engine_of({"sum": model}, batch_max_requests=1)
     engine._rates.learn("sum", n=1, batch_s=100.0)
-    running, waiting = engine.submit([request()] * 2)
+    (running,) = engine.submit([request()])
     assert model.entered.wait(WAIT_S)
+    (waiting,) = engine.submit([request()])
     threading.Timer(0.1, model.gate.set).start()
     began_s = time.monotonic()
     engine.close(WAIT_S)
