@@ -1,5 +1,6 @@
 """Inline content: base64 as people write it, and as it travels. Pure."""
 
+import base64
 import re
 import string
 
@@ -31,6 +32,14 @@ def canonical(text: str) -> str:
     if last & LEFT_OVER[padding] and not written.endswith("="):
         raise ValueError("not base64: its last character is half a byte, is it cut off?")
     return core[:-1] + VALUES[last & ~LEFT_OVER[padding]] + "=" * padding
+
+
+def written_in_base64(content: bytes) -> bytes | None:
+    """The bytes that content is base64 text of, in any spelling; None when it is no such text."""
+    try:
+        return base64.b64decode(canonical(content.decode("ascii"))) or None
+    except ValueError:
+        return None
 
 
 def _is_canonical(text: str) -> bool:

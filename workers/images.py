@@ -11,6 +11,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from lowtide.tasks.errors import ContentError
+from lowtide.tasks.inline import written_in_base64
 from lowtide.workers import jpeg, tiff
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
@@ -163,6 +164,9 @@ def _explained(content: bytes) -> Iterator[None]:
 def _complaint(content: bytes, error: BaseException) -> ContentError:
     if not content:
         return ContentError("the content is empty", type="not_an_image")
+    if (written_in_base64(content) or b"").startswith(MAGIC):
+        message = "the content is base64 text of an image: decode it, or send it in JSON as data"
+        return ContentError(message, type="not_an_image")
     if not content.startswith(MAGIC):
         formats = ", ".join(FORMATS)
         return ContentError(f"the content is not an image of a known format ({formats})", type="not_an_image")

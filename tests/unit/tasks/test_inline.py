@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.tasks.inline import canonical
+from lowtide.tasks.inline import canonical, written_in_base64
 
 CONTENT = bytes(range(256)) + b"\xfb\xff"
 PLAIN = base64.b64encode(CONTENT).decode()
@@ -76,3 +76,13 @@ def test_whatever_comes_is_canonical_or_a_value_error(text: str) -> None:
     except ValueError:
         return
     assert base64.b64encode(base64.b64decode(found, validate=True)).decode() == found
+
+
+@pytest.mark.parametrize("text", SPELLINGS.values(), ids=SPELLINGS)
+def test_content_that_is_base64_text_is_known_in_every_spelling(text: str) -> None:
+    assert written_in_base64(text.encode()) == CONTENT
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"a word", "é".encode()])
+def test_other_content_is_not_taken_for_base64(content: bytes) -> None:
+    assert written_in_base64(content) is None

@@ -1,7 +1,9 @@
+import base64
 import io
 import random
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
@@ -118,6 +120,14 @@ def test_text_named_jpg_is_not_an_image() -> None:
     error = refusal(b"Dear Sir or Madam, please find attached\n" * 10)
     assert error.type == "not_an_image"
     assert "JPEG, PNG" in str(error)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("spell", [base64.b64encode, base64.encodebytes, base64.urlsafe_b64encode])
+def test_base64_text_of_an_image_is_named(spell: Callable[[bytes], bytes], form: str) -> None:
+    error = refusal(spell(encoded(quarters(), form)))
+    assert error.type == "not_an_image"
+    assert str(error) == "the content is base64 text of an image: decode it, or send it in JSON as data"
 
 
 def test_nothing_is_not_an_image() -> None:
