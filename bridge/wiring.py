@@ -93,9 +93,7 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         owner=owner,
         stopped=stopped,
     )
-    backstop = Backstop(
-        redis, keys, settings, owner=owner, in_flight=in_flight, results=results, leaser=leaser, gauge=gauge
-    )
+    backstop = Backstop(redis, keys, owner=owner, in_flight=in_flight, results=results, leaser=leaser, gauge=gauge)
     return Parts(
         redis=redis,
         keys=keys,

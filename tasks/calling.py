@@ -4,7 +4,9 @@ Unlike a plain `AsyncResult`, what is sent here is sent again when Redis forgets
 """
 
 import asyncio
+import os
 import time
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -48,13 +50,17 @@ class Answer:
 async def infer_async(request: Request) -> list[Any]:
     """Predict one request without blocking the event loop; returns its outputs.
 
-    Cancelled, it waits no longer; a request that was sent is predicted all the same.
+    Cancelled, it waits no longer; a request that was sent is predicted all the same, and not sent again.
     Raises InvalidRequest, UnknownModel, RequestFailed.
     """
     parsed = await asyncio.to_thread(_parsed, request)
     queue = caller_queue(parsed.model, parsed.priority)
-    future = await asyncio.to_thread(lambda: caller().submit(queue, [parsed]))
-    outcomes = await asyncio.wrap_future(future)
+    answer: Future[tuple[Outcome, ...]] = Future()
+    try:
+        await asyncio.to_thread(lambda: caller().submit(queue, [parsed], answer=answer))
+        outcomes = await asyncio.wrap_future(answer)
+    finally:
+        answer.cancel()  # also when this is cancelled while the thread sends
     return Answer(index=0, request=parsed, outcome=outcomes[0]).outputs
 
 
@@ -74,20 +80,24 @@ def infer_many(
     """Predict many requests; iterate over the answers in the order in which they come.
 
     Takes from `requests` only as answers make room, so that a stream need not fit in memory. `timeout_s` bounds the
-    wait for all of them (NotAnswered). `progress` shows a bar on a terminal; `answers.left` tells how many are left.
+    wait for all of them (NotAnswered); without it the log says after 30 s why nothing comes. What was sent and isn't
+    waited for any more, because time is over or the iterator was closed or dropped, is never sent again.
+    `progress` shows a bar on a terminal; `answers.left` tells how many are left.
     Raises InvalidRequest before the offending request is sent, and UnknownModel if the fleet does not serve its model.
     """
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 
 
 class Answers(Iterator[Answer]):
-    """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered."""
+    """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered. Like a
+    generator it ends with an error of its own, with `close`, or when it is dropped.
+    """
 
     def __init__(
         self, requests: Iterable[Request], *, chunks_in_flight: int, timeout_s: float | None, progress: bool
     ) -> None:
         total = len(requests) if isinstance(requests, Sized) else None
-        self._chunks = pack(
+        self._chunks: Iterator[list[tuple[int, InferenceRequest]]] = pack(
             ((index, _parsed(request)) for index, request in enumerate(requests)),
             request_of=lambda item: item[1],
             packing=Packing(max_requests=64),
@@ -95,6 +105,8 @@ class Answers(Iterator[Answer]):
         self._chunks_in_flight = chunks_in_flight
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._waiting: dict[Future[tuple[Outcome, ...]], list[tuple[int, InferenceRequest]]] = {}
+        self._give_up = weakref.finalize(self, _cancel, self._waiting, os.getpid())
+        self._give_up.atexit = False
         self._ready: list[Answer] = []
         self._total = total
         self._taken = 0
@@ -108,6 +120,12 @@ class Answers(Iterator[Answer]):
 
     def __length_hint__(self) -> int:
         return self.left
+
+    def close(self) -> None:
+        """Wait no longer; what was sent is not sent again. Idempotent."""
+        self._chunks = iter(())
+        self._ready.clear()
+        self._give_up()
 
     def __next__(self) -> Answer:
         while not self._ready:
@@ -131,7 +149,11 @@ class Answers(Iterator[Answer]):
         timeout_s = None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
         done, _ = wait(self._waiting, timeout=timeout_s, return_when=FIRST_COMPLETED)
         if not done:
-            raise NotAnswered(f"{self.left} requests are not answered in the time given; are workers running?")
+            models = {items[0][1].model for items in self._waiting.values()}
+            self.close()
+            raise NotAnswered(
+                f"{self.left} requests are not answered in the time given: {caller().why_unanswered(models)}"
+            )
         for future in done:
             for (index, request), outcome in zip(self._waiting.pop(future), future.result(), strict=True):
                 self._ready.append(Answer(index=index, request=request, outcome=outcome))
@@ -143,3 +165,10 @@ class Answers(Iterator[Answer]):
             self._bar.render_finish()
         else:
             self._bar.update(1)
+
+
+def _cancel(waiting: dict[Future[tuple[Outcome, ...]], Any], process: int) -> None:
+    if os.getpid() == process:  # a child has a copy of what its parent waits for
+        for answer in waiting:
+            answer.cancel()
+        waiting.clear()

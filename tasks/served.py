@@ -8,17 +8,14 @@ from typing import Any
 
 from celery import Celery
 from redis import Redis, RedisError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from lowtide.tasks.errors import UnknownModel, not_served
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
+from lowtide.tasks.store import connect_briefly
 
 FRESH_S = 5.0
 """So long a model that was on the list is taken to be served, and so long a list that can't be read isn't asked for."""
-ANSWER_S = 2.0
-"""A Redis that doesn't answer refuses nothing: what is sent waits for it, this doesn't."""
 
 
 def listed(redis: Redis, keys: Keys) -> frozenset[str] | None:
@@ -74,10 +71,10 @@ class Served:
 def check(app: Celery, model: str) -> None:
     """Raises UnknownModel when the fleet that `app` sends to does not serve the model."""
     if not app.conf.task_always_eager:  # else nothing is sent, and there is no fleet
-        _served_of(app.conf.broker_url, app.conf.broker_transport_options.get("global_keyprefix", "")).check(model)
+        _served_of(app, app.conf.broker_url, app.conf.broker_transport_options["global_keyprefix"]).check(model)
 
 
 @lru_cache
-def _served_of(url: str, prefix: str) -> Served:
-    redis = Redis.from_url(url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0))
-    return Served(redis, Keys(prefix))
+def _served_of(app: Celery, url: str, prefix: str) -> Served:
+    """By what the app is configured for: a process may do that more than once."""
+    return Served(connect_briefly(app.conf), Keys(prefix))

@@ -11,6 +11,8 @@ from lowtide.config.redis_url import RedisAddress
 
 ANSWER_S = 5.0
 """How long a Redis that accepts and says nothing may hold up a thread."""
+BRIEF_S = 2.0
+"""The same for a question that may stay unanswered."""
 
 
 def connect(settings: Settings) -> Redis:
@@ -21,6 +23,12 @@ def connect(settings: Settings) -> Redis:
 def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
     """A client that never repeats a command: a take whose answer was lost has taken."""
     return _client(settings, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+
+
+def connect_briefly(conf: Any) -> Redis:
+    """A client for questions that may stay unanswered, of the Redis that Celery's configuration names."""
+    tls = conf.broker_use_ssl or {}
+    return Redis.from_url(conf.broker_url, socket_timeout=BRIEF_S, retry=Retry(NoBackoff(), 0), **tls)
 
 
 def _client(settings: Settings, **options: Any) -> Redis:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,16 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, UnknownModel, infer, infer_async, infer_many
+from lowtide.tasks import (
+    InferenceRequest,
+    NotAnswered,
+    RequestFailed,
+    UnknownModel,
+    infer,
+    infer_async,
+    infer_many,
+    served,
+)
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks import ChunkResults
@@ -115,6 +124,7 @@ print(codes, flush=True)
 def app(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
     monkeypatch.setenv("LOWTIDE_REDIS_URL", redis_url)
     configured = configure(load_settings())
+    served._served_of.cache_clear()
     yield configured
     caller_module.close()
     configured.backend.result_consumer.stop()
@@ -354,6 +364,80 @@ def test_a_redis_that_was_never_there_is_an_error(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_without_workers_the_wait_ends_with_a_hint() -> None:
-    with pytest.raises(NotAnswered, match="200 requests .* are workers running"):
-        list(infer_many(requests(200), timeout_s=0.5))
+def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_the_model(redis_url: str) -> None:
+    with pytest.raises(NotAnswered, match="200 requests .* no worker is alive, 10 tasks wait in the queues of a, b"):
+        list(infer_many(requests(200), timeout_s=0.2))
+    with Redis.from_url(redis_url) as redis:
+        Presence(redis, Keys(""), kind="worker", name="w", word=lambda: {"models": ["a"]}).beat()
+    with pytest.raises(NotAnswered, match="no live worker serves b, they serve a"):
+        list(infer_many(requests(200), timeout_s=0.2))
+    with pytest.raises(NotAnswered, match="1 workers are alive, "):
+        list(infer_many([{"model": "a", "uri": "gs://b/1"}], timeout_s=0.2))
+
+
+@pytest.mark.usefixtures("app")
+def test_who_waits_without_a_bound_is_told_once_in_the_log_why_nothing_comes(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(caller_module, "OLD_S", 0.1)
+    monkeypatch.setattr(caller_module, "TAKE_S", 0.1)
+    with pytest.raises(NotAnswered):
+        list(infer_many(requests(20), timeout_s=1.0))
+
+    said = [record.getMessage() for record in caplog.records if "no answer" in record.getMessage()]
+    assert len(said) == 1
+    assert "20 requests wait: no worker is alive" in said[0]
+
+
+def gives_up_in_time() -> None:
+    with pytest.raises(NotAnswered):
+        list(infer_many(requests(200), timeout_s=0.1))
+
+
+def closes() -> None:
+    answers = infer_many(requests(200), timeout_s=10)
+    answers._send()
+    answers.close()
+    assert next(answers, None) is None
+
+
+def drops() -> None:
+    infer_many(requests(200), timeout_s=10)._send()
+
+
+def cancels() -> None:
+    async def call() -> None:
+        calls = [asyncio.create_task(infer_async(request)) for request in requests(4)]
+        await asyncio.sleep(0)  # their threads send
+        for one in calls:
+            one.cancel()
+        await asyncio.wait(calls)
+
+    asyncio.run(call())
+
+
+@pytest.mark.usefixtures("app")
+@pytest.mark.parametrize("leave", [gives_up_in_time, closes, drops, cancels])
+def test_what_nobody_waits_for_any_more_is_forgotten_and_so_never_sent_again(leave: Callable[[], None]) -> None:
+    leave()
+
+    caller = caller_module.caller()
+    assert (caller._sent, caller._unsent, caller._results._watched) == ({}, {}, set())
+
+
+@pytest.mark.usefixtures("app")
+def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OLD_S", "LOOK_S", "TAKE_S"):
+        monkeypatch.setattr(caller_module, name, 0.1)
+    monkeypatch.setattr(caller_module, "GONE_S", 0.05)
+    found: list[int] = []
+    listener = threading.Thread(target=lambda: found.extend(a.index for a in infer_many(requests(200), timeout_s=60)))
+    listener.start()
+    with Redis.from_url(redis_url) as redis:
+        while redis.llen("lowtide.a") + redis.llen("lowtide.b") < 4:
+            threading.Event().wait(0.05)
+        redis.delete("lowtide.a")
+        with running_worker():
+            listener.join(30)
+
+    assert sorted(found) == list(range(200))

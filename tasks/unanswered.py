@@ -1,0 +1,32 @@
+"""Why nothing comes, as far as Redis knows: what a caller is told who waits in vain."""
+
+from collections.abc import Collection
+
+from redis import Redis, RedisError
+
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import live
+from lowtide.tasks.queues import lists_of, worker_queues
+
+
+def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
+    """What stands between requests of these models and their answers. O(workers)."""
+    try:
+        words = live(redis, keys, "worker")
+        with redis.pipeline(transaction=False) as pipe:
+            for name in (name for queue in worker_queues(models) for name in lists_of(queue)):
+                pipe.llen(keys.queue(name))
+            waiting = sum(pipe.execute())
+    except RedisError as error:
+        return f"Redis can't be asked: {error}"
+    queued = f"{waiting} tasks wait in the queues of {_names(models)}"
+    if not words:
+        return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"
+    theirs = {str(model) for word in words.values() for model in word.get("models", ())}
+    if lacking := set(models) - theirs:
+        return f"no live worker serves {_names(lacking)}, they serve {_names(theirs)}; {queued}"
+    return f"{len(words)} workers are alive, {queued}"
+
+
+def _names(models: Collection[str]) -> str:
+    return ", ".join(sorted(models)) or "nothing"
