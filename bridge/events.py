@@ -50,7 +50,8 @@ FOREIGN = (
 
 def event_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
     """A CloudEvent's own attributes, in binary mode: name, small → value. The spelling of the standard wins."""
-    found = {name[match.end() :].lower(): name for name in sorted(attributes) if (match := _PREFIX.match(name))}
+    names = sorted(name for name in attributes if name[:1] in ("c", "C"))
+    found = {name[match.end() :].lower(): name for name in names if (match := _PREFIX.match(name))}
     return {name: attributes.get(f"ce-{name}", attributes[spelled]) for name, spelled in found.items()}
 
 

@@ -24,6 +24,8 @@ from lowtide.tasks.wire import InferenceRequest
 ATTRIBUTES = ("request_id", "model", "params", "reply_topic", "expires_at", "priority", "traceparent")
 """Fields of a request that an attribute may give. A CloudEvent's extension may too: `ce-replytopic`, without `_`."""
 
+REQUEST_FIELDS = frozenset(InferenceRequest.model_fields)
+
 CODINGS = frozenset({"br", "compress", "deflate", "lz4", "snappy", "zstd"})
 """What HTTP's `content-encoding` may say, and is not unpacked."""
 
@@ -80,14 +82,15 @@ def is_read(attribute: str) -> bool:
 
 def _translate(received: Received, rules: Rules) -> Translated:
     event = events.event_attributes(received.attributes)
-    fields = _fields(received.data, received.attributes, event)
+    said = _fields(received.data, received.attributes, event)
+    inside = _raw(received.data) if said is None else said
     beside = _given(received.attributes, event)
-    fields = {**beside, **{name: value for name, value in fields.items() if value is not None}}
+    fields = {**beside, **{name: value for name, value in inside.items() if value is not None}}
     if not fields.get("model"):
         fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
         )
-    request = _parse(fields)
+    request = _parse(fields, spelled=said is None)
     if request.model not in rules.models:
         reject("unknown_model", not_served(request.model, rules.models))
     return Translated(received=received, request=request, reply_topic=_reply_topic(request, rules))
@@ -110,9 +113,10 @@ def _params(text: str) -> Any:
         reject("invalid_request", f"params: {error}")
 
 
-def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) -> Mapping[str, Any]:
+def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) -> Mapping[str, Any] | None:
+    """What the data says; None when it is the content itself."""
     if is_raw(attributes):
-        return _raw(data)
+        return None
     if (said := attributes.get(CONTENT)) is not None:
         reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {said[:40]!r}")
     if events.is_notice(attributes):
@@ -127,8 +131,10 @@ def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]
     if events.is_storage_event(kind):
         return events.storage_event(kind, document)
     if document is None:
-        return _content(data, attributes, has_model=has_model)
-    events.check_known(kind, document)
+        _check_coding(attributes, has_model=has_model)
+        return None
+    if not REQUEST_FIELDS.issuperset(document):
+        events.check_known(kind, document)
     return document
 
 
@@ -170,14 +176,13 @@ def _check_content(value: list[Any] | str) -> None:
         reject("malformed_json", "data: JSON in a JSON text: it was encoded twice")
 
 
-def _content(data: bytes, attributes: Mapping[str, str], *, has_model: bool) -> Mapping[str, Any]:
-    """Data that is no JSON. What it is packed with may be why."""
-    named_so = {name.lower().replace("_", "-"): value.strip().lower() for name, value in attributes.items()}
-    coding = named_so.get("content-encoding")
+def _check_coding(attributes: Mapping[str, str], *, has_model: bool) -> None:
+    """Raises NoRequest for data that is no JSON, perhaps because it is packed."""
+    small = {name.lower().replace("_", "-"): value.strip().lower() for name, value in attributes.items()}
+    coding = small.get("content-encoding")
     if coding in CODINGS and not has_model:
         message = f"content-encoding: {coding} is not unpacked: publish plainly or as gzip, or {CONTENT}={RAW}"
         reject("invalid_request", message)
-    return _raw(data)
 
 
 def _raw(data: bytes) -> Mapping[str, Any]:
@@ -186,9 +191,10 @@ def _raw(data: bytes) -> Mapping[str, Any]:
     return {"data": base64.b64encode(data).decode("ascii")}
 
 
-def _parse(fields: Mapping[str, Any]) -> InferenceRequest:
+def _parse(fields: Mapping[str, Any], *, spelled: bool) -> InferenceRequest:
+    """`spelled`: the base64 is ours."""
     try:
-        return InferenceRequest.parse(fields)
+        return InferenceRequest.parse(fields, travelled=spelled)
     except InvalidRequest as error:
         reject("invalid_request", str(error))
 

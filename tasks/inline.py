@@ -34,23 +34,30 @@ def canonical(text: str) -> str:
     return core[:-1] + VALUES[last & ~LEFT_OVER[padding]] + "=" * padding
 
 
+def decoded(text: str) -> bytes:
+    """The bytes, in whichever of the spellings. Raises ValueError as `canonical`."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # binascii.Error is one; text beyond ASCII is another
+        return base64.b64decode(canonical(text))
+
+
 def written_in_base64(content: bytes) -> bytes | None:
     """The bytes that content is base64 text of, in any spelling; None when it is no such text."""
     try:
-        return base64.b64decode(canonical(content.decode("ascii"))) or None
+        return decoded(content.decode("ascii")) or None
     except ValueError:
         return None
 
 
 def _is_canonical(text: str) -> bool:
-    """Without a look at each character in Python: 10 MB take some 10 ms."""
+    """Without a look at each character in Python: 10 MB take some 15 ms."""
     if len(text) % 4 or not text.isascii():
         return False
-    written = text.encode("ascii")
-    padding = len(written) - len(written.rstrip(b"="))
-    if padding not in LEFT_OVER or written.translate(None, PLAIN) != b"=" * padding:
+    padding = 2 if text.endswith("==") else int(text.endswith("="))
+    if text.encode("ascii").translate(None, PLAIN) != b"=" * padding:
         return False
-    return not written or not VALUES.index(text[-1 - padding]) & LEFT_OVER[padding]
+    return not text or not VALUES.index(text[-1 - padding]) & LEFT_OVER[padding]
 
 
 def _prefix_end(text: str) -> int:

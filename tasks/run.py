@@ -32,7 +32,7 @@ class Run:
         self._requests: dict[int, InferenceRequest] = {}
         for index, request in enumerate(requests):
             try:
-                self._requests[index] = InferenceRequest.parse(request)
+                self._requests[index] = InferenceRequest.parse(request, travelled=True)
             except InvalidRequest as error:
                 self._outcomes[index] = Outcome.failed(error.type, str(error))
 

@@ -3,19 +3,28 @@
 Other programs rely on these; `docs/schemas/` holds their JSON Schemas. Times are RFC 3339, durations milliseconds.
 """
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import to_jsonable_python
 
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest
-from lowtide.tasks.inline import canonical
+from lowtide.tasks.fields import GS, Generation, RequestId, generation_of, id_in_words, is_gs, nulls_are_absent
+from lowtide.tasks.inline import canonical, decoded
 from lowtide.tasks.invalid import explained, shown, unexpected
 
 WIRE_VERSION = 2
@@ -33,18 +42,6 @@ ERROR_MAX_CHARS = 1000
 """Of what a model says: a dead letter's reason takes no more, and PyTorch can say a megabyte."""
 ERROR_LOOK_CHARS = 20_000
 """So much of it is looked through for URLs."""
-GS = "gs://"
-GENERATION_MAX_DIGITS = 18
-WHOLE_MAX_BITS = 3400
-"""Of a number that is an id: its digits are an attribute."""
-
-
-RequestId = Annotated[str, Field(min_length=1)] | int
-Generation = (
-    Annotated[str, Field(max_length=GENERATION_MAX_DIGITS, pattern="^0*[1-9][0-9]*$")]
-    | Annotated[int, Field(ge=1, lt=10**GENERATION_MAX_DIGITS)]
-)
-"""What is taken: Cloud Storage writes its numbers as text."""
 
 
 class Priority(StrEnum):
@@ -69,19 +66,10 @@ class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-def _nulls_are_absent(schema: dict[str, Any]) -> None:
-    """Any optional field may be null, and what is no field as well."""
-    schema["additionalProperties"] = {"type": "null"}
-    for name, field in schema["properties"].items():
-        if name not in schema["required"] and {"type": "null"} not in field.get("anyOf", ()):
-            kind = {key: field.pop(key) for key in ("type", "$ref", "additionalProperties") if key in field}
-            field["anyOf"] = [kind, {"type": "null"}]
-
-
 class InferenceRequest(Wire):
     """One thing to predict. Content is `uri` (gs, https, file) or `data` (base64), exactly one. Null is absent."""
 
-    model_config = ConfigDict(json_schema_extra=_nulls_are_absent)
+    model_config = ConfigDict(json_schema_extra=nulls_are_absent)
 
     model: str = Field(min_length=1, max_length=200, description="Name of the model.")
     uri: str | None = Field(default=None, min_length=1, max_length=4096, description="Where the content is.")
@@ -120,23 +108,18 @@ class InferenceRequest(Wire):
     @field_validator("generation", mode="before", json_schema_input_type=Generation | None)
     @classmethod
     def _of_an_object(cls, value: object) -> object:
-        is_text = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= GENERATION_MAX_DIGITS
-        number = int(value) if is_text else whole(value)  # type: ignore[call-overload]
-        if number is None or not 0 < number < 10**GENERATION_MAX_DIGITS:
-            raise unexpected()
-        return str(number)
+        return generation_of(value)
 
     @field_validator("data")
     @classmethod
-    def _one_spelling(cls, value: str | None) -> str | None:
+    def _one_spelling(cls, value: str | None, info: ValidationInfo) -> str | None:
         # Once, at the door: what travels inside is read by workers of every release.
-        return None if value is None else canonical(value)
+        return value if value is None or info.context else canonical(value)
 
     @field_validator("request_id", mode="before", json_schema_input_type=RequestId | None)
     @classmethod
     def _in_words(cls, value: object) -> object:
-        number = whole(value)
-        return value if number is None else str(number)
+        return id_in_words(value)
 
     @field_validator("expires_at", mode="before")
     @classmethod
@@ -167,14 +150,16 @@ class InferenceRequest(Wire):
         return self
 
     @classmethod
-    def parse(cls, value: "Mapping[str, Any] | InferenceRequest") -> "InferenceRequest":
-        """The request in a dict. Raises InvalidRequest that names the offending field."""
+    def parse(cls, value: "Mapping[str, Any] | InferenceRequest", *, travelled: bool = False) -> "InferenceRequest":
+        """The request in a dict. `travelled`: it came from a door, as a rule, so that how `data` is spelled is looked
+        at when it is decoded. Raises InvalidRequest that names the offending field.
+        """
         if isinstance(value, InferenceRequest):
             return value
         if not isinstance(value, Mapping):
             raise InvalidRequest(f"expected an object with model and uri or data, got {shown(value)}")
         try:
-            return cls.model_validate(dict(value))
+            return cls.model_validate(dict(value), context=travelled)
         except ValidationError as error:
             raise explained(error) from error
 
@@ -190,9 +175,9 @@ class InferenceRequest(Wire):
     def content(self) -> bytes:
         """The inline content. Raises InvalidRequest when `data` is not base64."""
         try:
-            return base64.b64decode(self.data or "", validate=True)
-        except ValueError as error:  # binascii.Error is one; text beyond ASCII is another
-            raise InvalidRequest(f"not base64: {error}", field="data") from error
+            return decoded(self.data or "")
+        except ValueError as error:
+            raise InvalidRequest(str(error), field="data") from error
 
     def expired(self, now: datetime | None = None) -> bool:
         """True when `expires_at` has passed."""
@@ -283,17 +268,3 @@ class InferenceResult(Wire):
 def wire_version_of(requests: Iterable[Mapping[str, Any]]) -> int:
     """What a worker must know to read these, as they travel."""
     return max((SINCE.get(name, 1) for request in requests for name in request), default=1)
-
-
-def is_gs(uri: str | None) -> bool:
-    """True for a URI of an object in Cloud Storage."""
-    return (uri or "")[: len(GS)].lower() == GS
-
-
-def whole(value: object) -> int | None:
-    """The whole number that JSON's 4711 and 4711.0 are; None for anything else, and for one of too many digits."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value.bit_length() > WHOLE_MAX_BITS:
-        return None
-    return value

@@ -86,6 +86,13 @@ def test_inline_content_travels_in_one_spelling() -> None:
     assert InferenceRequest.parse({"model": "m", "data": "data:;base64,-_8\n"}).to_wire()["data"] == "+/8="
 
 
+def test_behind_the_door_a_spelling_is_looked_at_when_it_is_decoded() -> None:
+    """A stock caller's task meets no door of ours."""
+    assert InferenceRequest.parse({"model": "m", "data": "aG\nk"}, travelled=True).content() == b"hi"
+    with pytest.raises(InvalidRequest, match=r"^data: not base64: a blank \(' '\) at 2"):
+        InferenceRequest.parse({"model": "m", "data": "aG k"}, travelled=True).content()
+
+
 def test_a_field_that_is_null_is_absent() -> None:
     nulls = dict.fromkeys((*InferenceRequest.model_fields, "else"))
 
