@@ -6,6 +6,7 @@ from typing import Any
 
 from redis import RedisError
 
+from lowtide.autoscaling.unread import UnreadReader
 from lowtide.cli.findings import Finding, failed, ok, warning
 from lowtide.config import Settings, SettingsError
 from lowtide.tasks.errors import LowtideError
@@ -80,6 +81,19 @@ def fleet(settings: Settings) -> Iterator[Finding]:
             yield ok("Fleet", f"{len(names)} {kind}{'s' if len(names) > 1 else ''}: {', '.join(names)}")
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
+
+
+def queues(settings: Settings) -> Iterator[Finding]:
+    """Tasks for which there is no worker: their callers wait for ever, and nothing else tells."""
+    try:
+        unread = UnreadReader(connect(settings), settings).read()
+    except (RedisError, ValueError):
+        return
+    for one in unread:
+        age = "" if one.oldest_s is None else f", the oldest for {one.oldest_s:,.0f} s"
+        yield warning("Queues", f"{one.name}: {one.tasks:,} tasks wait that nobody reads{age}: {one.why}", one.remedy)
+    if not unread:
+        yield ok("Queues", "every list of tasks is read by workers")
 
 
 def preemption(settings: Settings) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which problems should be solved."""
     yield from check_settings.wrong(settings)
     yield from check_settings.environment()
-    for check in (check_redis.redis, checks.pubsub, checks.fleet, checks.preemption, checks.models):
+    for check in (check_redis.redis, checks.pubsub, checks.fleet, checks.queues, checks.preemption, checks.models):
         try:
             yield from check(settings)
         except SettingsError as error:

@@ -1,17 +1,25 @@
 """`Looker`: a fleet seen again and again, with Redis and Cloud Monitoring there or away."""
 
+import contextlib
+import math
+import time
 from dataclasses import replace
 from typing import Self
+
+from redis import RedisError
 
 from lowtide.autoscaling.decide import Group
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.lookout import Lookout
 from lowtide.autoscaling.memory import remembered
 from lowtide.autoscaling.snapshot import Camera
+from lowtide.autoscaling.unread import UnreadList, UnreadReader
 from lowtide.cli.status_report import Look, Source, Waiting, report
 from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.tasks.store import connect
+
+UNREAD_EVERY_S = 30.0
 
 
 class Looker:
@@ -20,7 +28,11 @@ class Looker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._policy = policy_of(settings)
-        self._fleet = Camera(connect(settings), settings).held()
+        redis = connect(settings)
+        self._fleet = Camera(redis, settings).held()
+        self._unread_reader = UnreadReader(redis, settings)
+        self._unread: tuple[UnreadList, ...] = ()
+        self._unread_next_s = -math.inf
         self._lookout = Lookout(settings)
         self._group = Group()
         self._began_at: float | None = None
@@ -54,9 +66,18 @@ class Looker:
             remembers=remembers,
             redis=redis,
             pubsub=pubsub,
+            unread=self._unread_lists() if redis.why is None else self._unread,
         )
         self._group = latest.decision.group
         return latest
+
+    def _unread_lists(self) -> tuple[UnreadList, ...]:
+        """Not at every look: it goes through all keys."""
+        if time.monotonic() >= self._unread_next_s:
+            with contextlib.suppress(RedisError, ValueError):
+                self._unread = self._unread_reader.read()
+            self._unread_next_s = time.monotonic() + UNREAD_EVERY_S
+        return self._unread
 
     def _remembers(self, now: float) -> bool:
         """Whether it knows what was needed as far back as the policy looks. Reads the group's memory back if it can."""

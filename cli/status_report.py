@@ -11,6 +11,7 @@ from lowtide.autoscaling.held import Held
 from lowtide.autoscaling.policy import Policy
 from lowtide.autoscaling.signal import Work, outstanding
 from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.autoscaling.unread import UnreadList
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.config.redact import redacted
 
@@ -47,7 +48,7 @@ class Report:
     """A snapshot, the work it amounts to, and the size that the policy would give the fleet.
 
     `undelivered`: what Pub/Sub's own metric says, None when it was never read. `remembers`: the decision knows what was
-    needed as far back as the policy looks.
+    needed as far back as the policy looks. `unread`: lists of tasks for which there is no worker; no part of the work.
     """
 
     fleet: str
@@ -58,6 +59,7 @@ class Report:
     remembers: bool
     redis: Source
     pubsub: Source
+    unread: tuple[UnreadList, ...]
 
     @property
     def backlog(self) -> dict[str, dict[str, int]]:
@@ -96,6 +98,7 @@ def report(
     remembers: bool,
     redis: Source,
     pubsub: Source,
+    unread: tuple[UnreadList, ...] = (),
 ) -> Report:
     """`signals`: what Cloud Monitoring has of the policy's signals, None: it can't be read. The fleet's own is known
     better, from the snapshot. `group`: the size of the fleet, and what was recommended before.
@@ -116,6 +119,7 @@ def report(
         remembers=remembers,
         redis=redis,
         pubsub=pubsub,
+        unread=unread,
     )
 
 
@@ -156,6 +160,7 @@ def _figures(report: Report) -> dict[str, Any]:
             }
             for name, word in sorted(snapshot.workers.items())
         ],
+        "unread": [one.as_dict() for one in report.unread],
         "bridges": sorted(snapshot.bridge_words),
         "requests_outstanding": report.work.requests,
         "gpu_seconds_outstanding": report.work.gpu_seconds,

@@ -28,7 +28,8 @@ def view(look: Look) -> RenderableType:
         lines.insert(3, f"Scheduled: {snapshot.backlog.scheduled:,} tasks that are not due yet, and no work so far")
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
-    return Lines(*map(Text, lines), "", _backlog(look), "", _workers(snapshot.workers))
+    unread: list[RenderableType] = [_unread(look), ""] if look.unread else []
+    return Lines(*map(Text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers))
 
 
 def _away(look: Look) -> str:
@@ -60,6 +61,16 @@ def _backlog(report: Report) -> Table:
         rate_s = report.snapshot.rates_s.get(model)
         counts = [f"{backlog[state]:,}" for state in states]
         table.add_row(Text(model), *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
+    return table
+
+
+def _unread(report: Report) -> Table:
+    table = Table("List", "Why", title="Tasks that nobody reads", title_justify="left")
+    for heading in ("tasks", "oldest, s"):
+        table.add_column(heading, justify="right")
+    for one in report.unread:
+        oldest = "not known" if one.oldest_s is None else f"{one.oldest_s:,.0f}"
+        table.add_row(Text(one.name), Text(f"{one.why}: {one.remedy}"), f"{one.tasks:,}", oldest)
     return table
 
 

@@ -81,6 +81,13 @@ class Keys:
         return f"{self.prefix}lt:models"
 
     @property
+    def unread(self) -> str:
+        """Hash: list of ours that nobody reads → Unix time since when it is known to be there. Written by who looks for
+        them, `lowtide status` and `lowtide doctor`; an entry goes when its list is gone.
+        """
+        return f"{self.prefix}lt:unread"
+
+    @property
     def exporter(self) -> str:
         """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
         return f"{self.prefix}lt:exporter"

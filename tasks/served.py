@@ -28,11 +28,12 @@ def listed(redis: Redis, keys: Keys) -> frozenset[str] | None:
     return frozenset(map(str, names)) if isinstance(names, list) else None
 
 
-def served(redis: Redis, keys: Keys) -> frozenset[str] | None:
-    """The models on the list, and those of live workers, who may be of another release; None: not known. O(workers).
-    Raises RedisError.
+def served(redis: Redis, keys: Keys, *, otherwise: frozenset[str] | None = None) -> frozenset[str] | None:
+    """The models on the list, without one `otherwise`, and those of live workers, who may be of another release; None:
+    not known. O(workers). Raises RedisError.
     """
     names = listed(redis, keys)
+    names = otherwise if names is None else names
     if names is None:
         return None
     words = live(redis, keys, "worker").values()

@@ -7,6 +7,7 @@ from lowtide.autoscaling.backlog import Backlog, State
 from lowtide.autoscaling.decide import Group
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.autoscaling.unread import UnreadList
 from lowtide.cli.status_report import Source, report
 from lowtide.cli.status_view import view
 from lowtide.config import load_settings
@@ -26,7 +27,13 @@ def read(start: str, *, undelivered: int | None, leased: int, pubsub: Source) ->
     return next(line.rstrip() for line in said.splitlines() if line.startswith(start))
 
 
-def shown(snapshot: Snapshot, *, undelivered: int | None = None, pubsub: Source = KNOWN) -> str:
+def shown(
+    snapshot: Snapshot,
+    *,
+    undelivered: int | None = None,
+    pubsub: Source = KNOWN,
+    unread: tuple[UnreadList, ...] = (),
+) -> str:
     seen = report(
         snapshot,
         fleet="default",
@@ -37,6 +44,7 @@ def shown(snapshot: Snapshot, *, undelivered: int | None = None, pubsub: Source 
         remembers=True,
         redis=KNOWN,
         pubsub=pubsub,
+        unread=unread,
     )
     console = Console(width=300)
     with console.capture() as captured:
@@ -86,3 +94,13 @@ def test_what_is_not_due_is_told_and_is_no_work() -> None:
     said = shown(Snapshot(at=1.0, backlog=Backlog(scheduled=1200), workers={}, bridge_words={}, rates_s={}))
     assert "Scheduled: 1,200 tasks that are not due yet" in said
     assert "Outstanding: 0 requests" in said
+
+
+def test_lists_that_nobody_reads_are_shown_with_what_to_do() -> None:
+    lists = (UnreadList(name="lowtide.digit", tasks=3, oldest_s=1234.0, why="digit is not served", remedy="serve it"),)
+    said = shown(Snapshot(at=1000.0, backlog=Backlog(), workers={}, bridge_words={}, rates_s={}), unread=lists)
+
+    assert "lowtide.digit" in said
+    assert "digit is not served: serve it" in said
+    assert "1,234" in said
+    assert "nobody reads" not in shown(Snapshot(at=1000.0, backlog=Backlog(), workers={}, bridge_words={}, rates_s={}))
