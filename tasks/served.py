@@ -15,7 +15,7 @@ from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect_briefly
 
 FRESH_S = 5.0
-"""So long a model that was on the list is taken to be served, and so long a list that can't be read isn't asked for."""
+"""So long a model that was on the list is taken to be served, and so long a Redis that was away isn't asked."""
 
 
 def listed(redis: Redis, keys: Keys) -> frozenset[str] | None:
@@ -41,30 +41,30 @@ def served(redis: Redis, keys: Keys, *, otherwise: frozenset[str] | None = None)
 
 
 class Served:
-    """What a caller's process knows of it: asks at most every `FRESH_S`, and once more before it refuses. Safe from any
-    thread.
-    """
+    """What a caller's process knows of it: asks every `FRESH_S`, and again before it refuses. Safe from any thread."""
 
     def __init__(self, redis: Redis, keys: Keys, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._redis = redis
         self._keys = keys
         self._clock = clock
-        self._known: frozenset[str] | None = frozenset()
-        self._until_s = -1.0
+        self._known: frozenset[str] = frozenset()
+        self._fresh_until_s = self._away_until_s = -1.0
 
     def check(self, model: str) -> None:
         """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, or without
         Redis, nothing is refused.
         """
-        if self._clock() < self._until_s and (self._known is None or model in self._known):
+        now_s = self._clock()
+        if now_s < self._away_until_s or (now_s < self._fresh_until_s and model in self._known):
             return
         try:
             known = listed(self._redis, self._keys)
             if known is not None and model not in known:
                 known = served(self._redis, self._keys)
         except RedisError:
-            known = None
-        self._known, self._until_s = known, self._clock() + FRESH_S
+            self._away_until_s = now_s + FRESH_S
+            return
+        self._known, self._fresh_until_s = known or frozenset(), now_s + FRESH_S
         if known is not None and model not in known:
             raise UnknownModel(not_served(model, known), "model")
 

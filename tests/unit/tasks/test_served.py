@@ -61,6 +61,16 @@ def test_without_a_list_or_without_redis_nothing_is_refused() -> None:
     served(store).check("d")
 
 
+def test_a_list_that_has_just_been_written_counts_at_once() -> None:
+    store = Store(None)
+    fleet = served(store)
+    fleet.check("b")
+    store.models = ["a"]
+
+    with pytest.raises(UnknownModel):
+        fleet.check("b")
+
+
 def test_a_model_that_was_added_a_moment_ago_is_never_refused() -> None:
     store = Store(["a"])
     fleet = served(store)
