@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 
 from lowtide.bridge.dead_letter import dead_letter
-from lowtide.bridge.messages import Ending, Letter, Received, Rejection, Translated
+from lowtide.bridge.messages import Ending, Letter, Received, Rejection, SilentEnding, Translated
 from lowtide.bridge.result import expiry, result_letter
 from lowtide.bridge.translate import claimed_id
 from lowtide.config import Settings
+from lowtide.tasks.errors import EMPTY_OBJECT
 from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Outcome, Status
 
@@ -38,8 +39,11 @@ class Endings:
         """A request that expired before it was sent to a worker."""
         return self._ending(item, expiry(item, now_s=self._now(), max_bytes=self._max_bytes), task_id=None)
 
-    def of_outcome(self, item: Translated, outcome: Outcome, *, task_id: str) -> Ending:
+    def of_outcome(self, item: Translated, outcome: Outcome, *, task_id: str) -> Ending | SilentEnding:
         """A request that a worker had."""
+        if item.is_upload and outcome.error is not None and outcome.error.type == EMPTY_OBJECT:
+            # Of no bytes, which not every notice says.
+            return SilentEnding(received=item.received, why="empty", task_id=task_id)
         if outcome.status is Status.FAILED and outcome.error is not None and outcome.error.type == WORKER_LOST:
             # No result: the request may be innocent, and `lowtide replay` shall be able to try it again.
             return self._dead(

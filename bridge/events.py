@@ -3,14 +3,22 @@
 import base64
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from lowtide.bridge.decode import Malformed, begin, read
 from lowtide.bridge.reasons import ignore, reject
 from lowtide.tasks.inline import canonical
 
-Fields = Mapping[str, Any]
-"""Of a request."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The fields of a request that a message's data says. `upload`: it tells of one. `spelled`: the base64 is ours."""
+
+    fields: Mapping[str, Any]
+    upload: bool = False
+    spelled: bool = False
+
 
 STORAGE = "google.cloud.storage."
 UPLOADED = "object_finalize"
@@ -65,7 +73,7 @@ def is_notice(attributes: Mapping[str, str]) -> bool:
     return "eventType" in attributes and "bucketId" in attributes
 
 
-def notice(attributes: Mapping[str, str], data: bytes) -> Fields:
+def notice(attributes: Mapping[str, str], data: bytes) -> Said:
     """The request that a notification of Cloud Storage makes. Raises NoRequest."""
     event = attributes["eventType"].lower()
     if event in NO_UPLOADS:
@@ -79,7 +87,7 @@ def notice(attributes: Mapping[str, str], data: bytes) -> Fields:
     return _upload(attributes["bucketId"], attributes["objectId"], generation, size=described.get("size"))
 
 
-def storage_event(event: str, thing: Any) -> Fields:
+def storage_event(event: str, thing: Any) -> Said:
     """The request that a CloudEvent of Cloud Storage makes; `thing`: its data. Raises NoRequest."""
     check_storage_event(event)
     if not isinstance(thing, dict):
@@ -120,43 +128,45 @@ def is_structured(document: Any) -> TypeGuard[dict[str, Any]]:
     return isinstance(document, dict) and "specversion" in document
 
 
-def structured(event: Mapping[str, Any]) -> Fields:
+def structured(event: Mapping[str, Any]) -> Said:
     """The fields that the data of such a CloudEvent gives. Raises NoRequest."""
     kind, content_type = (_text(event.get(name)).lower() for name in ("type", "datacontenttype"))
     if is_storage_event(kind):
         check_storage_event(kind)
     data, inline = event.get("data"), event.get("data_base64")
     if event.get("datacontentencoding") == "base64":  # CloudEvents 0.3
-        data, inline = None, data
+        data, inline = inline, data
+    if data is not None and inline is not None:
+        reject("invalid_request", "data, data_base64: expected one of them")
     if inline is not None:
         text = _base64(inline)
         if not (is_storage_event(kind) or "json" in content_type):
-            return {"data": text}
+            return Said(fields={"data": text}, spelled=True)
         data = _json(base64.b64decode(text))
     if data is None:
         reject("no_content", "data: the CloudEvent has none")
     if isinstance(data, str) and content_type.startswith("text/"):
-        return {"data": _base64_of(data)}
+        return Said(fields={"data": _base64_of(data)}, spelled=True)
     return storage_event(kind, data) if is_storage_event(kind) else _request_in(kind, data)
 
 
-def _request_in(kind: str, data: Any) -> Fields:
+def _request_in(kind: str, data: Any) -> Said:
     if not isinstance(data, dict):
         reject("invalid_request", "data: of a CloudEvent is an object, the request; content belongs in data_base64")
     if is_structured(data):
         reject("invalid_request", "data: is a CloudEvent in a CloudEvent")
     check_known(kind, data)
-    return data
+    return Said(fields=data)
 
 
-def _upload(bucket: str, name: str, generation: Any, *, size: Any) -> Fields:
+def _upload(bucket: str, name: str, generation: Any, *, size: Any) -> Said:
     if not bucket or "/" in bucket:
         reject("invalid_request", "bucket: is no name of a bucket")
     if name.endswith("/"):
         ignore("folder")
     if size in ("0", 0) and not isinstance(size, bool):
         ignore("empty")
-    return {"uri": f"gs://{bucket}/{name}", "generation": generation or None}
+    return Said(fields={"uri": f"gs://{bucket}/{name}", "generation": generation or None}, upload=True)
 
 
 def _description(data: bytes, name: str) -> Mapping[str, Any]:

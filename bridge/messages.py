@@ -34,12 +34,15 @@ class Received:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Translated:
-    """A message that is a request. `reply_topic`: full name. `tries`: attempts that were counted before this one."""
+    """A message that is a request. `reply_topic`: full name. `tries`: attempts that were counted before this one.
+    `is_upload`: an event of Cloud Storage, about an upload.
+    """
 
     received: Received
     request: InferenceRequest
     reply_topic: str
     tries: int = 0
+    is_upload: bool = False
 
     @property
     def request_id(self) -> str:
@@ -89,11 +92,11 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilentEnding:
-    """How a message ends that asks for nothing: without a letter. `why`: as in `Ignored`."""
+    """How a message ends that asks for nothing: without a letter. `why`: as in `Ignored`; `task_id`: as in `Ending`."""
 
     received: Received
     why: str
-    task_id: None = None
+    task_id: str | None = None
 
     @property
     def key(self) -> str:

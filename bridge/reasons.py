@@ -20,7 +20,7 @@ IGNORED = {
     "archived": "an object became a noncurrent version",
     "metadata_updated": "an object's metadata changed",
     "folder": "a folder was made: the object's name ends with `/`",
-    "empty": "an object of size 0 was uploaded, if the event says the size",
+    "empty": "an object of size 0 was uploaded",
 }
 """Events of Cloud Storage that ask for nothing."""
 

@@ -8,12 +8,13 @@ attribute is a default for every request of a topic.
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lowtide.bridge import events
 from lowtide.bridge.content import CONTENT, RAW, is_raw
 from lowtide.bridge.decode import Malformed, begin, read, read_text
+from lowtide.bridge.events import Said
 from lowtide.bridge.messages import Ignored, Received, Rejection, Translated
 from lowtide.bridge.reasons import NoRequest, reject
 from lowtide.config import Settings
@@ -82,18 +83,19 @@ def is_read(attribute: str) -> bool:
 
 def _translate(received: Received, rules: Rules) -> Translated:
     event = events.event_attributes(received.attributes)
-    said = _fields(received.data, received.attributes, event)
-    inside = _raw(received.data) if said is None else said
+    said = _said(received.data, received.attributes, event)
     beside = _given(received.attributes, event)
-    fields = {**beside, **{name: value for name, value in inside.items() if value is not None}}
+    fields = {**beside, **{name: value for name, value in said.fields.items() if value is not None}}
     if not fields.get("model"):
         fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
         )
-    request = _parse(fields, spelled=said is None)
+    request = _parse(fields, spelled=said.spelled)
     if request.model not in rules.models:
         reject("unknown_model", not_served(request.model, rules.models))
-    return Translated(received=received, request=request, reply_topic=_reply_topic(request, rules))
+    return Translated(
+        received=received, request=request, reply_topic=_reply_topic(request, rules), is_upload=said.upload
+    )
 
 
 def _given(attributes: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,12 +115,11 @@ def _params(text: str) -> Any:
         reject("invalid_request", f"params: {error}")
 
 
-def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) -> Mapping[str, Any] | None:
-    """What the data says; None when it is the content itself."""
+def _said(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) -> Said:
     if is_raw(attributes):
-        return None
-    if (said := attributes.get(CONTENT)) is not None:
-        reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {said[:40]!r}")
+        return _raw(data)
+    if (called := attributes.get(CONTENT)) is not None:
+        reject("invalid_request", f"{CONTENT}: may be {RAW} or absent, not {called[:40]!r}")
     if events.is_notice(attributes):
         return events.notice(attributes, data)
     kind = event.get("type", "")
@@ -127,15 +128,16 @@ def _fields(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]
     has_model = bool(attributes.get("model") or event.get("model"))
     document = _document(data, may_be_raw=has_model and not events.is_storage_event(kind))
     if events.is_structured(document):
-        return {**_given(document, document), **events.structured(document)}
+        said = events.structured(document)
+        return replace(said, fields={**_given(document, document), **said.fields})
     if events.is_storage_event(kind):
         return events.storage_event(kind, document)
     if document is None:
         _check_coding(attributes, has_model=has_model)
-        return None
+        return _raw(data)
     if not REQUEST_FIELDS.issuperset(document):
         events.check_known(kind, document)
-    return document
+    return Said(fields=document)
 
 
 def _document(data: bytes, *, may_be_raw: bool = False) -> dict[str, Any] | None:
@@ -185,10 +187,10 @@ def _check_coding(attributes: Mapping[str, str], *, has_model: bool) -> None:
         reject("invalid_request", message)
 
 
-def _raw(data: bytes) -> Mapping[str, Any]:
+def _raw(data: bytes) -> Said:
     if not data:
         reject("no_content", "data: is empty")
-    return {"data": base64.b64encode(data).decode("ascii")}
+    return Said(fields={"data": base64.b64encode(data).decode("ascii")}, spelled=True)
 
 
 def _parse(fields: Mapping[str, Any], *, spelled: bool) -> InferenceRequest:

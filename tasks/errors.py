@@ -63,6 +63,10 @@ class ContentUnavailable(ContentError):
     retryable = True
 
 
+EMPTY_OBJECT = "empty_object"
+"""The type of a ContentError: the generation of an object that the request names has no bytes."""
+
+
 class HandBack(LowtideError):
     """Raised when a task goes back to its queue unharmed: nothing failed, and another worker takes it up."""
 

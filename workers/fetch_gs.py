@@ -14,7 +14,7 @@ import requests
 from google.api_core import exceptions as api
 from google.cloud import storage
 
-from lowtide.tasks.errors import ContentError, ContentUnavailable
+from lowtide.tasks.errors import EMPTY_OBJECT, ContentError, ContentUnavailable
 from lowtide.workers.source import too_large
 
 SILENCE_S = 10.0
@@ -78,6 +78,8 @@ class GsSource:
             raise ContentUnavailable(f"{uri}: no credentials: {error}") from error
         except api.GoogleAPICallError as error:
             raise ContentError(f"{uri}: Cloud Storage refuses: {error}", type="not_found") from error
+        if generation is not None and not content:
+            raise ContentError(f"{uri}: generation {generation} is empty", type=EMPTY_OBJECT)
         return content
 
     def _allowed(self, uri: str) -> tuple[str, str]:
@@ -107,6 +109,7 @@ class GsSource:
 
 def _missing(uri: str, generation: str | None) -> ContentError:
     if generation is None:
-        return ContentError(f"{uri}: there is no such object", type="not_found")
+        hint = "; a generation has a field of its own" if uri.rpartition("#")[2].isdigit() else ""
+        return ContentError(f"{uri}: there is no such object{hint}", type="not_found")
     message = f"{uri}: generation {generation} is gone: the object was overwritten or deleted since"
     return ContentError(message, type="not_found")

@@ -124,6 +124,7 @@ def test_a_batch_of_one_is_that_one_and_a_batch_of_several_is_refused() -> None:
     [
         ({}, "no_content", "data: the CloudEvent has none"),
         ({"data": [1]}, "invalid_request", "data: of a CloudEvent is an object"),
+        ({"data": {}, "data_base64": "ew=="}, "invalid_request", "data, data_base64: expected one of them"),
         ({"data": {**EVENT, "data": {}}}, "invalid_request", "data: is a CloudEvent in a CloudEvent"),
         ({"data_base64": "a b"}, "invalid_request", "data_base64: not base64"),
         ({"data_base64": 5}, "invalid_request", "data_base64: expected base64 text"),

@@ -23,6 +23,7 @@ from lowtide.config import load_settings
 from lowtide.tasks import Outcome, infer_chunk, port
 from lowtide.tasks.app import app
 from lowtide.tasks.chunks import Chunk, ChunkResult
+from lowtide.tasks.errors import EMPTY_OBJECT
 from lowtide.tasks.infer import INFER_CHUNK
 from lowtide.tasks.packing import Packing
 from lowtide.tasks.stub import StubEngine
@@ -64,8 +65,13 @@ def test_no_state_loses_a_message_or_doubles_a_result_or_is_wedged() -> None:
     assert len(found.states) > 50_000  # else faults were not explored
 
 
-def test_no_state_forgets_a_message_that_ends_in_silence_or_is_wedged() -> None:
-    found = explore(Model(bridge=SILENT, silent=True))
+SILENT_AT_LAST = tuple(step for step in BRIDGE if step not in ("renew", "publish"))
+"""With an upload that turns out to be empty in the worker."""
+
+
+@pytest.mark.parametrize("steps", [SILENT, SILENT_AT_LAST])
+def test_no_state_forgets_a_message_that_ends_in_silence_or_is_wedged(steps: tuple[str, ...]) -> None:
+    found = explore(Model(bridge=steps, silent=True))
 
     assert found.violation is None, str(found.violation)
     assert len(found.states) > 1_000
@@ -137,8 +143,14 @@ def test_a_trace_tells_what_happened_step_by_step() -> None:
 class Outside:
     """Pub/Sub, Redis, Celery and the fleet, as far as the bridge's parts ask them for one message. Notes each step."""
 
-    def __init__(self, data: bytes = b'{"model": "a", "uri": "gs://b/c"}', **attributes: str) -> None:
+    def __init__(
+        self,
+        data: bytes = b'{"model": "a", "uri": "gs://b/c"}',
+        outcome: Outcome = Outcome(status=Status.OK),  # noqa: B008 (frozen)
+        **attributes: str,
+    ) -> None:
         self.data = data
+        self.outcome = outcome
         self.attributes = attributes
         self.steps: list[str] = []
         self.workers = 1
@@ -208,7 +220,7 @@ class Outside:
         return False
 
     def learned(self, timeout_s: float) -> list[ChunkResult]:
-        results = [ChunkResult(task_id=one.task_id, outcomes=(Outcome(status=Status.OK),)) for one in self.sent]
+        results = [ChunkResult(task_id=one.task_id, outcomes=(self.outcome,)) for one in self.sent]
         self.sent.clear()
         self.steps += ["learn"] * len(results)
         return results
@@ -272,6 +284,11 @@ def test_the_bridge_takes_the_steps_of_the_model_in_its_order() -> None:
 
 def test_the_bridge_ends_an_event_that_is_no_upload_in_silence() -> None:
     assert steps_of(Outside(eventType="OBJECT_DELETE", bucketId="b", objectId="o")) == SILENT
+
+
+def test_the_bridge_ends_an_upload_that_turns_out_to_be_empty_in_silence() -> None:
+    upload = {"eventType": "OBJECT_FINALIZE", "bucketId": "b", "objectId": "o", "objectGeneration": "5", "model": "a"}
+    assert steps_of(Outside(outcome=Outcome.failed(EMPTY_OBJECT, "empty"), **upload)) == SILENT_AT_LAST
 
 
 def steps_of(outside: Outside) -> tuple[str, ...]:

@@ -139,6 +139,9 @@ def test_an_upload_is_about_one_generation(overwrote: dict[str, str]) -> None:
     assert accepted(message(thing, ce__type=FINALIZED), WITH_DEFAULT).request == request
     structured = {"specversion": "1.0", "type": FINALIZED, "source": "/s", "id": "1", "data": thing}
     assert accepted(message(structured), WITH_DEFAULT).request == request
+    for said in (message(b"", **upload), message(thing, ce__type=FINALIZED), message(structured)):
+        assert accepted(said, WITH_DEFAULT).is_upload
+    assert not accepted(message({"uri": "gs://b/o", "generation": 5}), WITH_DEFAULT).is_upload
     del upload["objectGeneration"]
     assert accepted(message(thing, **upload), WITH_DEFAULT).request == request
     assert accepted(message(b"", **upload), WITH_DEFAULT).request.generation is None

@@ -454,11 +454,22 @@ def test_an_object_is_read_where_the_emulator_variable_points(web: Web, bucket: 
 def test_a_generation_that_is_named_is_asked_for_and_says_so_when_it_is_gone(web: Web, bucket: GsSource) -> None:
     serve_object(web, "cat.jpg", b"meow")
     assert bucket.read("gs://cats/cat.jpg", timeout_s=5, generation="1767225600000001") == b"meow"
-    assert "generation=1767225600000001" in web.asked[-1]
+    assert any("cat.jpg?alt=media&generation=1767225600000001" in asked for asked in web.asked)
 
     kind, message = refusal(lambda: bucket.read("gs://cats/gone.jpg", timeout_s=5, generation="17"))
     assert kind == "not_found"
     assert message == "gs://cats/gone.jpg: generation 17 is gone: the object was overwritten or deleted since"
+
+
+def test_a_generation_without_a_byte_is_named(web: Web, bucket: GsSource) -> None:
+    serve_object(web, "empty", b"")
+    kind, message = refusal(lambda: bucket.read("gs://cats/empty", timeout_s=5, generation="17"))
+    assert (kind, message) == ("empty_object", "gs://cats/empty: generation 17 is empty")
+
+
+def test_a_generation_in_the_name_is_told_where_it_belongs(bucket: GsSource) -> None:
+    message = refusal(lambda: bucket.read("gs://cats/cat.jpg#1767225600000001", timeout_s=5))[1]
+    assert message.endswith("there is no such object; a generation has a field of its own")
 
 
 @pytest.mark.parametrize("name", ["a#1", "a?b=c", "100%", "a//b", "/a", "ü ✓", "a#17?generation=18"])
