@@ -59,7 +59,9 @@ TOLD = 3
 @click.option(
     "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
 )
-@click.option("--weights", help="Weights of the model on the embedded system: a URI, a torchvision name, or random.")
+@click.option(
+    "--weights", type=TEXT, help="Weights of the model on the embedded system: a URI, a torchvision name, or random."
+)
 @click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Embedded workers.")
 @click.option(

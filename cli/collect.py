@@ -19,6 +19,7 @@ from lowtide.cli.silence import Silence, duration, why_silent
 from lowtide.cli.sources import NoSource, Source
 from lowtide.cli.terminal import shown
 from lowtide.config import Settings
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Collection:
         self._silence = Silence(timeout_s=timeout_s, look=self._why_silent, say=say)
         self._away = ""
         """Why Pub/Sub could not be read last time."""
+        self._outage = Outage("Pub/Sub does not answer")
         self._failure: Exception | None = None
         self._unsent: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._published = self._noticed = 0
@@ -169,10 +171,11 @@ class Collection:
                 self._pubsub.acknowledge(name, [m.ack_id for m in received if m.subscription == name])
         except PubsubUnavailable as error:
             self._away = str(error)
-            log.warning("Pub/Sub: %s; trying on", error)
+            self._outage.failed(error)
             time.sleep(AGAIN_S)
             return []
         self._away = ""
+        self._outage.over()
         ours = [message for message in received if message.attributes.get(RUN) == self._run]
         return [(message.attributes.get(SOURCE, ""), _read(message)) for message in ours]
 

@@ -10,6 +10,7 @@ from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pubsub, PubsubUnavailable
 from lowtide.bridge.pulls import Pulls
 from lowtide.cli.silence import Silence
+from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Reading:
         self._subscription = subscription
         self._silence = silence
         self._pulls = Pulls(pubsub, [subscription])
+        self._outage = Outage("Pub/Sub does not answer")
         self._held: dict[str, str] = {}
         """Message id → ack id."""
         self._acknowledged: dict[str, None] = {}
@@ -57,7 +59,7 @@ class Reading:
                 yield from self._pull(PULL_AT_ONCE if limit is None else min(PULL_AT_ONCE, limit - self.count))
             except PubsubUnavailable as error:
                 away = error
-                log.warning("%s; trying on", error)
+                self._outage.failed(error)
                 time.sleep(AGAIN_S)
             if self._silence.told(lambda: self._waited_for(limit)):
                 if away:
@@ -77,6 +79,7 @@ class Reading:
     def _pull(self, count: int) -> Iterator[Received]:
         self._pulls.ask(count)
         received = self._pulls.take(WAIT_S) or []
+        self._outage.over()
         fresh = [message for message in received if not self._was_seen(message)]
         self._held |= {message.message_id: message.ack_id for message in received}
         for message in received:

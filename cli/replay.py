@@ -14,7 +14,7 @@ import click
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
-from lowtide.cli.options import DURATION, examples
+from lowtide.cli.options import DURATION, TEXT, examples
 from lowtide.cli.progress import Progress
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
@@ -39,8 +39,10 @@ HEADER = f"{'published':<20} {'reason':<24} {'request':<20} error"
 @click.option("--older-than", type=DURATION, metavar="AGE", help="Only letters older than this: 90s, 15m, 2h, 3d, 1w.")
 @click.option("--newer-than", type=DURATION, metavar="AGE", help="Only letters younger than this.")
 @click.option("--max", "limit", type=click.IntRange(min=1), help="At most so many letters.")
-@click.option("--topic", help="Topic for the requests. Default: LOWTIDE_TOPIC.")
-@click.option("--subscription", help="Subscription to read. Default: the one that `lowtide bridge --create` makes.")
+@click.option("--topic", type=TEXT, help="Topic for the requests. Default: LOWTIDE_TOPIC.")
+@click.option(
+    "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
+)
 @click.option("--dry-run", is_flag=True, help="List the letters that would be put back, and leave all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a letter.")
 def command(

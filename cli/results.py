@@ -9,7 +9,7 @@ import click
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.cli.answers import DEAD, NoResult, Result, error_of, is_dead_letter, read_dead_letter, read_result
-from lowtide.cli.options import DURATION, examples
+from lowtide.cli.options import DURATION, TEXT, examples
 from lowtide.cli.output import prediction
 from lowtide.cli.reading import Reading
 from lowtide.cli.silence import Silence, duration, why_silent
@@ -26,7 +26,9 @@ class NoResults(LowtideError):
 
 
 @click.command(epilog=examples("lowtide results --max 1", "lowtide results --follow --json"))
-@click.option("--subscription", help="Subscription to read. Default: the one that `lowtide bridge --create` makes.")
+@click.option(
+    "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
+)
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many; waits until they are there.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(

@@ -17,6 +17,8 @@ INLINE_MAX_BYTES = 7_000_000
 """Content that travels in the message: base64 must leave it below Pub/Sub's 10 MB on the way to a worker and back."""
 
 KINDS = ((stat.S_ISDIR, "folder"), (stat.S_ISFIFO, "pipe"), (stat.S_ISSOCK, "socket"), (stat.S_ISBLK, "device"))
+NAME_SAID_CHARS = 300
+"""What is taken for a list may be none."""
 _ODD = re.compile(r"[\ud800-\udfff]|\\x[0-9a-f]{2}|\\u[0-9a-f]{4}")
 """What makes a name be written with escapes: what UTF-8 can't say, and what looks like an escape."""
 _UNSAYABLE = re.compile(r"[\ud800-\udfff]")
@@ -148,7 +150,8 @@ def _missing(name: str, error: OSError | ValueError, where: str) -> Source:
     shown = readable(str(Path(name)))
     why = error.strerror if isinstance(error, OSError) else str(error)
     said = "no such file or folder" if isinstance(error, FileNotFoundError) else why
-    return Source(request_id=shown, missing=f"{shown}: {said}" + (f" ({where})" if where else ""))
+    called = shown if len(shown) <= NAME_SAID_CHARS else f"{shown[:NAME_SAID_CHARS]}…"
+    return Source(request_id=shown, missing=f"{called}: {said}" + (f" ({where})" if where else ""))
 
 
 def _id_of(uri: str) -> str:

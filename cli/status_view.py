@@ -10,12 +10,13 @@ from rich.text import Text
 
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
+from lowtide.cli.terminal import shown
 
 
 def view(look: Look) -> RenderableType:
     """As much as there is to see."""
     if isinstance(look, Waiting):
-        return Text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
+        return _text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
     snapshot = look.snapshot
     lines = [
         f"Fleet {look.fleet}: {len(snapshot.workers)} workers, {len(snapshot.bridge_words)} bridges",
@@ -29,7 +30,12 @@ def view(look: Look) -> RenderableType:
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
     unread: list[RenderableType] = [_unread(look), ""] if look.unread else []
-    return Lines(*map(Text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers))
+    return Lines(*map(_text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers))
+
+
+def _text(said: str) -> Text:
+    """Names are others' words, and rich obeys escapes in them."""
+    return Text(shown(said))
 
 
 def _away(look: Look) -> str:
@@ -60,7 +66,7 @@ def _backlog(report: Report) -> Table:
     for model, backlog in report.backlog.items():
         rate_s = report.snapshot.rates_s.get(model)
         counts = [f"{backlog[state]:,}" for state in states]
-        table.add_row(Text(model), *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
+        table.add_row(_text(model), *counts, "not measured" if rate_s is None else f"{rate_s:.4g}")
     return table
 
 
@@ -70,7 +76,7 @@ def _unread(report: Report) -> Table:
         table.add_column(heading, justify="right")
     for one in report.unread:
         oldest = "not known" if one.oldest_s is None else f"{one.oldest_s:,.0f}"
-        table.add_row(Text(one.name), Text(f"{one.why}: {one.remedy}"), f"{one.tasks:,}", oldest)
+        table.add_row(_text(one.name), _text(f"{one.why}: {one.remedy}"), f"{one.tasks:,}", oldest)
     return table
 
 
@@ -83,5 +89,5 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     for name, word in sorted(words.items()):
         rates = [f"{model} {1 / rate_s:,.0f}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
         done = sum(word.get("done", {}).values())
-        table.add_row(Text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", Text(", ".join(rates)))
+        table.add_row(_text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", _text(", ".join(rates)))
     return table

@@ -72,23 +72,7 @@ def test_in_a_pipe_progress_is_plain_lines_and_csv_holds_filename_and_prediction
     }
 
 
-def test_resuming_runs_only_what_is_left(tmp_path: Path, environment) -> None:
-    output = tmp_path / "results.jsonl"
-    images = sorted((DIGITS / "images").iterdir())
-    classify(*map(str, images[:5]), "--model=digits", f"--output={output}", env=environment)
-    run = classify(*map(str, images[:8]), "--model=digits", f"--output={output}", "--resume", "--json", env=environment)
-
-    assert json.loads(run.stdout) | {"per_second": 0} == {
-        "results": 3,
-        "failed": 0,
-        "skipped": 5,
-        "per_second": 0,
-        "output": str(output),
-    }
-    assert len({json.loads(line)["request_id"] for line in output.read_text().splitlines()}) == 8
-
-
-def test_each_odd_source_fails_alone_and_resuming_finishes(tmp_path: Path, environment) -> None:
+def test_each_odd_source_fails_alone_and_resuming_runs_only_what_is_left(tmp_path: Path, environment) -> None:
     photos, output = tmp_path / "photos", tmp_path / "photos" / "results.csv"
     two = (DIGITS / "images" / "0001.png").read_bytes()
     zero = base64.b64encode((DIGITS / "images" / "0002.png").read_bytes()).decode()

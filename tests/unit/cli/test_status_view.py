@@ -104,3 +104,17 @@ def test_lists_that_nobody_reads_are_shown_with_what_to_do() -> None:
     assert "digit is not served: serve it" in said
     assert "1,234" in said
     assert "nobody reads" not in shown(Snapshot(at=1000.0, backlog=Backlog(), workers={}, bridge_words={}, rates_s={}))
+
+
+def test_a_worker_s_name_reaches_no_terminal_as_it_is() -> None:
+    snapshot = Snapshot(
+        at=1000.0,
+        backlog=Backlog(),
+        workers={"\x1b]0;owned\x07": {"rates": {"\x1b[31mm": 0.1}}},
+        bridge_words={},
+        rates_s={},
+    )
+    said = shown(snapshot)
+
+    assert "\x1b" not in said
+    assert r"\x1b]0;owned\x07" in said
