@@ -13,6 +13,7 @@ from lowtide.cli.options import examples
 from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.outage import Outage
+from lowtide.tasks.rights import Rights
 
 AGAIN_S = 1.0
 
@@ -39,6 +40,7 @@ def command(*, create: bool, create_only: bool) -> None:
         create_missing(settings)
         return
     _wait_for_pubsub(create_missing if create else check_exists, settings)
+    Rights(settings, remote=False).wait()
     sys.exit(Bridge(settings).run())
 
 

@@ -4,42 +4,69 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redis import RedisError
+from redis import Redis, RedisError
+from redis.exceptions import NoPermissionError
 
 from lowtide.cli.findings import Finding, failed, ok, warning
 from lowtide.config import Settings
-from lowtide.tasks.store import connect
+from lowtide.config.redis_url import RedisAddress
+from lowtide.tasks.access import Access
+from lowtide.tasks.store import connect_once
+from lowtide.tasks.trouble import trouble_of
 
+WHAT = "Redis"
 REDIS_NEEDED = (6, 2)
 CLOCK_SKEW_S = 5.0
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
-    """Reachable, new enough, keeps what it is told, and agrees about the time.
-
-    INFO says it all; a managed Redis refuses CONFIG.
-    """
-    what = "Redis"
-    client = connect(settings)
+    """Reachable, lets us do what a fleet does, new enough, keeps what it is told, and agrees about the time."""
+    client = connect_once(settings)
     try:
-        info: Mapping[str, Any] = client.info()
-        skew_s = abs(client.time()[0] - time.time())
+        lacks = Access.of(settings).missing(client)
+        info = _info(client)
+        skew_s = 0.0 if any(lack.rule == "+time" for lack in lacks) else abs(client.time()[0] - time.time())
     except RedisError as error:
-        yield failed(what, f"not reachable: {error}", "start it, or set LOWTIDE_REDIS_URL")
+        trouble = trouble_of(error)
+        yield failed(WHAT, trouble.what, trouble.remedy)
         return
+    user = RedisAddress.of(settings.redis_url).username or "default"
+    for lack in lacks:
+        yield failed(WHAT, f"the user {user} may not use {lack.what}", f"ACL SETUSER {user} {lack.rule}")
+    if info is None:
+        yield warning(
+            WHAT,
+            f"the user {user} may not run INFO: its version and whether it keeps its data can't be seen, nor can a "
+            "fleet tell that it restarted and lost its last second",
+            f"ACL SETUSER {user} +info",
+        )
+    else:
+        yield from _about(info)
+    if skew_s > CLOCK_SKEW_S:
+        yield warning(WHAT, f"its clock differs from ours by {skew_s:.0f} s", "synchronise clocks: expiry goes wrong")
+
+
+def _info(client: Redis) -> Mapping[str, Any] | None:
+    """What it says of itself, None if it does not let us ask. A managed Redis refuses CONFIG, which says less."""
+    try:
+        found: Mapping[str, Any] = client.info()
+    except NoPermissionError:
+        return None
+    return found
+
+
+def _about(info: Mapping[str, Any]) -> Iterator[Finding]:
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < REDIS_NEEDED:
-        yield failed(what, f"version {version}", "workers need Redis 6.2 or later (BLMOVE)")
+        yield failed(WHAT, f"version {version}", "workers need Redis 6.2 or later (BLMOVE)")
     else:
-        yield ok(what, f"version {version}")
+        yield ok(WHAT, f"version {version}")
     if info["aof_enabled"]:
-        yield ok(what, "appendonly yes")
+        yield ok(WHAT, "appendonly yes")
     else:
-        yield warning(what, "appendonly no: a restart loses what Python callers sent", "CONFIG SET appendonly yes")
+        yield warning(WHAT, "appendonly no: a restart loses what Python callers sent", "CONFIG SET appendonly yes")
     policy = info["maxmemory_policy"]
     if policy == "noeviction":
-        yield ok(what, "maxmemory-policy noeviction")
+        yield ok(WHAT, "maxmemory-policy noeviction")
     else:
-        yield failed(what, f"{policy}: Redis may drop tasks when full", "CONFIG SET maxmemory-policy noeviction")
-    if skew_s > CLOCK_SKEW_S:
-        yield warning(what, f"its clock differs from ours by {skew_s:.0f} s", "synchronise clocks: expiry goes wrong")
+        yield failed(WHAT, f"{policy}: Redis may drop tasks when full", "CONFIG SET maxmemory-policy noeviction")

@@ -10,6 +10,7 @@ from lowtide.config.addresses import at
 from lowtide.config.flower import ask_for_login_at_metrics, flower_arguments, forget_services
 from lowtide.config.logs import configure_logging
 from lowtide.tasks.app import configure
+from lowtide.tasks.rights import Rights
 
 CANNOT_LISTEN = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 
@@ -30,6 +31,7 @@ def command() -> None:
     configure_logging(settings)
     arguments = flower_arguments(settings)
     forget_services()
+    Rights(settings).wait()
     ask_for_login_at_metrics()
     try:
         configure(settings).start(argv=arguments)

@@ -19,6 +19,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.lost import LostTasks
 from lowtide.tasks.store import connect, connect_briefly
 from lowtide.tasks.unanswered import why_unanswered
+from lowtide.tasks.trouble import trouble_of
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ class Caller:
                 reachable = True
             except (RedisError, KombuError) as error:
                 if reachable:
-                    log.warning("results of %s: Redis is unreachable, trying on: %s", self._owner, error)
+                    log.warning("results of %s: Redis can't be used, trying on: %s", self._owner, trouble_of(error))
                 reachable = False
                 self._stopped.wait(RECONNECT_S)
             except Exception:  # the thread's outermost loop: without it no call of this process is ever answered again

@@ -136,7 +136,7 @@ class ChunkResults:
         self._found: list[ChunkResult] = []
         """Read and not yet returned: what raises in between must not lose them, for nobody watches them any more."""
         self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
-        self._pattern = keys.result(f"{owner}.*")
+        self._channel = keys.result(owner)
 
     def watch(self, task_id: str) -> None:
         """Expect a result. Call it before the chunk is sent."""
@@ -156,7 +156,7 @@ class ChunkResults:
     def take(self, timeout_s: float) -> list[ChunkResult]:
         """Results that came, each once; waits up to `timeout_s` for the first. Raises RedisError."""
         if not self._subscription.subscribed:
-            self._subscription.psubscribe(self._pattern)
+            self._subscription.subscribe(self._channel)
         deadline_s = time.monotonic() + timeout_s
         while not self._found:
             now_s = time.monotonic()
@@ -187,7 +187,8 @@ class ChunkResults:
     def _read_published(self, wait_s: float) -> None:
         try:
             while (message := self._subscription.get_message(timeout=wait_s)) is not None:
-                self._read(message["channel"].decode().removeprefix(self._keys.result("")), message["data"])
+                key, _, value = message["data"].partition(b"\n")
+                self._read(key.decode(errors="replace").removeprefix(self._keys.result("")), value)
                 wait_s = 0.0
         except RedisTimeout:
             # Half a message had come when the wait was over: redis-py connects afresh. A look finds what that missed,

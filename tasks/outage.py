@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from kombu.exceptions import BatchPublishError
+from lowtide.tasks.trouble import is_of_redis, trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +27,7 @@ class Outage:
         with self._lock:
             if self._since_s is None:
                 self._since_s = time.monotonic()
-                # Kombu's own words only say that a batch failed.
-                why = error.__cause__ if isinstance(error, BatchPublishError) else error
+                why = trouble_of(error) if is_of_redis(error) else error
                 log.warning("%s: trying on: %s", self._service, why)
 
     def over(self) -> None:

@@ -9,3 +9,8 @@ else
     redis.call('SET', KEYS[1], ARGV[1])
 end
 redis.call('PUBLISH', KEYS[1], ARGV[1])
+-- Who sends many listens to one channel for all of them: a subscription to a pattern is a right of its own.
+local owner = string.match(KEYS[1], '^(.*celery%-task%-meta%-%x+)%.%x+$')
+if owner then
+    redis.call('PUBLISH', owner, KEYS[1] .. '\n' .. ARGV[1])
+end

@@ -22,7 +22,9 @@ from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.presence import Presence
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.receive import leave_unquoted
+from lowtide.tasks.rights import Rights
 from lowtide.tasks.store import connect
+from lowtide.workers.consumer import class_of
 from lowtide.workers.devices import devices_of
 from lowtide.workers.drain import Drain
 from lowtide.workers.engine import Engine
@@ -59,11 +61,13 @@ def run_worker(settings: Settings) -> int:
     # own way out would fail on a thread that is inside torch.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     wait_while_announced(settings)
+    rights = Rights(settings)
+    rights.wait()
     with claimed_slot(settings) as slot:
-        return _serve(settings, slot=slot)
+        return _serve(settings, rights, slot=slot)
 
 
-def _serve(settings: Settings, *, slot: str) -> int:
+def _serve(settings: Settings, rights: Rights, *, slot: str) -> int:
     engine = create_engine(settings)
     engine.start()
     port.plug(engine)
@@ -72,6 +76,7 @@ def _serve(settings: Settings, *, slot: str) -> int:
         settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
     )
     app = configure(settings)
+    app.conf.worker_consumer = class_of(rights)
     listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
     listening.install(app)
     patience = results.install(app)

@@ -21,6 +21,7 @@ import redis
 
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
+from lowtide.tasks.access import Access
 from tests.e2e.conftest import Topics
 from tests.fleet import Fleet
 
@@ -32,7 +33,8 @@ PASSWORD, LOGIN, SIGNATURE = "hunter2-redis", "hunter2-flower", "hunter2-signatu
 SECRET = "hunter2"
 SIGNED = f"https://nowhere.invalid/cat.png?X-Goog-Credential=me&X-Goog-Signature={SIGNATURE}"
 AWAY = f"https://localhost:9/cat.png?sig={SIGNATURE}"
-ACL = ("~*", "&*", "+@all", "-@dangerous", "+info")
+PREFIX = "fleet1:"
+ACL = Access(prefix=PREFIX, db=0).rules.split()
 """What SECURITY.md says that a fleet's user needs."""
 
 
@@ -88,6 +90,7 @@ def redis_url(tmp_path_factory, certificate) -> Iterator[str]:
 def fleet(redis_url, local_pubsub, tmp_path_factory) -> Iterator[Fleet]:
     env = {
         "LOWTIDE_REDIS_URL": redis_url,
+        "LOWTIDE_PREFIX": PREFIX,
         "LOWTIDE_PROJECT": f"test-{uuid.uuid4().hex[:12]}",
         "LOWTIDE_DEFAULT_MODEL": "digits",
         "LOWTIDE_HTTPS_HOSTS": "localhost",
@@ -190,11 +193,14 @@ def test_only_the_health_check_of_flower_is_open(fleet) -> None:
 
 
 def test_flower_shows_tasks_queues_and_workers_without_a_secret(fleet, topics) -> None:
-    stock = (
-        "from celery import Celery; import os; url = os.environ['LOWTIDE_REDIS_URL'] + '&ssl_cert_reqs=required';"
-        f"Celery(broker=url, backend=url).send_task('lowtide.infer', [{{'model': 'digits', 'uri': {SIGNED!r}}}], "
-        "queue='lowtide.digits')"
-    )
+    stock = f"""
+from celery import Celery
+import os
+url = os.environ["LOWTIDE_REDIS_URL"] + "&ssl_cert_reqs=required"
+app = Celery(broker=url, backend=url)
+app.conf.broker_transport_options = app.conf.result_backend_transport_options = {{"global_keyprefix": {PREFIX!r}}}
+app.send_task("lowtide.infer", [{{"model": "digits", "uri": {SIGNED!r}}}], queue="lowtide.digits")
+"""
     assert run([sys.executable, "-c", stock], fleet) == (0, "")
     login = f"me:{LOGIN}"
 

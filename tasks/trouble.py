@@ -1,0 +1,196 @@
+"""What is wrong with Redis, by the error that a client raised: one sentence, and what to do. Pure."""
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from redis import RedisError
+
+from lowtide.config.redact import redacted
+
+URL = "LOWTIDE_REDIS_URL"
+CODE = re.compile(r"\bE(?:rror|rrno) (\d+)\b|\[Errno (\d+)\]")
+COMMAND = re.compile(r"run the '([^']+)' command|unknown command ['`]?([\w|]+)", re.IGNORECASE)
+UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """`what` is wrong, and the `remedy`. `right`: a right is missing, and waiting does not help."""
+
+    what: str
+    remedy: str
+    right: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.what} → {self.remedy}"
+
+
+def trouble_of(error: BaseException) -> Trouble:
+    """What an error of redis-py, kombu or Celery says, whatever they have wrapped it into."""
+    errors = list(_chain(error))
+    text = " | ".join(str(each) for each in errors)
+    for looks_like, made in _TABLE:
+        if looks_like(errors, text):
+            return made(errors, text)
+    return Trouble(what=redacted(_words(errors)), remedy=f"start it, or set {URL}")
+
+
+def is_of_redis(error: BaseException) -> bool:
+    """Whether a client of Redis raised it, or what wraps it."""
+    return any(isinstance(each, RedisError) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _words(errors: list[BaseException]) -> str:
+    """Those of Redis itself, if there are any: what wraps them says less."""
+    return str(next((each for each in errors if isinstance(each, RedisError) and str(each)), errors[0]))
+
+
+_Errors = list[BaseException]
+_Rule = tuple[Callable[[_Errors, str], Any], Callable[[_Errors, str], Trouble]]
+
+
+def _says(pattern: str) -> Callable[[_Errors, str], Any]:
+    found = re.compile(pattern, re.IGNORECASE)
+    return lambda errors, text: found.search(text)
+
+
+def _is(kind: type[BaseException]) -> Callable[[_Errors, str], Any]:
+    return lambda errors, text: any(isinstance(each, kind) for each in errors)
+
+
+def _code(*codes: int) -> Callable[[_Errors, str], Any]:
+    def look(errors: _Errors, text: str) -> bool:
+        named = {int(number) for found in CODE.findall(text) for number in found if number}
+        return bool(set(codes) & ({getattr(each, "errno", None) for each in errors} | named))
+
+    return look
+
+
+def _plain(what: str, remedy: str, *, right: bool = False) -> Callable[[_Errors, str], Trouble]:
+    return lambda errors, text: Trouble(what=what, remedy=remedy, right=right)
+
+
+def _certificate(errors: _Errors, text: str) -> Trouble:
+    why = next((each.verify_message for each in errors if isinstance(each, ssl.SSLCertVerificationError)), "")
+    return Trouble(
+        what=f"its certificate is refused{f': {why}' if why else ''}",
+        remedy=f"name its authority in {URL}, ?ssl_ca_certs=/path/ca.pem, and the host by a name in the certificate",
+    )
+
+
+def _command(errors: _Errors, text: str) -> Trouble:
+    found = COMMAND.search(text)
+    name = ((found[1] or found[2]) if found else "?").lower()
+    return Trouble(what=f"the user may not run {name.upper()}", remedy=f"ACL SETUSER … +{name}", right=True)
+
+
+def _unknown(errors: _Errors, text: str) -> Trouble:
+    found = COMMAND.search(text)
+    name = ((found[1] or found[2]) if found else "?").upper()
+    return Trouble(
+        what=f"it does not know {name}", remedy="workers need Redis 6.2 or later, or what answers as it does"
+    )
+
+
+_PASSWORD = f"correct user and password in {URL}, percent-encoded"
+_TABLE: tuple[_Rule, ...] = (
+    (_is(ssl.SSLCertVerificationError), _certificate),
+    (_says("CERTIFICATE_VERIFY_FAILED"), _certificate),
+    (
+        _says("CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE|UNKNOWN_CA"),
+        _plain("it wants a certificate of ours", f"add ssl_certfile and ssl_keyfile to {URL}"),
+    ),
+    (
+        _says(r"handshake operation timed out|WRONG_VERSION_NUMBER|UNEXPECTED_EOF|RECORD_LAYER|_ssl\.c|\[SSL"),
+        _plain("it does not speak TLS there", f"write redis:// in {URL}, or name the port that does"),
+    ),
+    (
+        _says("Authentication required|NOAUTH|must be called with the client already authenticated"),
+        _plain("it wants a password", f"write it into {URL}: redis://user:password@host, or redis://:password@host"),
+    ),
+    (
+        _says("without any password configured|no password is set"),
+        _plain("it has no password, and is given one", f"take it out of {URL}, or set requirepass"),
+    ),
+    (
+        _says("invalid username-password|invalid password|WRONGPASS"),
+        _plain("it refuses the user or the password", _PASSWORD),
+    ),
+    (_says("no permissions? to run|can't run this command"), _command),
+    (
+        _says("no permissions? to access .*channel"),
+        _plain(
+            "the user may not use a channel that a fleet needs",
+            "`lowtide doctor` names the rule: ACL SETUSER … &CHANNEL",
+            right=True,
+        ),
+    ),
+    (
+        _says("no permissions? to access"),
+        _plain(
+            "the user may not use a key that a fleet needs",
+            "ACL SETUSER … ~PREFIX*, with the prefix of LOWTIDE_PREFIX, which is ~* without one",
+            right=True,
+        ),
+    ),
+    (_says("NOPERM"), _plain("the user lacks a right", "`lowtide doctor` names the rule", right=True)),
+    (_says("DB index is out of range"), _plain("it has no database of this number", f"correct the number in {URL}")),
+    (_says("is loading the dataset|LOADING"), _plain("it is loading its data", "wait until it has")),
+    (
+        _says("protected mode"),
+        _plain("it is in protected mode: only its own machine reaches it", "set a password there (requirepass)"),
+    ),
+    (_says("max number of clients"), _plain("it has all the clients that it takes", "raise its maxclients")),
+    (_says("used memory > 'maxmemory'|OOM command"), _plain("it is full", "raise its maxmemory, or add workers")),
+    (_says("read only replica|READONLY"), _plain("it is a replica, which can't be written to", f"correct {URL}")),
+    (_says("MASTERDOWN"), _plain("it is a replica without its master", f"name the master in {URL}")),
+    (_says("MISCONF|unable to persist"), _plain("it can't write to its disk, and refuses", "look into its log")),
+    (
+        _says("MOVED|CLUSTERDOWN|CROSSSLOT|cluster"),
+        _plain("it is a cluster, which a fleet can't use", f"name a single server in {URL}"),
+    ),
+    (_says("unknown command"), _unknown),
+    (
+        _says("Protocol Error|invalid response"),
+        _plain("what answers there is no Redis", f"correct host and port in {URL}"),
+    ),
+    (
+        _is(socket.gaierror),
+        _plain("not reachable: its host is not found", f"correct the host in {URL}"),
+    ),
+    (
+        _says("Name or service not known|name resolution|nodename nor servname|No address associated"),
+        _plain("not reachable: its host is not found", f"correct the host in {URL}"),
+    ),
+    (
+        _code(errno.ECONNREFUSED),
+        _plain("not reachable: nothing listens there", f"start it, or set {URL}"),
+    ),
+    (
+        _code(*UNREACHABLE),
+        _plain("not reachable: no way leads to its host", f"look at the network, or correct {URL}"),
+    ),
+    (
+        _says("timed out|timeout"),
+        _plain("not reachable: it does not answer in time", f"look at it and at firewalls between, or correct {URL}"),
+    ),
+    (
+        _says("Connection closed|closed by server|reset by peer|Broken pipe"),
+        _plain(
+            "not reachable: it closes the connection", f"look at it; write rediss:// in {URL} if it speaks TLS there"
+        ),
+    ),
+)

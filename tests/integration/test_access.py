@@ -1,0 +1,151 @@
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from lowtide.cli import check_redis
+from lowtide.cli.findings import Verdict
+from lowtide.config import Settings
+from lowtide.tasks import rights
+from lowtide.tasks.access import COMMANDS, Access, Lack
+from lowtide.tasks.epoch import Epoch
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.rights import Rights
+from lowtide.tasks.store import connect, connect_once
+
+ROOT = Path(__file__).resolve().parents[2]
+ACCESS = Access(prefix="fleet1:", db=0)
+
+Let = Callable[..., Settings]
+
+
+@pytest.fixture
+def let(redis_url: str) -> Iterator[Let]:
+    """Settings of a user with these rules, in their order."""
+    with Redis.from_url(redis_url) as admin:
+
+        def make(*rules: str) -> Settings:
+            admin.execute_command("ACL", "SETUSER", "fleet1", "reset", "on", ">password", *rules)
+            url = redis_url.replace("redis://", "redis://fleet1:password@")
+            return Settings(redis_url=url, prefix="fleet1:")
+
+        yield make
+        admin.execute_command("ACL", "DELUSER", "fleet1")
+
+
+def without(rule: str) -> list[str]:
+    return [each for each in ACCESS.rules.split() if each != rule]
+
+
+def test_the_rules_that_are_documented_are_all_that_a_fleet_needs(let: Let) -> None:
+    settings = let(*ACCESS.rules.split())
+
+    assert Access.of(settings) == ACCESS
+    assert ACCESS.missing(connect_once(settings)) == []
+    assert f"ACL SETUSER fleet1 on >password {ACCESS.rules}\n" in (ROOT / "SECURITY.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "rule", [ACCESS.keys, *(f"&{name}" for name in (ACCESS.control, ACCESS.events, ACCESS.results))]
+)
+def test_a_rule_that_is_missing_is_the_one_that_is_named(let: Let, rule: str) -> None:
+    settings = let(*without(rule))
+
+    assert [lack.rule for lack in ACCESS.missing(connect_once(settings))] == [rule]
+
+
+def test_a_rule_for_all_channels_of_the_prefix_does_not_let_a_pattern_pass(let: Let) -> None:
+    lacks = ACCESS.missing(connect_once(let("~fleet1:*", "resetchannels", "&fleet1:*", "+@all", "-@dangerous")))
+
+    assert [lack.rule for lack in lacks] == [f"&{ACCESS.control}", f"&{ACCESS.events}"]
+
+
+@pytest.mark.parametrize("command", ["publish", "psubscribe", "evalsha", "get", "lpush", "multi", "zadd", "blmove"])
+def test_a_command_that_is_missing_is_named(let: Let, command: str) -> None:
+    lacks = ACCESS.missing(connect_once(let(*ACCESS.rules.split(), f"-{command}")))
+
+    assert {lack.rule for lack in lacks} == {f"+{command}"}
+    assert not any(lack.is_place for lack in lacks)
+
+
+def test_what_is_tried_does_nothing(let: Let, redis_url: str) -> None:
+    settings = let(*ACCESS.rules.split())
+    with Redis.from_url(redis_url) as admin:
+        ACCESS.missing(connect_once(settings))
+        assert admin.dbsize() == 0
+        assert admin.pubsub_numpat() == 0
+    assert len(set(COMMANDS)) == len(COMMANDS)
+
+
+def test_a_process_waits_for_its_rights_and_tells_of_each_once(
+    let: Let, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rights, "FIRST_S", 0.01)
+    monkeypatch.setattr(rights, "MOST_S", 0.02)
+    settings = let(*without(f"&{ACCESS.events}"), "-scan")
+    pauses = 0
+
+    def sleep(_: float) -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses == 5:
+            let(*ACCESS.rules.split())
+
+    with caplog.at_level(logging.INFO):
+        Rights(settings, sleep=lambda _: pytest.fail("a bridge needs no events"), remote=False).wait()
+        caplog.clear()
+        Rights(settings, sleep=sleep).wait()
+
+    assert pauses >= 5
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "Redis: the user fleet1 may not use command SCAN → ACL SETUSER fleet1 +scan",
+        f"Redis: the user fleet1 may not use channel {ACCESS.events}, Celery's events, which Flower shows"
+        f" → ACL SETUSER fleet1 &{ACCESS.events}",
+    ]
+
+
+def test_who_ends_meanwhile_waits_no_longer(let: Let) -> None:
+    class Ended(Exception):
+        pass
+
+    def look() -> None:
+        raise Ended
+
+    with pytest.raises(Ended):
+        Rights(let("+@all")).wait(look)
+    with pytest.raises(Ended):
+        Rights(let(*ACCESS.rules.split())).wait(look, refused=True)
+
+
+def test_without_info_a_redis_that_lost_everything_is_noticed(let: Let, redis_url: str) -> None:
+    settings = let(*without("+info"))
+    epoch = Epoch(connect(settings), Keys.of(settings))
+    assert not epoch.changed()
+    assert not epoch.changed()
+    with Redis.from_url(redis_url) as admin:
+        admin.flushall()
+
+    assert epoch.changed()
+
+
+def test_without_info_the_doctor_says_what_it_can_not_see(let: Let) -> None:
+    (finding,) = check_redis.redis(let(*without("+info")))
+
+    assert finding.verdict is Verdict.WARNING
+    assert "may not run INFO" in finding.message
+    assert finding.remedy == "ACL SETUSER fleet1 +info"
+
+
+def test_the_doctor_names_the_rule_that_is_missing(let: Let) -> None:
+    findings = list(check_redis.redis(let(*without(f"&{ACCESS.control}"))))
+
+    failed = [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    assert [finding.remedy for finding in failed] == [f"ACL SETUSER fleet1 &{ACCESS.control}"]
+
+
+def test_a_lack_is_named_by_its_kind() -> None:
+    assert Lack(what="", rule="~*").is_place
+    assert not Lack(what="", rule="+get").is_place
