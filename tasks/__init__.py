@@ -5,7 +5,7 @@ engine, behind `port`. Imports neither torch nor google.cloud, so that a web app
 """
 
 from lowtide.tasks.calling import Answer, NotAnswered, infer_async, infer_many
-from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed, UnknownModel
+from lowtide.tasks.errors import InvalidRequest, LowtideError, RedisUnusable, RequestFailed, UnknownModel
 from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome
 
@@ -17,6 +17,7 @@ __all__ = [
     "LowtideError",
     "NotAnswered",
     "Outcome",
+    "RedisUnusable",
     "RequestFailed",
     "UnknownModel",
     "infer",

@@ -19,7 +19,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.lost import LostTasks
 from lowtide.tasks.store import connect, connect_briefly
 from lowtide.tasks.unanswered import why_unanswered
-from lowtide.tasks.trouble import trouble_of
+from lowtide.tasks.trouble import named, trouble_of
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
 log = logging.getLogger(__name__)
@@ -71,16 +71,18 @@ class Caller:
 
     def submit(self, queue: str, requests: Sequence[InferenceRequest], *, answer: Answer | None = None) -> Answer:
         """Send requests of one model as one chunk. Who cancels the future, which may be given, waits no longer: then
-        the chunk is not sent, or not again. Raises RedisError, or kombu's OperationalError or BatchPublishError, when
-        Redis has never been reached: a wrong address, perhaps. Afterwards it is away for a while, and the chunk is
-        sent then.
+        the chunk is not sent, or not again. Raises RedisUnusable when Redis has never been reached: a wrong address,
+        perhaps. Afterwards it is away for a while, and the chunk is sent then.
         """
+        with named():
+            return self._submit(queue, requests, answer or Future())
+
+    def _submit(self, queue: str, requests: Sequence[InferenceRequest], answer: Answer) -> Answer:
         if not self._reached:
             # Before anything is sent: what an emptied Redis forgets would not be missed.
             self._results.remember_redis()
         wire = tuple(request.to_wire() for request in requests)
         chunk = Chunk(task_id=new_task_id(self._owner), queue=queue, requests=wire, sent_at=time.time())
-        answer = answer or Future()
         if not self._sent:
             self._quiet_since_s = time.monotonic()
         self._sent[chunk.task_id] = Sent(chunk=chunk, answer=answer, since_s=time.monotonic())

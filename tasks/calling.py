@@ -51,7 +51,7 @@ async def infer_async(request: Request) -> list[Any]:
     """Predict one request without blocking the event loop; returns its outputs.
 
     Cancelled, it waits no longer; a request that was sent is predicted all the same, and not sent again.
-    Raises InvalidRequest, UnknownModel, RequestFailed.
+    Raises InvalidRequest, UnknownModel, RequestFailed, RedisUnusable.
     """
     parsed = await asyncio.to_thread(_parsed, request)
     queue = caller_queue(parsed.model, parsed.priority)
@@ -83,7 +83,8 @@ def infer_many(
     wait for all of them (NotAnswered); without it the log says after 30 s why nothing comes. What was sent and isn't
     waited for any more, because time is over or the iterator was closed or dropped, is never sent again.
     `progress` shows a bar on a terminal; `answers.left` tells how many are left.
-    Raises InvalidRequest before the offending request is sent, and UnknownModel if the fleet does not serve its model.
+    Raises InvalidRequest before the offending request is sent, UnknownModel if the fleet does not serve its model, and
+    RedisUnusable if Redis was never reached.
     """
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
 
 class LowtideError(Exception):
     """The base class of every error that Lowtide raises on purpose."""
@@ -32,6 +35,12 @@ class UnknownModel(InvalidRequest):
 def not_served(model: str, served: Iterable[str]) -> str:
     """What is said of a model that the fleet does not have."""
     return f"{model} is not served here; served are {', '.join(sorted(served))}"
+
+
+class RedisUnusable(LowtideError, OperationalError, RedisError):
+    """Raised to a Python caller who can't send: why, and what to do. It is what kombu and redis-py raise, too."""
+
+    retryable = True
 
 
 class RequestFailed(LowtideError):

@@ -19,6 +19,7 @@ from lowtide.tasks.errors import HandBack, InvalidRequest, RequestFailed
 from lowtide.tasks.losses import Losses
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route
 from lowtide.tasks.run import Run
+from lowtide.tasks.trouble import named
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status, wire_version_of
 
 INFER = "lowtide.infer"
@@ -73,7 +74,7 @@ class InferTask(Task):
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
-        sent, UnknownModel among them, unless the caller names another queue than the model's.
+        sent, UnknownModel among them, unless the caller names another queue than the model's; RedisUnusable.
         """
         requests = self._requests(args or (), kwargs or {})
         wire = (requests if self.name == INFER_CHUNK else requests[0],)
@@ -83,7 +84,8 @@ class InferTask(Task):
         if described.get("queue") == (route(self.name, wire, {}, {}) or {}).get("queue"):
             for model in {request["model"] for request in requests}:
                 served.check(app, model)
-        return super().apply_async(wire, {}, **described)
+        with named():
+            return super().apply_async(wire, {}, **described)
 
     def _requests(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What the arguments hold, for the wire. Raises InvalidRequest."""

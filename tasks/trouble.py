@@ -5,12 +5,15 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from kombu.exceptions import KombuError
 from redis import RedisError
 
 from lowtide.config.redact import redacted
+from lowtide.tasks.errors import RedisUnusable
 
 URL = "LOWTIDE_REDIS_URL"
 CODE = re.compile(r"\bE(?:rror|rrno) (\d+)\b|\[Errno (\d+)\]")
@@ -38,6 +41,17 @@ def trouble_of(error: BaseException) -> Trouble:
         if looks_like(errors, text):
             return made(errors, text)
     return Trouble(what=redacted(_words(errors)), remedy=f"start it, or set {URL}")
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """What a client of Redis raises in this block is raised as RedisUnusable."""
+    try:
+        yield
+    except (RedisError, KombuError, RuntimeError) as error:  # the last is Celery's, of a result backend that gave up
+        if not is_of_redis(error):
+            raise
+        raise RedisUnusable(f"Redis can't be used: {trouble_of(error)}") from error
 
 
 def is_of_redis(error: BaseException) -> bool:

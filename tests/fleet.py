@@ -33,7 +33,7 @@ class Fleet:
         self.folder = folder
         self._processes: dict[str, ChildProcess] = {}
         self._redis = Redis.from_url(env["LOWTIDE_REDIS_URL"])
-        self._keys = Keys("")
+        self._keys = Keys(env.get("LOWTIDE_PREFIX", ""))
 
     eventually = staticmethod(eventually)
 

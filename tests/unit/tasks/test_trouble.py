@@ -1,0 +1,110 @@
+import socket
+import ssl
+
+import pytest
+from kombu.exceptions import BatchPublishError, OperationalError
+from redis import exceptions
+
+from lowtide.tasks.errors import LowtideError, RedisUnusable
+from lowtide.tasks.trouble import is_of_redis, named, trouble_of
+
+PASSWORD = "hunter2"
+
+
+def caused(error: Exception, by: BaseException) -> Exception:
+    error.__cause__ = by
+    return error
+
+
+def certificate(why: str) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, f"[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: {why}")
+    error.verify_message = why
+    return error
+
+
+NO_KEY = "this user has no permissions to access one of the keys used as arguments"
+TROUBLES = {
+    "Authentication required.": "wants a password",
+    "HELLO must be called with the client already authenticated, otherwise the HELLO AUTH": "wants a password",
+    "invalid username-password pair or user is disabled.": "refuses the user or the password",
+    "WRONGPASS invalid username-password pair": "refuses the user or the password",
+    "AUTH <password> called without any password configured for the default user": "has no password",
+    "this user has no permissions to run the 'info' command or its subcommand": r"INFO → ACL SETUSER … \+info",
+    "User fleet has no permissions to run the 'script|load' command": r"\+script\|load",
+    NO_KEY: "may not use a key .*LOWTIDE_PREFIX",
+    f"Command # 1 (LLEN lowtide) of pipeline caused error: {NO_KEY}": "may not use a key",
+    "this user has no permissions to access one of the channels used as arguments": "may not use a channel .*doctor",
+    "User fleet has no permissions to access the 'x' channel": "may not use a channel",
+    "DB index is out of range": "no database of this number",
+    "Redis is loading the dataset in memory": "loading its data",
+    "DENIED Redis is running in protected mode because protected mode is enabled": "protected mode",
+    "max number of clients reached": "all the clients",
+    "command not allowed when used memory > 'maxmemory'.": "is full",
+    "You can't write against a read only replica.": "is a replica",
+    "MISCONF Redis is configured to save RDB snapshots, but is unable to persist to disk.": "its disk",
+    "MOVED 3999 127.0.0.1:6381": "is a cluster",
+    "unknown command 'BLMOVE', with args beginning with:": "does not know BLMOVE",
+    "Protocol Error: b'HTTP/1.1 400 Bad Request'": "is no Redis",
+}
+
+
+@pytest.mark.parametrize("words", TROUBLES)
+def test_what_redis_says_is_called_what_it_is_also_when_it_is_wrapped(words: str) -> None:
+    error = exceptions.ResponseError(words)
+    gave_up = RuntimeError("Retry limit exceeded while trying to reconnect to the Celery result store backend.")
+
+    for wrapped in (error, caused(OperationalError(words), error), caused(gave_up, error)):
+        assert is_of_redis(wrapped)
+        with pytest.raises(AssertionError, match=TROUBLES[words]):
+            raise AssertionError(str(trouble_of(wrapped)))
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (
+            caused(exceptions.ConnectionError("Error 1 connecting"), certificate("self-signed certificate")),
+            "self-signed",
+        ),
+        (caused(exceptions.ConnectionError("x"), certificate("Hostname mismatch")), "certificate is refused: Hostname"),
+        (
+            caused(
+                exceptions.TimeoutError("Timeout connecting"), TimeoutError("_ssl.c:989: The handshake operation …")
+            ),
+            "does not speak TLS",
+        ),
+        (exceptions.ConnectionError("Error 1 connecting: [SSL: WRONG_VERSION_NUMBER] wrong version"), "not speak TLS"),
+        (
+            caused(exceptions.ConnectionError("x"), socket.gaierror(-2, "Name or service not known")),
+            "host is not found",
+        ),
+        (exceptions.ConnectionError("Error -2 connecting to h:1. Name or service not known."), "host is not found"),
+        (exceptions.ConnectionError("Error 111 connecting to h:1. Connection refused."), "nothing listens there"),
+        (OperationalError("[Errno 111] Connection refused"), "nothing listens there"),
+        (exceptions.ConnectionError("Error 113 connecting to h:1. No route to host."), "no way leads"),
+        (exceptions.TimeoutError("Timeout reading from socket"), "does not answer in time"),
+        (exceptions.ConnectionError("Connection closed by server."), "closes the connection .*rediss://"),
+    ],
+)
+def test_what_is_between_us_and_redis_is_called_what_it_is(error: Exception, what: str) -> None:
+    with pytest.raises(AssertionError, match=what):
+        raise AssertionError(str(trouble_of(error)))
+
+
+def test_what_nobody_knows_is_told_in_its_own_words_and_without_a_secret() -> None:
+    error = caused(BatchPublishError("a batch failed"), exceptions.RedisError(f"odd: redis://:{PASSWORD}@host/0"))
+
+    assert "odd: redis://:…@host/0" in str(trouble_of(error))
+    assert not is_of_redis(OSError("odd"))
+
+
+def test_a_caller_gets_one_error_that_is_also_the_one_it_used_to_be() -> None:
+    with (
+        pytest.raises(RedisUnusable, match="Redis can't be used: not reachable: nothing listens there") as raised,
+        named(),
+    ):
+        raise exceptions.ConnectionError("Error 111 connecting to h:1. Connection refused.")
+
+    assert isinstance(raised.value, (LowtideError, OperationalError, exceptions.RedisError))
+    with pytest.raises(RuntimeError, match="not of Redis"), named():
+        raise RuntimeError("not of Redis")
