@@ -16,7 +16,7 @@ COMMANDS = (
     *("BLMOVE K K LEFT LEFT 1", "BRPOP K 1", "LINDEX K 0", "LLEN K", "LPUSH K 0", "LRANGE K 0 0", "RPOP K"),
     *("RPUSH K 0", "HDEL K 0", "HGET K 0", "HGETALL K", "HKEYS K", "HSET K 0 0", "HSETNX K 0 0", "HVALS K"),
     *("SADD K 0", "SMEMBERS K", "SREM K 0", "ZADD K 0 0", "ZCARD K", "ZCOUNT K 0 0", "ZRANGE K 0 0"),
-    *("ZRANGEBYSCORE K 0 0", "ZREM K 0", "ZSCORE K 0", "EVALSHA 0 1 K", "SCRIPT LOAD 0", "TIME", "PING"),
+    *("ZRANGEBYSCORE K 0 0", "ZREM K 0", "ZSCORE K 0", "EVALSHA 0 1 K", "SCRIPT LOAD 0", "TIME", "TYPE K", "PING"),
     *("UNSUBSCRIBE C", "PUNSUBSCRIBE C"),
 )
 """Of every part and of Celery, in scripts or not; K a key, C a channel. All of them are of +@all -@dangerous."""

@@ -18,8 +18,8 @@ from lowtide.tasks.fork import in_each_child
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.lost import LostTasks
 from lowtide.tasks.store import connect, connect_briefly
-from lowtide.tasks.unanswered import why_unanswered
 from lowtide.tasks.trouble import named, trouble_of
+from lowtide.tasks.unanswered import why_unanswered
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
 log = logging.getLogger(__name__)

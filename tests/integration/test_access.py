@@ -1,4 +1,5 @@
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -68,6 +69,14 @@ def test_a_command_that_is_missing_is_named(let: Let, command: str) -> None:
 
     assert {lack.rule for lack in lacks} == {f"+{command}"}
     assert not any(lack.is_place for lack in lacks)
+
+
+def test_every_command_of_a_script_is_tried() -> None:
+    scripts = "".join(path.read_text() for path in (ROOT / "tasks").rglob("*.lua"))
+
+    assert set(re.findall(r"call\('([A-Z]+)'", scripts)) <= {command.split(" ")[0] for command in COMMANDS} | {
+        "PUBLISH"
+    }
 
 
 def test_what_is_tried_does_nothing(let: Let, redis_url: str) -> None:
