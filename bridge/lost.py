@@ -1,6 +1,8 @@
 """The last backstop of B4: a chunk that is nowhere, though workers live, is given up, so that its messages go again."""
 
 import logging
+import time
+from collections.abc import Callable
 
 from redis import Redis, RedisError
 
@@ -34,8 +36,9 @@ class Backstop:
         results: ChunkResults,
         leaser: Leaser,
         gauge: Gauge,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._lost = LostTasks(redis, keys, owner, gone_s=GONE_S)
+        self._lost = LostTasks(redis, keys, owner, gone_s=GONE_S, clock=clock)
         self._in_flight = in_flight
         self._results = results
         self._leaser = leaser
