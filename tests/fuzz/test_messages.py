@@ -89,7 +89,7 @@ DOCUMENTS = ASKS | EVENTS | THINGS | FOREIGN | JSON | st.lists(ASKS | EVENTS, ma
 def _written(document: Any, codec: str, packed: bool, twice: bool) -> bytes:
     text = json.dumps(json.dumps(document) if twice else document)
     data = text.encode(codec)
-    return gzip.compress(data) if packed else data
+    return gzip.compress(data, mtime=0) if packed else data
 
 
 def _damaged(data: bytes, at: float, piece: bytes) -> bytes:

@@ -32,7 +32,7 @@ SPELLINGS = {
     "utf-32-le": TEXT.encode("utf-32-le"),
     "utf-32-be with a mark": codecs.BOM_UTF32_BE + TEXT.encode("utf-32-be"),
     "utf-16 after blanks": UTF_16_BOM + f" \n{TEXT}".encode("utf-16-le"),
-    "gzip": gzip.compress(TEXT.encode()),
+    "gzip": gzip.compress(TEXT.encode(), mtime=0),
     "array": f"[{TEXT}]".encode(),
     "twice": json.dumps(TEXT).encode(),
     "cut": TEXT.encode()[:20],
