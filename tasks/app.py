@@ -1,5 +1,6 @@
 """The Celery app: JSON only, late acknowledgement, one queue per model and door."""
 
+from functools import partial
 from typing import Any
 
 from celery import Celery
@@ -8,7 +9,7 @@ from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.callbacks import queue_of
 from lowtide.tasks.fork import separate
-from lowtide.tasks.queues import PRIORITY_STEPS, route
+from lowtide.tasks.queues import PREFIX, PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
@@ -45,8 +46,9 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_serializer": "json",
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "task_default_queue": settings.callback_queue,
-        "task_routes": (route, _route_callback),
+        # Nothing is sent there. It is what a `purge`, or a worker without -Q, takes for the app's own.
+        "task_default_queue": "lowtide",
+        "task_routes": (route, partial(_route_callback, otherwise=settings.callback_queue)),
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
@@ -79,9 +81,8 @@ app = App("lowtide", set_as_current=False)
 separate(app)
 
 
-def _route_callback(name: str, *_: Any, **__: Any) -> dict[str, str] | None:
-    queue = queue_of(name, ours=app)
-    return {"queue": queue} if queue else None
+def _route_callback(name: str, *_: Any, otherwise: str, **__: Any) -> dict[str, str] | None:
+    return None if name.startswith(PREFIX) else {"queue": queue_of(name, ours=app) or otherwise}
 
 
 def configure(settings: Settings) -> Celery:

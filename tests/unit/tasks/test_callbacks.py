@@ -99,6 +99,7 @@ def test_without_any_word_callbacks_go_to_celerys_own_default_queue_and_never_to
     route = ours.amqp.router.route({}, "somebodys.task", ([{"model": "digits"}],), {})
 
     assert route["queue"].name == "celery"
+    assert ours.conf.task_default_queue != "celery", "purging what is the app's own must not touch what is theirs"
 
 
 @pytest.mark.usefixtures("theirs")
