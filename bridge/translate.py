@@ -29,6 +29,9 @@ REQUEST_FIELDS = frozenset(InferenceRequest.model_fields)
 
 CODINGS = frozenset({"br", "compress", "deflate", "lz4", "snappy", "zstd"})
 """What HTTP's `content-encoding` may say, and is not unpacked."""
+CLOUD_EVENTS = "application/cloudevents"
+SCHEMA_ENCODING = "googclient_schemaencoding"
+"""Pub/Sub's own, on topics with a schema."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +136,7 @@ def _said(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) 
     if events.is_storage_event(kind):
         return events.storage_event(kind, document)
     if document is None:
-        _check_coding(attributes, has_model=has_model)
+        _check_encodings(attributes, has_model=has_model)
         return _raw(data)
     if not REQUEST_FIELDS.issuperset(document):
         events.check_known(kind, document)
@@ -178,12 +181,18 @@ def _check_content(value: list[Any] | str) -> None:
         reject("malformed_json", "data: JSON in a JSON text: it was encoded twice")
 
 
-def _check_coding(attributes: Mapping[str, str], *, has_model: bool) -> None:
-    """Raises NoRequest for data that is no JSON, perhaps because it is packed."""
+def _check_encodings(attributes: Mapping[str, str], *, has_model: bool) -> None:
+    """Raises NoRequest for data that is no JSON, because it is in another encoding, as attributes say."""
     small = {name.lower().replace("_", "-"): value.strip().lower() for name, value in attributes.items()}
-    coding = small.get("content-encoding")
-    if coding in CODINGS and not has_model:
+    if (kind := small.get("content-type", "")).startswith(CLOUD_EVENTS):
+        reject("invalid_request", f"content-type: {kind[:100]}, and the data is no CloudEvent in JSON")
+    if has_model:
+        return
+    if (coding := small.get("content-encoding")) in CODINGS:
         message = f"content-encoding: {coding} is not unpacked: publish plainly or as gzip, or {CONTENT}={RAW}"
+        reject("invalid_request", message)
+    if attributes.get(SCHEMA_ENCODING) == "BINARY":
+        message = f"{SCHEMA_ENCODING}: BINARY is not read: publish with the encoding JSON, or {CONTENT}={RAW}"
         reject("invalid_request", message)
 
 

@@ -90,7 +90,7 @@ def test_malformed_json_says_what_is_wrong(data: bytes, words: str) -> None:
 
 
 def test_what_claims_to_be_small_is_not_unpacked_to_more() -> None:
-    bomb = pack(b"{" + b" " * 200_000_000)[:-4] + (1000).to_bytes(4, "little")
+    bomb = pack(b"{" + b" " * 50_000_000)[:-4] + (1000).to_bytes(4, "little")
     tracemalloc.start()
     assert "gzip" in malformed(bomb)
     assert begin(bomb) == "{"

@@ -175,6 +175,20 @@ def test_what_data_is_packed_with_is_named_when_it_is_not_unpacked(name: str, co
     assert accepted(message(b"\x0b\x02", lowtide_content="raw", **{name: coding})).request.content() == b"\x0b\x02"
 
 
+@pytest.mark.parametrize("kind", ["application/cloudevents+avro", "application/cloudevents+json; charset=utf-8"])
+def test_what_is_called_an_event_and_is_none_in_json_is_named(kind: str) -> None:
+    for beside in ({}, {"model": "a"}):
+        rejection = rejected(message(JPEG, **{"Content-Type": kind}, **beside))
+        assert rejection.message == f"content-type: {kind}, and the data is no CloudEvent in JSON"
+
+
+def test_a_schemas_binary_encoding_is_named() -> None:
+    binary = {"googclient_schemaencoding": "BINARY"}
+    assert rejected(message(b"\x0cdigits\x02", **binary)).message.startswith("googclient_schemaencoding: BINARY is not")
+    assert accepted(message(b"\x0cdigits\x02", model="a", **binary)).request.content() == b"\x0cdigits\x02"
+    assert accepted(message(ASKS, googclient_schemaencoding="JSON")).request.uri == "gs://b/o"
+
+
 @pytest.mark.parametrize("beside", [{}, {"content-encoding": "gzip"}, {"model": "b"}, {"content-encoding": "utf-8"}])
 def test_packed_json_is_a_request_and_packed_content_stays_as_it_came(beside: dict[str, str]) -> None:
     assert accepted(message(packed(json.dumps(ASKS).encode()), **beside)).request.uri == "gs://b/o"
