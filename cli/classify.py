@@ -26,6 +26,7 @@ from lowtide.config import Settings, SettingsError, load_settings, pubsub_emulat
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 
+TOLD_CHARS = 200
 TOLD = 3
 """So many types of failures are told of, each by one example; the output has them all."""
 
@@ -147,8 +148,9 @@ def _collect(collection: Collection, sources: Sequence[Source], file: Output, pr
                 counts[failure] += 1
                 failures.setdefault(failure, result)
     for failure, count in counts.most_common(TOLD):
-        name, why = failures[failure]["request_id"][:200], error_of(failures[failure])[1][:300]
-        progress.note(shown(f"{count:,} {failure}, such as {why if why.startswith(name) else f'{name}: {why}'}"))
+        name = failures[failure]["request_id"]
+        why = error_of(failures[failure])[1].removeprefix(f"{name}: ")
+        progress.note(f"{count:,} {failure}, such as {name[:TOLD_CHARS]}: {why[:TOLD_CHARS]}")
 
 
 @contextlib.contextmanager

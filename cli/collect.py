@@ -17,7 +17,6 @@ from lowtide.cli.answers import NoResult, Result, failed, is_dead_letter, read_d
 from lowtide.cli.requests import TRIES, publish_patiently, request_message
 from lowtide.cli.silence import Silence, duration, why_silent
 from lowtide.cli.sources import NoSource, Source
-from lowtide.cli.terminal import shown
 from lowtide.config import Settings
 from lowtide.tasks.outage import Outage
 
@@ -185,7 +184,7 @@ class Collection:
 
 def _named(waiting: Mapping[str, Source]) -> str:
     """What is waited for, by one example."""
-    first = shown(next(iter(waiting.values())).request_id[:100])
+    first = next(iter(waiting.values())).request_id[:100]
     return f"{first} and {len(waiting) - 1:,} more" if len(waiting) > 1 else first
 
 

@@ -9,6 +9,7 @@ import click
 
 from lowtide.cli import check_redis, check_settings, checks
 from lowtide.cli.findings import Finding, Verdict, failed
+from lowtide.cli.terminal import shown_lines
 from lowtide.config import Settings, SettingsError, read_settings
 from lowtide.config.redact import redacted
 
@@ -43,4 +44,4 @@ def paragraph(finding: Finding) -> str:
     """A finding as a person wants to see it."""
     sign, colour = SIGNS[finding.verdict]
     remedy = f"\n      → {finding.remedy}" if finding.remedy else ""
-    return f"{click.style(sign, fg=colour)}  {finding.what}: {finding.message}{remedy}"
+    return f"{click.style(sign, fg=colour)}  {finding.what}: {shown_lines(finding.message)}{remedy}"

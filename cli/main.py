@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lowtide.cli import STOPPED
-from lowtide.cli.terminal import shown
+from lowtide.cli.terminal import shown_lines
 from lowtide.config import SettingsError
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import LowtideError
@@ -68,9 +68,9 @@ class Commands(click.Group):
             where = redacted(traceback.format_exc())
             log.debug("%s", where)
             if ctx.params["debug"]:
-                click.echo(where, err=True)
-            said = redacted(sentence(error)).expandtabs().split("\n")  # the ends of logs have several lines
-            raise click.ClickException("\n".join(map(shown, said))) from error
+                click.echo(shown_lines(where), err=True)
+            # The ends of logs have several lines.
+            raise click.ClickException(shown_lines(redacted(sentence(error)))) from error
 
 
 def sentence(error: Exception) -> str:

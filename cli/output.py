@@ -79,12 +79,12 @@ class Output:
     `outcomes`: request id → the failure's type, None for an answer, of all that it holds.
     """
 
-    def __init__(self, path: Path, file: BinaryIO, format: Format, outcomes: dict[str, str | None]) -> None:
+    def __init__(self, path: Path, file: BinaryIO, format: Format, earlier: Earlier) -> None:
         self.path = path
-        self.outcomes = outcomes
+        self.outcomes = earlier.outcomes
         self._file = file
         self._format = format
-        self._repeats = False
+        self._repeats = len(earlier.rows) > len(self.outcomes)
 
     def write(self, result: Mapping[str, Any]) -> None:
         """Add a result; it is on disk afterwards. Raises OutputFailed."""
@@ -119,7 +119,7 @@ def open_output(path: Path, *, resume: bool = False, overwrite: bool = False) ->
             if resume:
                 raise OutputFailed(f"{path}: --resume needs a file that can be read again")
             descriptor = os.dup(sys.stdout.fileno()) if path == STDOUT else os.open(path, os.O_WRONLY)
-            return Output(path, os.fdopen(descriptor, "wb", buffering=0), JSON_LINES, {})
+            return Output(path, os.fdopen(descriptor, "wb", buffering=0), JSON_LINES, Earlier(rows=[]))
         return _open_file(path, resume=resume, overwrite=overwrite)
 
 
@@ -146,7 +146,7 @@ def _open_file(path: Path, *, resume: bool, overwrite: bool) -> Output:
         file.write(kind.head)
     elif data[: earlier.end][-1:] != b"\n":  # an editor has taken it away
         file.write(b"\n")
-    return Output(path, file, kind, earlier.outcomes)
+    return Output(path, file, kind, earlier)
 
 
 def _with_status(row: Sequence[str]) -> bytes:

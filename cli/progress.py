@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from lowtide.cli.terminal import shown
+
 LINE_EVERY_S = 5.0
 
 
@@ -62,7 +64,8 @@ class Progress:
 
     def note(self, message: str) -> None:
         """A line that stays, beside the bar."""
-        click.echo(f"\n{message}" if self._bar else message, err=True)
+        said = shown(message)
+        click.echo(f"\n{said}" if self._bar else said, err=True)
 
     @property
     def per_second(self) -> float:

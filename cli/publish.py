@@ -18,6 +18,8 @@ from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.tasks.wire import Priority
 
+SAID_CHARS = 200
+
 
 @click.command(
     epilog=examples(
@@ -92,4 +94,5 @@ def _say(source: Source, sent: str | NoSource | PubsubRefused, *, as_json: bool)
     elif why is None:
         click.echo(f"{message_id}  {shown(source.request_id)}")
     else:
-        click.echo(f"not published  {shown(f'{source.request_id[:200]}  {why[:300]}')}", err=True)
+        name, why = source.request_id, why.removeprefix(f"{source.request_id}: ")
+        click.echo(shown(f"not published  {name[:SAID_CHARS]}: {why[:SAID_CHARS]}"), err=True)

@@ -58,7 +58,7 @@ def command(
     silence = Silence(
         timeout_s=math.inf if follow else timeout if limit else IDLE_S,
         look=(lambda: why_silent(settings)) if limit else (lambda: ""),
-        say=lambda said: click.echo(said, err=True),
+        say=lambda said: click.echo(shown(said), err=True),
     )
     with contextlib.closing(Pubsub()) as pubsub, Reading(pubsub, name, silence=silence) as reading:
         try:

@@ -8,6 +8,11 @@ def shown(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
+def shown_lines(text: str) -> str:
+    """Likewise, of a text that has several lines."""
+    return "\n".join(map(shown, text.expandtabs().split("\n")))
+
+
 def is_utf8(text: str) -> bool:
     """False when it holds bytes that are not, as Python reads names and arguments, or half a surrogate pair."""
     return not any("\ud800" <= char <= "\udfff" for char in text)

@@ -76,6 +76,17 @@ def test_what_is_tried_again_has_one_row_in_the_end_the_last(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_a_killed_run_has_written_twice_has_one_row_after_the_next(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    write(path, BAD)
+    row = path.read_bytes().splitlines(keepends=True)[-1]
+    path.write_bytes(path.read_bytes() + row)
+
+    assert write(path, CAT) == {"bad.jpg": "truncated_image"}
+    assert path.read_bytes().count(row) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("cut", range(1, 8))
 def test_a_row_that_was_cut_off_is_run_again(tmp_path: Path, name: str, cut: int) -> None:
     path = tmp_path / name
