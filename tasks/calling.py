@@ -53,21 +53,23 @@ async def infer_async(request: Request) -> list[Any]:
     Cancelled, it waits no longer; a request that was sent is predicted all the same, and not sent again.
     Raises InvalidRequest, UnknownModel, RequestFailed, RedisUnusable.
     """
-    parsed = await asyncio.to_thread(_parsed, request)
-    queue = caller_queue(parsed.model, parsed.priority)
+    parsed = InferenceRequest.parse(request)
     answer: Future[tuple[Outcome, ...]] = Future()
     try:
-        await asyncio.to_thread(lambda: caller().submit(queue, [parsed], answer=answer))
+        await asyncio.to_thread(_submit, [parsed], answer)
         outcomes = await asyncio.wrap_future(answer)
     finally:
         answer.cancel()  # also when this is cancelled while the thread sends
     return Answer(index=0, request=parsed, outcome=outcomes[0]).outputs
 
 
-def _parsed(request: Request) -> InferenceRequest:
-    parsed = InferenceRequest.parse(request)
-    served.check(app, parsed.model)
-    return parsed
+def _submit(
+    requests: list[InferenceRequest], answer: Future[tuple[Outcome, ...]] | None = None
+) -> Future[tuple[Outcome, ...]]:
+    """Send requests of one model and priority. Raises UnknownModel, and what `Caller.submit` does."""
+    model, priority = requests[0].model, requests[0].priority
+    served.check(app, model)
+    return caller().submit(caller_queue(model, priority), requests, answer=answer)
 
 
 def infer_many(
@@ -99,7 +101,7 @@ class Answers(Iterator[Answer]):
     ) -> None:
         total = len(requests) if isinstance(requests, Sized) else None
         self._chunks: Iterator[list[tuple[int, InferenceRequest]]] = pack(
-            ((index, _parsed(request)) for index, request in enumerate(requests)),
+            ((index, InferenceRequest.parse(request)) for index, request in enumerate(requests)),
             request_of=lambda item: item[1],
             packing=Packing(max_requests=64),
         )
@@ -142,8 +144,7 @@ class Answers(Iterator[Answer]):
     def _send(self) -> None:
         while len(self._waiting) < self._chunks_in_flight and (items := next(self._chunks, None)):
             requests = [request for _, request in items]
-            future = caller().submit(caller_queue(requests[0].model, requests[0].priority), requests)
-            self._waiting[future] = items
+            self._waiting[_submit(requests)] = items
             self._taken += len(items)
 
     def _collect(self) -> None:
