@@ -10,6 +10,7 @@ from prometheus_client.samples import Sample
 
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.config.redact import redacted
+from lowtide.tasks.presence import NODE
 
 CONNECT_S = 3.05
 READ_S = 5.0
@@ -90,13 +91,18 @@ def parse(text: str, *, where: str) -> FlowerFigures:
     raise SourceUnreadable(f"{where} answers without {ONLINE}: that is not Flower")
 
 
-def _figures(families: Mapping[str, Sequence[Sample]]) -> FlowerFigures:
+def _figures(heard: Mapping[str, Sequence[Sample]]) -> FlowerFigures:
+    # Flower hears every Celery worker on the same Redis and prefix, also an application's own.
+    families = {
+        name: [sample for sample in heard.get(name, ()) if sample.labels["worker"].startswith(NODE)]
+        for name in (ONLINE, PREFETCH, EVENTS, RUNTIME)
+    }
     # Flower writes 0 when a task ends.
-    waits_s = [sample.value for sample in families.get(PREFETCH, ()) if sample.value > 0]
+    waits_s = [sample.value for sample in families[PREFETCH] if sample.value > 0]
     return FlowerFigures(
         workers_online=sum(sample.value == 1 for sample in families[ONLINE]),
         prefetch_s=sum(waits_s) / len(waits_s) if waits_s else 0.0,
-        tallies=_tallies([*families.get(EVENTS, ()), *families.get(RUNTIME, ())]),
+        tallies=_tallies([*families[EVENTS], *families[RUNTIME]]),
     )
 
 

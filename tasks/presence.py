@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 
 BEAT_S = PRESENCE_S / 3
 
+NODE = "lowtide@"
+"""What the Celery name of each of our workers begins with."""
+
 Kind = Literal["worker", "bridge"]
 
 

@@ -19,7 +19,7 @@ from lowtide.tasks.app import configure
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Preemption, wait_while_announced
-from lowtide.tasks.presence import Presence
+from lowtide.tasks.presence import NODE, Presence
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.receive import leave_unquoted
 from lowtide.tasks.rights import Rights
@@ -179,7 +179,7 @@ def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
     signals.setup_logging.connect(_leave_logging_alone, weak=False)
     leave_unquoted()
     worker = app.Worker(
-        hostname=f"lowtide@{socket.gethostname()}-{slot}",
+        hostname=f"{NODE}{socket.gethostname()}-{slot}",
         pool="threads",
         concurrency=settings.threads,
         queues=list(worker_queues(settings.model_names)),

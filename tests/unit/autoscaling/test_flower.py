@@ -25,30 +25,33 @@ AT_WORK = r"""
 # TYPE python_info gauge
 python_info{implementation="CPython",major="3",minor="11",version="3.11.2"} 1.0
 # TYPE flower_events_total counter
-flower_events_total{task="lowtide.infer",type="task-received",worker="w@a"} 9.0
-flower_events_total{task="lowtide.infer",type="task-succeeded",worker="w@a"} 5.0
-flower_events_total{task="lowtide.infer",type="task-failed",worker="w@a"} 2.0
-flower_events_total{task="lowtide.infer_chunk",type="task-succeeded",worker="w@a"} 3.0
-flower_events_total{task="an \"application\\task\"",type="task-succeeded",worker="w@b"} 1e+06
+flower_events_total{task="lowtide.infer",type="task-received",worker="lowtide@a"} 9.0
+flower_events_total{task="lowtide.infer",type="task-succeeded",worker="lowtide@a"} 5.0
+flower_events_total{task="lowtide.infer",type="task-failed",worker="lowtide@a"} 2.0
+flower_events_total{task="lowtide.infer_chunk",type="task-succeeded",worker="lowtide@a"} 3.0
+flower_events_total{task="own.sleep",type="task-succeeded",worker="celery@web"} 7.0
+flower_events_total{task="an \"application\\task\"",type="task-succeeded",worker="lowtide@b"} 1e+06
 # TYPE flower_events_created gauge
-flower_events_created{task="lowtide.infer",type="task-succeeded",worker="w@a"} 1.7321184e+09
+flower_events_created{task="lowtide.infer",type="task-succeeded",worker="lowtide@a"} 1.7321184e+09
 # TYPE flower_task_runtime_seconds histogram
-flower_task_runtime_seconds_bucket{le="0.005",task="lowtide.infer",worker="w@a"} 4.0
-flower_task_runtime_seconds_bucket{le="+Inf",task="lowtide.infer",worker="w@a"} 5.0
-flower_task_runtime_seconds_count{task="lowtide.infer",worker="w@a"} 5.0
-flower_task_runtime_seconds_sum{task="lowtide.infer",worker="w@a"} 0.5
-flower_task_runtime_seconds_count{task="lowtide.infer_chunk",worker="w@a"} 3.0
-flower_task_runtime_seconds_sum{task="lowtide.infer_chunk",worker="w@a"} 1.5
+flower_task_runtime_seconds_bucket{le="0.005",task="lowtide.infer",worker="lowtide@a"} 4.0
+flower_task_runtime_seconds_bucket{le="+Inf",task="lowtide.infer",worker="lowtide@a"} 5.0
+flower_task_runtime_seconds_count{task="lowtide.infer",worker="lowtide@a"} 5.0
+flower_task_runtime_seconds_sum{task="lowtide.infer",worker="lowtide@a"} 0.5
+flower_task_runtime_seconds_count{task="lowtide.infer_chunk",worker="lowtide@a"} 3.0
+flower_task_runtime_seconds_sum{task="lowtide.infer_chunk",worker="lowtide@a"} 1.5
 # TYPE flower_task_runtime_seconds_created gauge
-flower_task_runtime_seconds_created{task="lowtide.infer",worker="w@a"} 1.7321184e+09
+flower_task_runtime_seconds_created{task="lowtide.infer",worker="lowtide@a"} 1.7321184e+09
 # TYPE flower_task_prefetch_time_seconds gauge
-flower_task_prefetch_time_seconds{task="lowtide.infer",worker="w@a"} 0.0
-flower_task_prefetch_time_seconds{task="lowtide.infer_chunk",worker="w@a"} 0.25
-flower_task_prefetch_time_seconds{task="lowtide.infer_chunk",worker="w@b"} 0.75
+flower_task_prefetch_time_seconds{task="lowtide.infer",worker="lowtide@a"} 0.0
+flower_task_prefetch_time_seconds{task="lowtide.infer_chunk",worker="lowtide@a"} 0.25
+flower_task_prefetch_time_seconds{task="lowtide.infer_chunk",worker="lowtide@b"} 0.75
+flower_task_prefetch_time_seconds{task="own.sleep",worker="celery@web"} 90.0
 # TYPE flower_worker_online gauge
-flower_worker_online{worker="w@a"} 1.0
-flower_worker_online{worker="w@b"} 1.0
-flower_worker_online{worker="w@gone"} 0.0
+flower_worker_online{worker="lowtide@a"} 1.0
+flower_worker_online{worker="lowtide@b"} 1.0
+flower_worker_online{worker="lowtide@gone"} 0.0
+flower_worker_online{worker="celery@web"} 1.0
 """
 
 counters = st.integers(min_value=0, max_value=10**6)
@@ -66,13 +69,13 @@ def test_a_flower_that_saw_nobody_yet_says_zero() -> None:
     assert parse(IDLE, where="") == FlowerFigures(workers_online=0, prefetch_s=0.0, tallies={})
 
 
-def test_workers_tasks_run_times_and_waits_are_read() -> None:
+def test_workers_tasks_run_times_and_waits_are_read_and_those_of_neighbours_are_not() -> None:
     assert parse(AT_WORK, where="") == FlowerFigures(
         workers_online=2,
         prefetch_s=0.5,
         tallies={
-            "w@a": Tally(succeeded=8, failed=2, timed=8, run_s=2.0),
-            "w@b": Tally(succeeded=1_000_000),
+            "lowtide@a": Tally(succeeded=8, failed=2, timed=8, run_s=2.0),
+            "lowtide@b": Tally(succeeded=1_000_000),
         },
     )
 
@@ -85,7 +88,7 @@ def test_workers_tasks_run_times_and_waits_are_read() -> None:
         '{"workers": 3}',
         '# TYPE python_info gauge\npython_info{version="3.11.2"} 1.0\n',
         AT_WORK[: AT_WORK.index("# TYPE flower_worker_online")],
-        AT_WORK.replace('worker="w@a"', 'machine="w@a"'),
+        AT_WORK.replace('worker="lowtide@a"', 'machine="lowtide@a"'),
         AT_WORK.replace(" 1e+06", " many"),
     ],
 )
