@@ -91,7 +91,8 @@ def queues(settings: Settings) -> Iterator[Finding]:
         return
     for one in unread:
         age = "" if one.oldest_s is None else f", the oldest for {one.oldest_s:,.0f} s"
-        yield warning("Queues", f"{one.name}: {one.tasks:,} tasks wait that nobody reads{age}: {one.why}", one.remedy)
+        waits = "task waits" if one.tasks == 1 else "tasks wait"
+        yield warning("Queues", f"{one.name}: {one.tasks:,} {waits} that nobody reads{age}: {one.why}", one.remedy)
     if not unread:
         yield ok("Queues", "every list of tasks is read by workers")
 

@@ -19,13 +19,17 @@ def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
             waiting = sum(pipe.execute())
     except RedisError as error:
         return f"Redis can't be asked: {error}"
-    queued = f"{waiting} tasks wait in the queues of {_names(models)}"
+    queued = f"{_counted(waiting, 'task waits', 'tasks wait')} in the queues of {_names(models)}"
     if not words:
         return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"
     theirs = {str(model) for word in words.values() for model in word.get("models", ())}
     if lacking := set(models) - theirs:
         return f"no live worker serves {_names(lacking)}, they serve {_names(theirs)}; {queued}"
-    return f"{len(words)} workers are alive, {queued}"
+    return f"{_counted(len(words), 'worker is', 'workers are')} alive, {queued}"
+
+
+def _counted(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
 
 
 def _names(models: Collection[str]) -> str:

@@ -371,7 +371,7 @@ def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_t
         Presence(redis, Keys(""), kind="worker", name="w", word=lambda: {"models": ["a"]}).beat()
     with pytest.raises(NotAnswered, match="no live worker serves b, they serve a"):
         list(infer_many(requests(200), timeout_s=0.2))
-    with pytest.raises(NotAnswered, match="1 workers are alive, "):
+    with pytest.raises(NotAnswered, match="1 worker is alive, "):
         list(infer_many([{"model": "a", "uri": "gs://b/1"}], timeout_s=0.2))
 
 

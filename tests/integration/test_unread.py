@@ -106,7 +106,7 @@ def test_the_doctor_says_what_to_do(redis: Redis, redis_url: str) -> None:
     send(redis_url, "lowtide.digit")
     [finding] = checks.queues(Settings(redis_url=redis_url))
 
-    assert re.search(r"lowtide\.digit: 1 tasks wait that nobody reads, the oldest for \d s", finding.message)
+    assert re.search(r"lowtide\.digit: 1 task waits that nobody reads, the oldest for \d s", finding.message)
     assert "LOWTIDE_MODELS" in finding.remedy
 
 
