@@ -31,6 +31,10 @@ OTHERS = {
 CERT_REQS = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
 BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
+CLIENTS = re.compile(
+    r"(ssl|socket|retry|health|client|max|master|virtual|connection|decode|encoding|protocol|timeout)(_[a-z]{2,12}){0,3}"
+)
+"""Parameters of redis-py, kombu and Celery."""
 PARAMETERS = ("db", "ssl_cert_reqs", "ssl_check_hostname", *FILES)
 
 
@@ -96,9 +100,11 @@ def _parameters(query: str) -> dict[str, str]:
     given = {unquote(name): unquote(value) for name, _, value in pairs}
     for name in given:
         if name not in PARAMETERS:
+            # Else not quoted: it may be the rest of a password that is not encoded.
+            which = f"the parameter {name}" if CLIENTS.fullmatch(name) else "a parameter"
             raise ValueError(
-                f"the parameter {name[:40]!r} is none that a fleet has: known are {', '.join(PARAMETERS)}"
-                "; times and connections are Lowtide's own to choose"
+                f"{which} is none that a fleet has: known are {', '.join(PARAMETERS)}; times and connections are "
+                "Lowtide's own to choose"
             )
     if len(given) < len(pairs):
         raise ValueError("names a parameter twice")
@@ -111,7 +117,7 @@ def _database(path: str, parameter: str | None) -> int:
         raise ValueError("names two databases: one in the path, another as db=")
     text = next(iter(named), "0")
     if not re.fullmatch(r"[0-9]{1,6}", text):
-        raise ValueError(f"the database is a number, such as /0: got {text[:40]!r}")
+        raise ValueError("the database is a number, such as /0")  # not quoted: see _parameters
     return int(text)
 
 

@@ -42,13 +42,13 @@ def flower(redis_server) -> Iterator[str]:
     port = free_port()
     env = {
         "LOWTIDE_REDIS_URL": redis_server.url,
-        "LOWTIDE_FLOWER_ADDRESS": "::",
+        "LOWTIDE_FLOWER_ADDRESS": "0.0.0.0",
         "LOWTIDE_FLOWER_PORT": str(port),
         "LOWTIDE_FLOWER_BASIC_AUTH": json.dumps(LOGINS),
         "FLOWER_PORT": "tcp://10.0.0.7:5555",
     }
     process = subprocess.Popen(FLOWER, env={**os.environ, **env}, stderr=subprocess.PIPE, text=True)
-    url = f"http://[::1]:{port}"
+    url = f"http://127.0.0.1:{port}"
     until_s = time.monotonic() + START_S
     while status(url, "/healthcheck") != 200:
         assert process.poll() is None, process.communicate()[1]
