@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 
 from lowtide.tasks.errors import InvalidRequest
+from lowtide.tasks.invalid import shown
 from lowtide.workers.model import Model
 
 SCORE_DIGITS = 6
@@ -31,12 +32,13 @@ class Classifier(Model):
         ]
 
     def top_k(self, params: Mapping[str, Any]) -> int:
-        """How many categories the request wants. Raises InvalidRequest unless it is 1 … the number of categories.
+        """How many categories the request wants; null is absent. Raises InvalidRequest unless it is 1 … their number.
 
         `decode` calls it too, so that a bad request fails before it costs time on the device.
         """
         most = len(self.categories)
-        top_k = params.get("top_k", min(self.default_top_k, most))
+        if (top_k := params.get("top_k")) is None:
+            return min(self.default_top_k, most)
         if type(top_k) is not int or not 1 <= top_k <= most:  # type(): True is an int too
-            raise InvalidRequest(f"expected a whole number from 1 to {most}, got {top_k!r}", field="params.top_k")
+            raise InvalidRequest(f"expected a whole number from 1 to {most}, got {shown(top_k)}", field="params.top_k")
         return top_k

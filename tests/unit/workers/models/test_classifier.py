@@ -39,8 +39,13 @@ def test_half_precision_scores_are_encoded_too() -> None:
     assert Colours("colours").encode(SCORES.half(), {"top_k": 1})[0]["label"] == "blue"
 
 
-@pytest.mark.parametrize("top_k", [0, 4, -1, 1.0, "2", True, None, [1]])
+def test_a_top_k_that_is_null_is_absent() -> None:
+    assert Colours("colours").top_k({"top_k": None}) == Colours("colours").top_k({})
+
+
+@pytest.mark.parametrize("top_k", [0, 4, -1, 1.0, "2", True, [1], "9" * 1000])
 def test_a_top_k_that_is_no_good_is_refused_by_name(top_k: Any) -> None:
     with pytest.raises(InvalidRequest, match="a whole number from 1 to 3") as caught:
         Colours("colours").top_k({"top_k": top_k})
     assert caught.value.field == "params.top_k"
+    assert len(str(caught.value)) < 100
