@@ -137,7 +137,7 @@ def models(settings: Settings) -> Iterator[Finding]:
     try:
         built = build_models(settings)
     except SettingsError as error:
-        yield failed("Models", str(error), "correct LOWTIDE_MODELS")
+        yield failed("Models", str(error), "correct LOWTIDE_MODELS, or LOWTIDE_WEIGHTS")
         return
     for name, model in built.items():
         try:

@@ -2,17 +2,21 @@
 
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from pickle import UnpicklingError
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import requests
 import torch
 
-from lowtide.tasks.errors import LowtideError
+from lowtide.workers.file_kind import AGAIN, ENDINGS, SAVE, folder_words, is_safetensors, other_kind
+from lowtide.workers.state_dict import StateDict, WeightsError, fitted, state_dict_in
 
 WEIGHTS_MAX_BYTES = 16 * 1024**3
 """A guard against the wrong URI, not a quota: the largest model shipped (vit_h_14) has 2.5 GB."""
@@ -22,16 +26,11 @@ CONNECT_TIMEOUT_S = 10.0
 READ_TIMEOUT_S = 60.0
 """Without a byte for so long a download fails; the whole may take as long as it needs."""
 
+UNSAFE = re.compile(r"GLOBAL (\S+) was not an allowed")
+"""In what torch says of a pickle: the first class or function that it would have to call."""
+
 SHORT_DIGITS = 12
 """Hexadecimal digits of a version: 48 bits, enough to tell the weights of one fleet apart, short enough to read."""
-
-
-COUNTER = "num_batches_tracked"
-"""Batches that a normalisation saw in training: files older than PyTorch 0.4.1 lack it, predictions don't need it."""
-
-
-class WeightsError(LowtideError):
-    """Raised when weights can't be had, aren't weights, or are another model's. The message says which and where."""
 
 
 def weights_file(uri: str, *, cache: Path | None = None, max_bytes: int = WEIGHTS_MAX_BYTES) -> Path:
@@ -53,40 +52,39 @@ def weights_file(uri: str, *, cache: Path | None = None, max_bytes: int = WEIGHT
         raise
     except Exception as error:  # two client libraries and the disk, each with errors of its own; the cause is chained
         raise WeightsError(f"weights {uri} can't be read: {error}") from error
-    raise WeightsError(f"weights {uri!r}: expected a file://, gs:// or https:// URI")
+    raise WeightsError(f"weights {uri!r}: expected a file://, gs:// or https:// URI{meant_file(uri)}")
 
 
-def load_state_dict(path: Path) -> Mapping[str, torch.Tensor]:
-    """The state dict in `path`, on the CPU. A checkpoint with a `state_dict` or `model` entry gives that entry.
+def meant_file(weights: str) -> str:
+    """`; did you mean file:///…?` for a path without a scheme, else nothing."""
+    is_path = "://" not in weights and ("/" in weights or Path(weights).suffix in ENDINGS)
+    return f"; did you mean {Path(weights).absolute().as_uri()}?" if is_path else ""
+
+
+def load_state_dict(path: Path, *, source: str | None = None) -> StateDict:
+    """The state dict in `path`, on the CPU: in PyTorch's format or that of safetensors, whatever its name. Of a
+    checkpoint with more in it, see `state_dict_in`. `source`: what to call the file in errors, its URI say.
 
     Loaded with `weights_only`: a pickle that would run code is refused. Raises WeightsError.
     """
+    named = source or str(path)
+    if is_safetensors(path):
+        return _safetensors(path, named)
+    if kind := other_kind(path):
+        raise WeightsError(f"{named} is not a file of weights, but {kind}")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([Namespace]):  # a script's arguments, as torchvision's scripts save them
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # an unpickler that is fed with something else raises whatever its machine runs into
-        first_line = str(error).partition("\n")[0].rstrip()
-        raise WeightsError(f"{path} is not a file of weights that torch loads safely: {first_line}") from error
-    state = _unwrapped(loaded)
-    if not isinstance(state, Mapping) or not all(torch.is_tensor(value) for value in state.values()):
-        raise WeightsError(f"{path} has no state dict: save the weights with torch.save(module.state_dict(), path)")
-    return state
+        raise WeightsError(f"{named} is not a file of weights that torch loads safely: {_why(error)}") from error
+    return state_dict_in(loaded, source=named)
 
 
-def fill(module: torch.nn.Module, state: Mapping[str, torch.Tensor], *, source: str) -> None:
-    """Copy `state` into `module`, name by name. Raises WeightsError unless names and shapes agree."""
-    wanted = module.state_dict()
-    missing = [name for name in wanted if name not in state and not name.endswith(COUNTER)]
-    unexpected = [name for name in state if name not in wanted]
-    reshaped = [
-        f"{name} is {_shape(state[name])} instead of {_shape(wanted[name])}"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
-    ]
-    complaints = [*_some("missing", missing), *_some("unexpected", unexpected), *_some("of another shape", reshaped)]
-    if complaints:
-        why = "; ".join(complaints)
-        raise WeightsError(f"{source} holds weights of another model than {type(module).__name__}: {why}")
-    module.load_state_dict(state)
+def fill(module: torch.nn.Module, state: StateDict, *, source: str) -> None:
+    """Copy `state` into `module`, name by name, without the prefixes of wrappers (`module.`, `_orig_mod.`, `model.`).
+    Raises WeightsError unless names and shapes agree.
+    """
+    module.load_state_dict(fitted(state, module, source=source))
 
 
 def file_version(path: Path) -> str:
@@ -100,8 +98,31 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lowtide" / "weights"
 
 
+def _safetensors(path: Path, named: str) -> StateDict:
+    try:
+        from safetensors.torch import load_file  # only for such files: a worker without it serves all others
+    except ImportError as error:
+        raise WeightsError(f"{named} is in the format of safetensors: pip install safetensors") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # the library's own, and whatever torch says to types that it does not know
+        raise WeightsError(f"{named} can't be read as safetensors: {error}. If it is cut off, {AGAIN}") from error
+
+
+def _why(error: Exception) -> str:
+    """What torch has against a file, for people; torch's own advice is to run the code in it."""
+    said = str(error)
+    if found := UNSAFE.search(said):
+        return f"it holds a whole module or other objects ({found[1]}), and to make those is to run code; {SAVE}"
+    if isinstance(error, UnpicklingError):
+        return f"it is no pickle of torch.save's (but pickle's or joblib's, say), or damaged; {SAVE}"
+    return f"{said.partition('. ')[0].partition(chr(10))[0]}. If it is cut off, {AGAIN}"
+
+
 def _local_file(uri: str) -> Path:
     path = Path(unquote(urlsplit(uri).path))
+    if path.is_dir():
+        raise WeightsError(f"weights {uri}: {folder_words(path)}")
     if not path.is_file():
         raise WeightsError(f"weights {uri}: there is no file {path}")
     return path
@@ -167,24 +188,3 @@ def _arriving(path: Path) -> Iterator[IO[bytes]]:
 def _check_size(uri: str, size_bytes: int, *, max_bytes: int) -> None:
     if size_bytes > max_bytes:
         raise WeightsError(f"weights {uri} are larger than {max_bytes:,} bytes")
-
-
-def _unwrapped(loaded: Any) -> Any:
-    """Training loops save more than weights: these are the two usual names of the part that is wanted."""
-    if isinstance(loaded, Mapping):
-        for name in ("state_dict", "model"):
-            if isinstance(loaded.get(name), Mapping):
-                return loaded[name]
-    return loaded
-
-
-def _shape(tensor: torch.Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"
-
-
-def _some(what: str, names: list[str]) -> list[str]:
-    """At most three names: of another architecture, all of them differ."""
-    if not names:
-        return []
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return [f"{what}: {', '.join(names[:3])}{more}"]

@@ -50,7 +50,7 @@ class Digits(Classifier):
         assert self.weights is not None
         path = weights_file(self.weights)
         net = DigitsNet()
-        fill(net, load_state_dict(path), source=self.weights)
+        fill(net, load_state_dict(path, source=self.weights), source=self.weights)
         self._net = net.eval().to(device)
         self.version = file_version(path)
 

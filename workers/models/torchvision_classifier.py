@@ -3,7 +3,6 @@
 import difflib
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pickle import UnpicklingError
@@ -19,7 +18,8 @@ from lowtide.workers.model import Limits
 from lowtide.workers.models.classifier import Classifier
 from lowtide.workers.models.preprocessing import Preprocessing
 from lowtide.workers.models.random_weights import random_net, seed_of
-from lowtide.workers.weights import WeightsError, file_version, fill, load_state_dict, weights_file
+from lowtide.workers.state_dict import WeightsError
+from lowtide.workers.weights import file_version, fill, load_state_dict, meant_file, weights_file
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +160,7 @@ class TorchvisionClassifier(Classifier):
         path = weights_file(uri)
         self.version = file_version(path)
         net = self._empty()
-        fill(net, _todays_names(load_state_dict(path)), source=uri)
+        fill(net, _todays_names(load_state_dict(path, source=uri)), source=uri)
         return net
 
     def _empty(self) -> nn.Module:
@@ -176,15 +176,17 @@ class TorchvisionClassifier(Classifier):
 
 
 def _todays_names(state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-    renamed = OrderedDict(
-        (OLD_DENSENET_NAME.sub(r"\1\2", name), value) for name, value in state.items() if not name.startswith(AUXILIARY)
-    )
-    if hasattr(state, "_metadata"):  # the layers' versions, which some of torchvision's ask for
-        renamed._metadata = state._metadata  # type: ignore[attr-defined]
-    return renamed
+    """Heads for training and old names may stand behind a prefix."""
+    return {
+        OLD_DENSENET_NAME.sub(r"\1\2", name): value
+        for name, value in state.items()
+        if not any(f".{head}" in f".{name}" for head in AUXILIARY)
+    }
 
 
 def _unknown_weights(name: str, weights: str, known: list[str]) -> str:
+    if said := meant_file(weights):
+        return f"LOWTIDE_WEIGHTS: torchvision has no weights {weights} for {name}{said}"
     close = difflib.get_close_matches(weights.upper(), known)
     meant = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(known)}."
     return f"LOWTIDE_WEIGHTS: torchvision has no weights {weights} for {name}; {meant} Or a URI, or `{RANDOM}`."

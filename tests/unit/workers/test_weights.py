@@ -1,18 +1,22 @@
+import argparse
 import json
 import os
+import pickle
+import re
+import sys
 import threading
-from collections import OrderedDict
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from lowtide.workers import weights
-from lowtide.workers.weights import WeightsError, file_version, fill, load_state_dict, weights_file
+from lowtide.workers.state_dict import WeightsError
+from lowtide.workers.weights import file_version, fill, load_state_dict, weights_file
 
 BYTES = b"weights" * 1000
 
@@ -145,11 +149,42 @@ def saved(value, tmp_path):
     return path
 
 
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
-def test_a_state_dict_round_trips(wrap: Any, tmp_path: Path) -> None:
+def test_a_state_dict_round_trips(tmp_path: Path) -> None:
     source, target = nn.Linear(3, 2), nn.Linear(3, 2)
-    fill(target, load_state_dict(saved(wrap(source.state_dict()), tmp_path)), source="w.pt")
+    fill(target, load_state_dict(saved(source.state_dict(), tmp_path)), source="w.pt")
     assert torch.equal(source.weight, target.weight)
+
+
+def test_a_checkpoint_of_a_script_with_its_arguments_is_good(tmp_path: Path) -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    checkpoint = {"model": nn.DataParallel(source).state_dict(), "args": argparse.Namespace(lr=0.1), "epoch": 3}
+    fill(target, load_state_dict(saved(checkpoint, tmp_path)), source="w.pt")
+    assert torch.equal(source.weight, target.weight)
+
+
+def test_safetensors_are_read_whatever_the_file_is_called(tmp_path: Path) -> None:
+    source, target = nn.Linear(3, 2), nn.Linear(3, 2)
+    save_file(source.state_dict(), tmp_path / "pytorch_model.bin")
+    fill(target, load_state_dict(tmp_path / "pytorch_model.bin"), source="w.pt")
+    assert torch.equal(source.weight, target.weight)
+
+
+@pytest.mark.parametrize("length", [100, -1])
+def test_safetensors_that_are_cut_off_are_refused(length: int, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(nn.Linear(3, 2).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(WeightsError, match=r"can't be read as safetensors: .*If it is cut off"):
+        load_state_dict(path)
+
+
+def test_without_the_library_a_file_of_safetensors_is_named_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(nn.Linear(3, 2).state_dict(), tmp_path / "w.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(WeightsError, match="pip install safetensors"):
+        load_state_dict(tmp_path / "w.safetensors")
 
 
 class Evil:
@@ -170,7 +205,32 @@ def test_a_pickle_with_code_is_refused_and_the_code_does_not_run(tmp_path: Path)
     assert marker.exists()  # it would have
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04 half a zip", b"\x87", b"\xff" * 500])
+def test_a_whole_module_is_refused_with_what_is_in_it_and_what_to_save(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*save the state dict alone") as caught:
+        load_state_dict(saved(nn.Linear(3, 2), tmp_path), source="gs://models/w.pt")
+    assert str(caught.value).startswith("gs://models/w.pt is not a file of weights that torch loads safely: ")
+    assert "trust" not in str(caught.value), "torch's own advice is to run the code"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_checkpoint_that_is_cut_off_is_refused(legacy: bool, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    torch.save(nn.Linear(300, 2).state_dict(), path, _use_new_zipfile_serialization=not legacy)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(WeightsError, match=r"not a file of weights.* cut off"):
+        load_state_dict(path)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_that_torch_did_not_save_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "w.pt").write_bytes(pickle.dumps({"weight": [1.0]}, protocol=4))
+    with pytest.raises(WeightsError, match=r"it is no pickle of torch\.save's"):
+        load_state_dict(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>404</html>", b"PK\x03\x04 half a zip", b"\x87", b"\x80\x02", b"\xff" * 500]
+)
 def test_a_file_that_is_not_weights_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "w.pt"
     path.write_bytes(content)
@@ -178,29 +238,18 @@ def test_a_file_that_is_not_weights_is_refused(content: bytes, tmp_path: Path) -
         load_state_dict(path)
 
 
-@pytest.mark.parametrize("value", [{"epoch": 3}, [1, 2], torch.ones(3)])
-def test_a_file_without_a_state_dict_is_refused_with_advice(value: Any, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"torch\.save\(module\.state_dict\(\)"):
-        load_state_dict(saved(value, tmp_path))
+def test_a_folder_is_refused_with_the_files_in_it_that_may_be_meant(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_bytes(b"")
+    with pytest.raises(WeightsError, match=r"is a folder: name the file in it: model\.safetensors$"):
+        weights_file(tmp_path.as_uri())
 
 
-def test_weights_of_another_architecture_are_refused_by_name_and_shape() -> None:
-    with pytest.raises(WeightsError, match="missing: 0.weight, 0.bias; unexpected: weight, bias") as caught:
-        fill(nn.Sequential(nn.Linear(3, 2)), nn.Linear(3, 2).state_dict(), source="file:///w.pt")
-    assert "file:///w.pt" in str(caught.value)
-    with pytest.raises(WeightsError, match="weight is 2x3 instead of 5x3"):
-        fill(nn.Linear(3, 5), nn.Linear(3, 2).state_dict(), source="w")
-
-
-def test_a_long_list_of_differences_is_cut_short() -> None:
-    with pytest.raises(WeightsError, match="unexpected: 0.weight, 0.bias, 1.weight and 17 more"):
-        fill(nn.Linear(1, 1), nn.Sequential(*(nn.Linear(1, 1) for _ in range(10))).state_dict(), source="w")
-
-
-def test_old_files_without_batch_counters_are_good() -> None:
-    norm = nn.BatchNorm2d(3)
-    state = OrderedDict((name, value) for name, value in norm.state_dict().items() if "num_batches" not in name)
-    fill(nn.BatchNorm2d(3), state, source="w")
+def test_a_path_without_a_scheme_is_refused_with_its_uri() -> None:
+    with pytest.raises(WeightsError, match=r"did you mean file:///models/my%20cats\.pth\?"):
+        weights_file("/models/my cats.pth")
+    with pytest.raises(WeightsError, match=f"did you mean {re.escape(Path.cwd().as_uri())}/cats.pth"):
+        weights_file("cats.pth")
 
 
 def test_the_version_is_the_contents_alone(tmp_path: Path) -> None:

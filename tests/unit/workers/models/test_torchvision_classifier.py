@@ -3,6 +3,7 @@ import io
 import logging
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.model import Limits
 from lowtide.workers.models.random_weights import seed_of
 from lowtide.workers.models.torchvision_classifier import AUXILIARY, TorchvisionClassifier, architectures
-from lowtide.workers.weights import WeightsError
+from lowtide.workers.state_dict import WeightsError
 
 CPU = torch.device("cpu")
 SMALL = "mobilenet_v3_small"
@@ -91,10 +92,17 @@ def state_file(model, tmp_path, state=None):
     return path
 
 
-@pytest.mark.parametrize("name", [SMALL, "mnasnet0_5", "densenet121"])
-def test_weights_come_from_a_file_and_the_version_says_which(name: str, tmp_path: Path) -> None:
+def lightning(state):
+    """As a LightningModule with a compiled network saves it."""
+    return {"state_dict": {f"model._orig_mod.{name}": value for name, value in state.items()}, "epoch": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "checkpoint"), [(SMALL, dict), (SMALL, lightning), ("mnasnet0_5", lightning), ("densenet121", dict)]
+)
+def test_weights_come_from_a_file_and_the_version_says_which(name: str, checkpoint: Any, tmp_path: Path) -> None:
     model = loaded(name)
-    path = state_file(model, tmp_path)
+    path = state_file(model, tmp_path, checkpoint(model._net.state_dict()))
     again = loaded("mine", architecture=name, weights=path.as_uri())
     assert again.version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     assert torch.equal(scores(model), scores(again))
@@ -114,7 +122,8 @@ def test_a_file_of_torchvisions_with_old_densenet_names_is_good(tmp_path: Path) 
 
 def test_heads_for_training_in_a_file_are_left_out(tmp_path: Path) -> None:
     model = loaded("googlenet")
-    state = OrderedDict(**model._net.state_dict(), **{"aux1.fc1.weight": torch.ones(1)})
+    state = {f"module.{name}": value for name, value in model._net.state_dict().items()}
+    state["module.aux1.fc1.weight"] = torch.ones(1)
     again = loaded("googlenet", weights=state_file(model, tmp_path, state).as_uri())
     assert torch.equal(scores(model), scores(again))
 
@@ -206,6 +215,8 @@ def test_unknown_weights_are_refused_with_what_there_is() -> None:
         TorchvisionClassifier(SMALL, weights="???")
     with pytest.raises(SettingsError, match="IMAGENET1K_FEATURES of vgg16 classify nothing"):
         TorchvisionClassifier("vgg16", weights="IMAGENET1K_FEATURES")
+    with pytest.raises(SettingsError, match="no weights cats.pth for resnet50; did you mean file:///.*/cats.pth"):
+        TorchvisionClassifier("resnet50", weights="cats.pth")
     with pytest.raises(SettingsError, match="no classification model nonsense"):
         TorchvisionClassifier("nonsense")
 
@@ -213,6 +224,12 @@ def test_unknown_weights_are_refused_with_what_there_is() -> None:
 class Birds(TorchvisionClassifier):
     architecture = SMALL
     categories = ("blackbird", "robin", "wren")
+
+
+def test_a_file_for_other_categories_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    torch.save(Birds("birds", weights="random")._empty().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"classifier\.3 has 3 outputs in the file, and 1000 here.*`categories`"):
+        loaded(SMALL, weights=(tmp_path / "w.pth").as_uri())
 
 
 def test_a_subclass_brings_categories_of_its_own(tmp_path: Path) -> None:
