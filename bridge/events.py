@@ -10,16 +10,6 @@ from lowtide.bridge.decode import Malformed, begin, read
 from lowtide.bridge.reasons import ignore, reject
 from lowtide.tasks.inline import canonical
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """The fields of a request that a message's data says. `upload`: it tells of one. `spelled`: the base64 is ours."""
-
-    fields: Mapping[str, Any]
-    upload: bool = False
-    spelled: bool = False
-
-
 STORAGE = "google.cloud.storage."
 UPLOADED = "object_finalize"
 NO_UPLOADS = {
@@ -54,6 +44,15 @@ FOREIGN = (
     ({"cloudEventsVersion"}, "a CloudEvent 0.1; 0.2 and later are known"),
     ({"kind", "bucket", "name"}, "an object of Cloud Storage without its notification's eventType, bucketId, objectId"),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """The fields of a request that a message's data says. `upload`: it tells of one. `spelled`: the base64 is ours."""
+
+    fields: Mapping[str, Any]
+    upload: bool = False
+    spelled: bool = False
 
 
 def event_attributes(attributes: Mapping[str, str]) -> dict[str, str]:

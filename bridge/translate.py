@@ -87,8 +87,7 @@ def is_read(attribute: str) -> bool:
 def _translate(received: Received, rules: Rules) -> Translated:
     event = events.event_attributes(received.attributes)
     said = _said(received.data, received.attributes, event)
-    beside = _given(received.attributes, event)
-    fields = {**beside, **{name: value for name, value in said.fields.items() if value is not None}}
+    fields = {**_given(received.attributes, event), **_without_nulls(said.fields)}
     if not fields.get("model"):
         fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
@@ -109,6 +108,10 @@ def _given(attributes: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str,
         if value:
             given[name] = _params(value) if name == "params" and isinstance(value, str) else value
     return given
+
+
+def _without_nulls(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _params(text: str) -> Any:
@@ -132,7 +135,7 @@ def _said(data: bytes, attributes: Mapping[str, str], event: Mapping[str, str]) 
     document = _document(data, may_be_raw=has_model and not events.is_storage_event(kind))
     if events.is_structured(document):
         said = events.structured(document)
-        return replace(said, fields={**_given(document, document), **said.fields})
+        return replace(said, fields={**_given(document, document), **_without_nulls(said.fields)})
     if events.is_storage_event(kind):
         return events.storage_event(kind, document)
     if document is None:

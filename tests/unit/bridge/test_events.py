@@ -82,6 +82,7 @@ def test_an_extension_is_a_default_for_the_data_and_wins_over_an_attribute() -> 
     request = accepted(message({**event, "data": {"uri": "gs://b/o"}}, model="b", priority="normal")).request
     assert (request.model, request.params, request.priority) == ("a", {"k": 1}, "high")
     assert accepted(message({**event, "data": {**ASKS, "model": "b"}})).request.model == "b"
+    assert accepted(message({**event, "data": {**ASKS, "model": None}})).request.model == "a"
 
 
 @pytest.mark.parametrize("beside", [{}, {"model": "a"}])
