@@ -66,6 +66,8 @@ class Collection:
         self._silence = Silence(timeout_s=timeout_s, look=self._why_silent, say=say)
         self._away = ""
         """Why Pub/Sub could not be read last time."""
+        self._others_answered = False
+        """Since ours were last."""
         self._outage = Outage("Pub/Sub does not answer")
         self._failure: Exception | None = None
         self._unsent: queue.SimpleQueue[Answer] = queue.SimpleQueue()
@@ -158,6 +160,7 @@ class Collection:
                 answers.append(self._unsent.get_nowait())
         if answers or self._published > self._noticed:
             self._noticed = self._published
+            self._others_answered = False
             self._silence.broken()
         return answers
 
@@ -176,9 +179,12 @@ class Collection:
         self._away = ""
         self._outage.over()
         ours = [message for message in received if message.attributes.get(RUN) == self._run]
+        self._others_answered |= len(ours) < len(received)
         return [(message.attributes.get(SOURCE, ""), _read(message)) for message in ours]
 
     def _why_silent(self) -> str:
+        if self._others_answered and not self._away:
+            return "others' requests are answered meanwhile: the fleet works, and ours may be behind theirs"
         return self._away or why_silent(self._settings, self._model)
 
 

@@ -19,6 +19,8 @@ from lowtide.bridge.pulls import Pulls
 from lowtide.bridge.translate import Rules, translate
 from lowtide.cli import results as reading
 from lowtide.cli.main import main
+from lowtide.cli.reading import Reading
+from lowtide.cli.silence import Silence
 from lowtide.config import load_settings
 from lowtide.tasks.wire import Outcome, Status
 
@@ -78,6 +80,21 @@ def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world
     assert not again.stdout
     assert not dropped.stdout
     assert not world.take("lowtide-results")
+
+
+def test_what_is_delivered_again_is_not_seen_again(world: World) -> None:
+    world.put("lowtide-results", b"kept", b"read")
+    name = world.settings.subscription_path("lowtide-results")
+    silence = Silence(timeout_s=1.0, look=lambda: "", say=print)
+    seen: list[bytes] = []
+    with Reading(world.pubsub, name, silence=silence) as one:
+        for message in one.messages():
+            seen.append(message.data)
+            one.done(message, acknowledge=message.data == b"read")
+            world.pubsub.modify_ack_deadline(name, [message.ack_id], 0)
+
+    assert sorted(seen) == [b"kept", b"read"]
+    assert [message.data for message in world.take("lowtide-results")] == [b"kept"]
 
 
 def test_dead_letters_are_shown_as_what_they_are_and_stay(world: World) -> None:
@@ -152,6 +169,15 @@ def test_a_wait_for_answers_ends_and_says_why_and_is_finished_later(world: World
     assert not any("results.jsonl" in row["request_id"] for row in rows)
 
 
+def test_a_fleet_that_answers_others_meanwhile_is_known_to_work(world: World, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(b"\x89PNG")
+    Impostor(world, 1, answers=False).start()
+
+    run = world.run("classify", str(tmp_path), "--model=m", f"--output={tmp_path}/o.csv", "--timeout=1s", code=1)
+
+    assert "0.png: others' requests are answered meanwhile" in run.stderr
+
+
 def test_what_pubsub_refuses_fails_alone_with_its_words(world: World, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG")
     output = tmp_path / "results.csv"
@@ -167,8 +193,10 @@ class Impostor(threading.Thread):
     first one and so calls it by the message's id.
     """
 
-    def __init__(self, world: World, count: int) -> None:
+    def __init__(self, world: World, count: int, *, answers: bool = True) -> None:
+        """`answers`: else the bridge does not."""
         super().__init__(daemon=True)
+        self._answers = answers
         self._world = world
         self._left = count
         self._rules = Rules(
@@ -190,6 +218,8 @@ class Impostor(threading.Thread):
         name = received.attributes["request_id"]
         self._world.put("lowtide-results", json.dumps({**RESULT, "request_id": name}).encode(), request_id=name)
         self._world.put("lowtide-results", b"copied", **{"x-lowtide-source": received.attributes["x-lowtide-source"]})
+        if not self._answers:
+            return
         endings = Endings(self._world.settings)
         if fails:
             letter = endings.of_mistake(received, ValueError(), tries=0).letter

@@ -171,6 +171,28 @@ def test_a_dry_run_hands_everything_back() -> None:
     assert pubsub.calls == [("lease for 0", ["ack-0", "ack-1"])]
 
 
+def test_what_no_bridge_has_written_is_put_back_only_when_it_is_asked_for() -> None:
+    foreign = received(b"9", "9")
+
+    assert run(FakePubsub(foreign, *letters(1))) == [("replayed", "new-0")]
+    assert run(FakePubsub(foreign), choice=Choice(before_s=1000.0, foreign=True)) == [("replayed", "new-9")]
+
+
+def test_a_letter_that_pubsub_refuses_stays_alone() -> None:
+    pubsub = FakePubsub(*letters(3))
+    take = pubsub.publish
+
+    def publish(topic: str, messages: Sequence[Pb]) -> Sequence[str]:
+        if any(message.data == b"1" for message in messages):
+            raise PubsubRefused("INVALID_ARGUMENT", "no")
+        return take(topic, messages)
+
+    pubsub.publish = publish
+
+    assert run(pubsub) == [("replayed", "new-0"), ("refused", None), ("replayed", "new-2")]
+    assert pubsub.calls[-2:] == [("acknowledge", ["ack-0", "ack-2"]), ("lease for 0", ["ack-1"])]
+
+
 def test_an_unanswered_publish_is_tried_again_before_anything_is_acknowledged() -> None:
     pubsub = FakePubsub(*letters(1))
     pubsub.failures["publish"] = [PubsubUnavailable("UNAVAILABLE", "away")] * (module.TRIES - 1)

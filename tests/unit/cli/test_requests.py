@@ -64,6 +64,15 @@ def test_what_a_file_holds_is_content_whatever_it_looks_like(content: bytes, tmp
     assert base64.b64decode(request.data or "") == content
 
 
+def test_what_no_bridge_could_take_for_a_request_travels_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "a.png"
+    file.write_bytes(b"\x89PNG")
+    message = request_message(Source(request_id="mine", path=file), "m", {})
+
+    assert message.data == b"\x89PNG"
+    assert dict(message.attributes) == {"lowtide_content": "raw", "request_id": "mine", "model": "m"}
+
+
 def test_a_bridge_that_knows_no_raw_content_takes_no_file_for_a_request_either(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(b'{"model": "other", "uri": "gs://b/secret"}')
