@@ -76,14 +76,18 @@ class TlsProxy:
 
 
 @pytest.fixture(scope="module")
-def redis_url(tmp_path_factory, certificate) -> Iterator[str]:
-    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server:
-        with redis.Redis(port=server.port) as client:
-            client.execute_command("ACL", "SETUSER", "fleet", "on", f">{PASSWORD}", *ACL)
-            client.config_set("requirepass", PASSWORD)
-        proxy = TlsProxy(server.port, certificate.server_context())
-        yield f"rediss://fleet:{PASSWORD}@localhost:{proxy.port}/0?ssl_ca_certs={certificate.path}"
-        proxy.close()
+def admin(tmp_path_factory) -> Iterator[redis.Redis]:
+    with EmbeddedRedis(tmp_path_factory.mktemp("redis")) as server, redis.Redis(port=server.port) as client:
+        client.execute_command("ACL", "SETUSER", "fleet", "on", f">{PASSWORD}", *ACL)
+        client.config_set("requirepass", PASSWORD)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def redis_url(admin, certificate) -> Iterator[str]:
+    proxy = TlsProxy(admin.connection_pool.connection_kwargs["port"], certificate.server_context())
+    yield f"rediss://fleet:{PASSWORD}@localhost:{proxy.port}/0?ssl_ca_certs={certificate.path}"
+    proxy.close()
 
 
 @pytest.fixture(scope="module")
@@ -249,6 +253,21 @@ def test_a_redis_url_that_is_none_is_not_quoted(fleet) -> None:
     assert code == 1
     assert "LOWTIDE_REDIS_URL: expected" in said
     assert SECRET not in said
+
+
+def test_a_right_that_is_taken_away_is_named_once_and_waited_for(fleet, admin, topics) -> None:
+    control = f"&{Access(prefix=PREFIX, db=0).control}"
+    lacking, lost = f"may not use channel {control[1:]}", "Connection to broker lost"
+    before = fleet.log("worker").count(lost)
+    admin.execute_command("ACL", "SETUSER", "fleet", *(rule for rule in ACL if rule != control))
+    fleet.eventually(lambda: lacking in fleet.log("worker"), within_s=20, what="the right's name")
+    admin.execute_command("ACL", "SETUSER", "fleet", *ACL)
+    results = topics.listen("lowtide-results")
+    topics.publish(DIGIT, request_id="again")
+
+    assert json.loads(topics.collect(results, ["again"])["again"].data)["outputs"][0]["label"] == "2"
+    assert fleet.log("worker").count(lacking) == 1
+    assert fleet.log("worker").count(lost) - before < 5
 
 
 def test_no_log_and_no_command_line_of_the_fleet_shows_a_secret(fleet) -> None:

