@@ -55,7 +55,7 @@ def services(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, str
     links = {_LINKING.sub("", key) for key, value in ours.items() if is_link(value) and _LINKING.search(key)}
     for key in sorted(ours):
         of = [link for link in links if key.startswith(link) and _LINKED.fullmatch(key.removeprefix(link))]
-        if of:
+        if of and (is_link(ours[key]) or f"{max(of, key=len)}_PORT" != key):  # else somebody set it himself
             yield key, max(of, key=len).lower().replace("_", "-")
 
 

@@ -7,8 +7,9 @@ from redis import Redis
 
 from lowtide.bridge.create import create_missing
 from lowtide.cli import check_redis, check_settings, checks
+from lowtide.cli.doctor import examine
 from lowtide.cli.findings import Finding, Verdict
-from lowtide.config import Settings
+from lowtide.config import Settings, read_settings
 from lowtide.local.stack import free_port
 
 
@@ -126,3 +127,38 @@ def test_a_variable_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatc
     assert "LOWTIDE_MODEL is no setting → did you mean LOWTIDE_MODELS?" in of(
         list(check_settings.environment()), Verdict.WARNING
     )
+
+
+def test_what_kubernetes_makes_of_services_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    for service, port in (("LOWTIDE_FLOWER", 5555), ("LOWTIDE", 8080), ("LOWTIDE_REDIS", 6379)):
+        link = f"{service}_PORT_{port}_TCP"
+        for name in (f"{service}_SERVICE_HOST", f"{link}_ADDR"):
+            monkeypatch.setenv(name, "10.0.0.7")
+        for name in (f"{service}_SERVICE_PORT", f"{service}_SERVICE_PORT_HTTP", f"{link}_PORT"):
+            monkeypatch.setenv(name, str(port))
+        monkeypatch.setenv(f"{link}_PROTO", "tcp")
+        for name in (link, f"{service}_PORT"):
+            monkeypatch.setenv(name, f"tcp://10.0.0.7:{port}")
+    monkeypatch.setenv("LOWTIDE_FLOWER_PORT", "5556")  # whoever sets it himself
+    (finding,) = check_settings.environment()
+
+    assert finding.verdict is Verdict.WARNING
+    assert (
+        "23 variables are what Kubernetes makes of Services (lowtide, lowtide-flower, lowtide-redis)" in finding.message
+    )
+    assert "enableServiceLinks: false" in finding.remedy
+
+
+def test_a_wrong_setting_is_told_of_with_who_uses_it_and_ends_no_other_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_METRICS_PORT", "many")
+    monkeypatch.setenv("LOWTIDE_FLOWER_ADDRESS", "0.0.0.0")
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", "redis://:hunter2#@h")
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "http://localhost:8085")
+    said = of(list(examine(read_settings())), Verdict.FAILED)
+
+    assert "LOWTIDE_METRICS_PORT: Input should be a valid integer" in said
+    assert "used by: autoscale" in said
+    assert "used by: every process" in said
+    assert "LOWTIDE_FLOWER_BASIC_AUTH: Flower would be open to the network" in said
+    assert "PUBSUB_EMULATOR_HOST: expected host:port" in said
+    assert "hunter2" not in said
