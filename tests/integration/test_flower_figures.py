@@ -1,6 +1,7 @@
 """What the exporter reads from a real Flower, of a real worker's tasks."""
 
 import base64
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -36,7 +37,7 @@ def fleet(redis_url: str, url: str, tmp_path: Path) -> Iterator[Fleet]:
         "LOWTIDE_PROJECT": "none",
         "LOWTIDE_DEVICE": "cpu",
         "LOWTIDE_FLOWER_PORT": url.rpartition(":")[2],
-        "LOWTIDE_FLOWER_BASIC_AUTH": f"{LOGIN},another:login",
+        "LOWTIDE_FLOWER_BASIC_AUTH": json.dumps([LOGIN, "another:login"]),
     }
     running = Fleet(env, tmp_path)
     yield running
