@@ -1,6 +1,6 @@
 """What `lowtide doctor` looks at. A check yields findings, and raises nothing but SettingsError of a wrong setting."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -74,13 +74,24 @@ def fleet(settings: Settings) -> Iterator[Finding]:
     wanted = [kind for kind in KINDS if kind != "bridge" or settings.subscription]
     for kind in wanted:
         try:
-            names = live(redis_client, keys, kind)
+            words = live(redis_client, keys, kind)
         except RedisError:
             return
-        if names:
-            yield ok("Fleet", f"{len(names)} {kind}{'s' if len(names) > 1 else ''}: {', '.join(names)}")
+        if words:
+            yield ok("Fleet", f"{len(words)} {kind}{'s' if len(words) > 1 else ''}: {', '.join(words)}")
+            yield from _deaf(words)
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
+
+
+def _deaf(words: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, word in words.items():
+        if isinstance(word, dict) and (deaf_to := word.get("deaf_to")):
+            yield warning(
+                "Fleet",
+                f"{name} does not listen to {', '.join(map(str, deaf_to))}: remote control has cancelled it",
+                "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
+            )
 
 
 def queues(settings: Settings) -> Iterator[Finding]:

@@ -124,7 +124,7 @@ def parts_beside(
     ]
     if settings.health_port:
         server = HealthServer(
-            lambda: health_of(engine, pulse), address=settings.health_address, port=settings.health_port
+            lambda: health_of(engine, pulse, listening), address=settings.health_address, port=settings.health_port
         )
         parts.append(server)
     return parts
@@ -158,10 +158,12 @@ class Word:
         }
 
 
-def health_of(engine: Engine, pulse: transport.Pulse) -> Health:
-    """Whether the engine and Celery's loop get anywhere."""
+def health_of(engine: Engine, pulse: transport.Pulse, listening: Listening) -> Health:
+    """Whether the engine and Celery's loop get anywhere. Who is deaf is told and healthy: it mends by itself."""
     reason, activity = engine.stuck() or pulse.stuck(), engine.progress()
-    details = {"in_process": activity.in_process, "done": dict(activity.done)}
+    details: dict[str, Any] = {"in_process": activity.in_process, "done": dict(activity.done)}
+    if listening.deaf_to:
+        details["deaf_to"] = list(listening.deaf_to)
     return Health(ok=reason is None, reason=reason or "", details=details)
 
 

@@ -124,7 +124,6 @@ class Channel(stock.Channel):
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Kombu's own, remembering which queues nobody will acknowledge."""
-        self._agree()
         if no_ack:
             self.no_ack_queues.add(queue)
         return super().basic_consume(queue, no_ack, *args, **kwargs)
@@ -174,7 +173,8 @@ class Channel(stock.Channel):
             self._reused = super()._create_client()
         return self._reused
 
-    def _agree(self) -> None:
+    def agree(self) -> None:
+        """Raises Misplaced when the worker would listen where the intake does not take."""
         ours = (self.station.keys.prefix, SEPARATOR)
         theirs = (self.global_keyprefix, self.sep)
         if ours != theirs:

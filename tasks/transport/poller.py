@@ -19,6 +19,7 @@ class Poller(MultiChannelPoller):
         self.poller = poller
         self.in_loop = True
         for channel in self._channels:
+            channel.agree()
             channel.station.connected()
 
     def on_poll_start(self) -> None:

@@ -11,6 +11,8 @@ from lowtide.cli.doctor import examine
 from lowtide.cli.findings import Finding, Verdict
 from lowtide.config import Settings, read_settings
 from lowtide.local.stack import free_port
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.presence import Presence
 
 
 @pytest.fixture
@@ -113,6 +115,17 @@ def test_a_fleet_of_python_callers_needs_neither_pubsub_nor_a_bridge(redis_url: 
 
     assert "only Python callers" in of(findings, Verdict.OK)
     assert "bridge" not in of(findings, Verdict.WARNING)
+
+
+def test_a_worker_whose_queue_was_cancelled_is_told_of(redis: Redis, redis_url: str) -> None:
+    settings = Settings(redis_url=redis_url, subscription=())
+    word = {"deaf_to": ["lowtide.digits"]}
+    Presence(redis, Keys.of(settings), kind="worker", name="w", word=lambda: word, models=["digits"]).beat()
+
+    assert "w does not listen to lowtide.digits" in of(list(checks.fleet(settings)), Verdict.WARNING)
+    word.clear()
+    Presence(redis, Keys.of(settings), kind="worker", name="w", word=lambda: word, models=["digits"]).beat()
+    assert not of(list(checks.fleet(settings)), Verdict.WARNING)
 
 
 def test_a_model_that_does_not_exist_is_told_of() -> None:

@@ -8,9 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from kombu import Connection
+from redis import Redis
 
 from lowtide.autoscaling.backlog import BacklogReader
-from lowtide.tasks.transport import Reaper
+from lowtide.config import load_settings
+from lowtide.tasks.transport import Reaper, install, uninstall
+from lowtide.tasks.transport.channel import Misplaced
 from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, redis_servers, server_of, until
 
 QUIET_S = 0.5
@@ -40,6 +44,35 @@ app.worker_main(["worker", "-P", "threads", "-c", "1", "-l", "WARNING", "--witho
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
     with server_of(next(iter(redis_servers().values())), tmp_path) as server, fleet_on(server) as fleet:
         yield fleet
+
+
+@pytest.fixture
+def installed(redis_url: str) -> Iterator[str]:
+    """As in a worker's process; the URL."""
+    install(settings=load_settings(redis_url=redis_url, prefix="fleet:"), worker="w:0", seconds_per_request=lambda _: 0)
+    yield redis_url
+    uninstall()
+
+
+def test_what_a_model_reads_from_a_queue_of_an_application_stays_that_applications(installed: str) -> None:
+    with Redis.from_url(installed) as redis, Connection(installed) as connection:
+        with connection.SimpleQueue("own") as queue:
+            queue.put("first")
+            queue.put("second")
+            queue.get(timeout=5).ack()
+            queue.get(timeout=5)
+            assert (redis.hlen("unacked"), redis.llen("own")) == (1, 0)
+        connection.close()
+        assert (redis.hlen("unacked"), redis.llen("own")) == (0, 1), "what it did not acknowledge is there again"
+        assert not redis.keys("fleet:*")
+
+
+def test_a_worker_does_not_listen_where_the_fleet_does_not_take(installed: str) -> None:
+    for options in ({}, {"global_keyprefix": "fleet:", "sep": ":"}):
+        with Connection(installed, transport_options=options) as connection:
+            poller = connection.default_channel.connection.cycle
+            with pytest.raises(Misplaced, match="broker_transport_options"):
+                poller.on_poll_init(None)
 
 
 def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path: Path) -> None:

@@ -118,3 +118,8 @@ def test_a_worker_s_name_reaches_no_terminal_as_it_is() -> None:
 
     assert "\x1b" not in said
     assert r"\x1b]0;owned\x07" in said
+
+
+def test_a_worker_whose_queue_was_cancelled_is_deaf() -> None:
+    words = {"w": {"busy": False, "deaf_to": ["lowtide.digits"]}}
+    assert "deaf" in shown(Snapshot(at=1.0, backlog=Backlog(), workers=words, bridge_words={}, rates_s={}))
