@@ -170,7 +170,7 @@ def test_garbage_in_a_queue_stops_nobody(running: Fleet) -> None:
 
 def test_what_is_not_due_waits_outside_the_worker_and_runs_once_it_is(running: Fleet) -> None:
     old = Celery("old", set_as_current=False)
-    old.conf.update({**celery_config(running.settings), "task_protocol": 1})
+    old.conf.update({**celery_config(running.settings), "task_routes": (), "task_protocol": 1})
     running.send("record", "due", "a", countdown=2)
     old.send_task("record", ("due", "first protocol"), queue="lowtide.m.topic", countdown=2)
     running.send("record", "due", "expired", countdown=2, expires=1)
@@ -188,9 +188,11 @@ def test_what_is_not_due_waits_outside_the_worker_and_runs_once_it_is(running: F
 def test_a_queue_that_remote_control_cancelled_is_served_again(running: Fleet) -> None:
     control = running.publisher.control
     assert control.cancel_consumer("lowtide.m", reply=True)
-    running.send("record", "deaf", "a")
     running.send("record", "deaf", "topic", queue="lowtide.m.topic")
-    until(lambda: running.out("deaf") == ["topic"])
+    until(lambda: running.out("deaf") == ["topic"])  # the loop has turned since: that is when it cancels
+    running.send("record", "deaf", "a")
+    time.sleep(0.2)
+    assert running.redis.llen(running.keys.queue("lowtide.m")) == 1
     until(lambda: running.out("deaf") == ["topic", "a"])
 
 

@@ -91,7 +91,7 @@ class Fleet:
         self.keys = Keys.of(self.settings)
         self.workers: list[subprocess.Popen[bytes]] = []
         self.publisher = Celery("publisher", set_as_current=False)
-        self.publisher.conf.update(celery_config(self.settings))
+        self.publisher.conf.update({**celery_config(self.settings), "task_routes": ()})
 
     def worker(
         self, *, slot: str = "0", threads: int = 4, quiet_s: float = 0, wait: bool = True, **variables: str

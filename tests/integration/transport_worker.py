@@ -21,7 +21,7 @@ WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
 settings = load_settings()
 redis = connect(settings)
 app = Celery("transport_test", set_as_current=False)
-app.conf.update(celery_config(settings))
+app.conf.update({**celery_config(settings), "task_routes": ()})
 app.conf.task_create_missing_queues = True
 app.conf.worker_send_task_events = os.environ.get("TRANSPORT_EVENTS") == "1"
 
