@@ -53,8 +53,8 @@ TOLD = 3
     "retried",
     multiple=True,
     metavar="TYPE",
-    help="With --resume, run failures of this error type alone again, such as no_answer; none for no failure at all. "
-    "May be repeated. Default: every failure.",
+    help="With --resume, of the failures run only those of this error type again, such as no_answer; none: no failure. "
+    "May be repeated. Default: all of them.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output file.")
 @click.option(
@@ -101,6 +101,8 @@ def command(
 
     Exit code 1 if the output holds any failure, also one of an earlier run; 130 after Ctrl-C.
     """
+    if retried and not resume:
+        raise click.UsageError("--retry chooses what --resume runs again")
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")

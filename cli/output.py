@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import shutil
 import stat
@@ -20,6 +21,8 @@ from typing import Any, BinaryIO, Self
 from lowtide.cli.answers import error_of
 from lowtide.cli.earlier import HEADER, Earlier, Row, failure_of, read_csv, read_json_lines
 from lowtide.tasks.errors import LowtideError
+
+log = logging.getLogger(__name__)
 
 STDOUT = Path("-")
 
@@ -102,10 +105,17 @@ class Output:
     def __exit__(self, *_: object) -> None:
         self._file.close()
         if self._repeats and not is_stream(self.path):
-            with _failing(self.path):
-                data = self.path.read_bytes()
-                earlier = self._format.read(data, self.path)
-                _replace(self.path, self._format.head, (data[row.start : row.end] for row in _latest(earlier.rows)))
+            try:
+                self._keep_latest()
+            except OSError as error:  # a folder, say, in which only this file may be written
+                log.warning(
+                    "%s has earlier rows of what was tried again, too; the last one counts: %s", self.path, error
+                )
+
+    def _keep_latest(self) -> None:
+        data = self.path.read_bytes()
+        earlier = self._format.read(data, self.path)
+        _replace(self.path, self._format.head, (data[row.start : row.end] for row in _latest(earlier.rows)))
 
 
 def open_output(path: Path, *, resume: bool = False, overwrite: bool = False) -> Output:

@@ -28,3 +28,11 @@ def test_a_fleet_without_a_subscription_can_not_be_classified_with(
 
     assert isinstance(run.exception, SettingsError)
     assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_retry_without_resume_is_told_of_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "1.png").touch()
+    run = CliRunner().invoke(classify.command, [str(tmp_path), "--model=digits", "--retry=no_answer"])
+
+    assert run.exit_code == 2
+    assert "--retry chooses what --resume runs again" in run.output
