@@ -83,7 +83,7 @@ def _zipped(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except Exception:  # noqa: BLE001 - a damaged archive raises whatever its reader runs into
         return f"the beginning of a checkpoint or zip archive, cut off or damaged: {AGAIN}"
     for pattern, words in ZIPPED:
         if any(re.search(pattern, name) for name in names):

@@ -68,9 +68,13 @@ def load_state_dict(path: Path, *, source: str | None = None) -> StateDict:
     Loaded with `weights_only`: a pickle that would run code is refused. Raises WeightsError.
     """
     named = source or str(path)
-    if is_safetensors(path):
+    try:
+        in_safetensors, kind = is_safetensors(path), other_kind(path)
+    except OSError as error:
+        raise WeightsError(f"{named} can't be read: {error}") from error
+    if in_safetensors:
         return _safetensors(path, named)
-    if kind := other_kind(path):
+    if kind:
         raise WeightsError(f"{named} is not a file of weights, but {kind}")
     try:
         with torch.serialization.safe_globals([Namespace]):  # a script's arguments, as torchvision's scripts save them

@@ -245,6 +245,11 @@ def test_a_folder_is_refused_with_the_files_in_it_that_may_be_meant(tmp_path: Pa
         weights_file(tmp_path.as_uri())
 
 
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"gs://cats can't be read: .*Is a directory"):
+        load_state_dict(tmp_path, source="gs://cats")
+
+
 def test_a_path_without_a_scheme_is_refused_with_its_uri() -> None:
     with pytest.raises(WeightsError, match=r"did you mean file:///models/my%20cats\.pth\?"):
         weights_file("/models/my cats.pth")
