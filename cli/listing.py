@@ -39,16 +39,21 @@ def names_in(data: bytes, *, called: str) -> list[Listed]:
     these, too, with NUL bytes between the names. Raises ListUnreadable.
     """
     text = _text(data, called)
-    if "\0" in text:
+    if _has_zeros_between(text):
         names = enumerate(text.split("\0"), start=1)
         return [Listed(name=name, where=f"{called}, name {number}") for number, name in names if name]
     lines = enumerate(text.split("\n" if "\n" in text else "\r"), start=1)
     return list(_named(lines, called))
 
 
+def _has_zeros_between(text: str) -> bool:
+    """True for what `find -print0` writes. A zero in one of many lines is damage, and so are zeros side by side."""
+    return "\0" in text and "\0\0" not in text and (text.endswith("\0") or "\n" not in text)
+
+
 def _named(lines: Iterator[tuple[int, str]], called: str) -> Iterator[Listed]:
     for number, line in lines:
-        if name := _name(line.removesuffix("\r")):
+        if name := _name(line.removesuffix("\r").strip("\0")):
             odd = "" if is_utf8(name) else ", which is not UTF-8"
             yield Listed(name=name, where=f"{called}, line {number}{odd}")
 
@@ -82,5 +87,6 @@ def _text(data: bytes, called: str) -> str:
 
 
 def _looks_like_utf_16(data: bytes) -> bool:
-    """True when most of either half of its bytes are zeros. `find -print0` writes one zero a name."""
-    return any(len(half) > 1 and half.count(0) * 2 > len(half) for half in (data[::2], data[1::2]))
+    """True when every other byte is zero, most of them at least. `find -print0` writes one zero a name."""
+    first, second = (half.count(0) * 2 > len(half) for half in (data[::2], data[1::2]))
+    return len(data) > 3 and first != second

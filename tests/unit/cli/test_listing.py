@@ -37,6 +37,12 @@ def test_names_between_zeros_may_hold_everything_else() -> None:
     assert names(b"a\nb.png\0 # c \0caf\xe9\0") == ["a\nb.png", " # c ", "caf\udce9"]
 
 
+def test_a_zero_in_one_of_many_lines_spoils_that_line_alone() -> None:
+    assert names(b"a.png\nb\0.png\nc.png\n") == ["a.png", "b\0.png", "c.png"]
+    assert names(b"a.png\nb.png\n" + bytes(4096)) == ["a.png", "b.png"], "as a loss of power leaves it"
+    assert names(b"a.png\0b.png") == ["a.png", "b.png"]
+
+
 def test_a_line_that_is_not_utf8_names_the_file_of_these_bytes_and_says_so() -> None:
     one, two = names_in(b"ok.png\ncaf\xe9.png\n", called="list.txt")
 

@@ -37,6 +37,14 @@ def test_one_name_that_is_not_there_is_a_source_that_says_why(tmp_path: Path) ->
         missing.content()
 
 
+def test_a_name_that_no_file_can_have_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    source = find_sources([str(tmp_path)], [Listed(name="b\0.png", where="list.txt, line 3")])[-1]
+
+    with pytest.raises(NoSource, match=r"embedded null byte \(list.txt, line 3\)"):
+        source.content()
+
+
 def test_an_empty_name_is_not_the_current_folder() -> None:
     with pytest.raises(NoSource, match="empty name"):
         find_sources([""])
