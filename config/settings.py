@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 
 from lowtide.config import values
 from lowtide.config.given import CONFIG, ENV_PREFIX
+from lowtide.config.memory import memory_bytes
 from lowtide.config.values import as_text, cleaned
 
 
@@ -151,6 +152,12 @@ class Settings(BaseModel):
     threads: int = Field(default=64, gt=0, description="Celery tasks that a worker may have in flight.")
     decode_threads: int = Field(
         default_factory=lambda: max(2, os.cpu_count() or 2), gt=0, description="Threads that decode."
+    )
+    decode_memory_bytes: int = Field(
+        default_factory=lambda: memory_bytes() // 4,
+        gt=0,
+        description="Memory for decoding images, over all threads of a worker together, bytes. Who needs more than is "
+        "left waits; an image that needs more than all of it is decoded alone.",
     )
 
     # Stopping, stalling, watching

@@ -53,6 +53,13 @@ What `lowtide autoscale` writes: gauges, each labelled `fleet`. In Cloud Monitor
 """
 
 
+DEFAULTS = {
+    "decode_threads": "the number of cores, at least 2",
+    "decode_memory_bytes": "a quarter of the memory of the machine or container",
+}
+"""Of settings whose default depends on the machine."""
+
+
 def settings_page() -> str:
     """The settings reference, from `Settings` itself."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
@@ -96,7 +103,7 @@ def main() -> int:
 
 
 def _row(name: str, field: FieldInfo) -> str:
-    return f"| `LOWTIDE_{name.upper()}` | {_default(field)} | {field.description} | {_users(name)} |\n"
+    return f"| `LOWTIDE_{name.upper()}` | {_default(name, field)} | {field.description} | {_users(name)} |\n"
 
 
 def _users(name: str) -> str:
@@ -104,10 +111,10 @@ def _users(name: str) -> str:
     return "all" if users == frozenset(Process) else ", ".join(sorted(users))
 
 
-def _default(field: FieldInfo) -> str:
+def _default(name: str, field: FieldInfo) -> str:
     value: Any = field.default
     if field.default_factory is not None:
-        return "the number of cores, at least 2"
+        return DEFAULTS[name]
     if isinstance(value, tuple):
         value = ",".join(value)
     return f"`{value}`" if value not in (None, "", {}) else "—"

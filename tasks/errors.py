@@ -76,6 +76,13 @@ EMPTY_OBJECT = "empty_object"
 """The type of a ContentError: the generation of an object that the request names has no bytes."""
 
 
+class MemoryShort(ContentError):
+    """Raised when there was not enough memory for a request's content this time: a later try may succeed."""
+
+    type = "memory_short"
+    retryable = True
+
+
 class HandBack(LowtideError):
     """Raised when a task goes back to its queue unharmed: nothing failed, and another worker takes it up."""
 

@@ -32,6 +32,16 @@ class Crew:
         finally:
             del self._at[ident]
 
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """Within `at_work`, around a wait for the others: its time counts for nothing, and begins anew."""
+        ident = threading.get_ident()
+        _, job = self._at.pop(ident)
+        try:
+            yield
+        finally:
+            self._at[ident] = (time.monotonic(), job)
+
     def longest(self) -> tuple[float, Job] | None:
         """Since when one of them has been at which job, of the one that has been for longest. From any thread."""
         return min(self._at.copy().values(), key=itemgetter(0), default=None)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 import torch
 
-from lowtide.tasks.errors import ContentError, InvalidRequest
+from lowtide.tasks.errors import ContentError, InvalidRequest, MemoryShort
 from lowtide.workers import outcomes
 from lowtide.workers.crew import Crew
 from lowtide.workers.devices import spare_the_cores
+from lowtide.workers.images.memory import DecodeMemory
 from lowtide.workers.in_process import InProcess
 from lowtide.workers.job import Fetched, Ready
 from lowtide.workers.lane import Lane
@@ -29,12 +30,14 @@ class DecodeThreads:
         ready: ReadyPool,
         in_process: InProcess,
         content_max_bytes: int,
+        memory_bytes: int,
     ) -> None:
         self._models = models
         self._fetched = fetched
         self._ready = ready
         self._in_process = in_process
         self._content_max_bytes = content_max_bytes
+        self._memory = DecodeMemory(memory_bytes)
         self.crew = Crew("decode", count, self._run)
 
     def _run(self) -> None:
@@ -49,11 +52,15 @@ class DecodeThreads:
             return
         model = self._models[job.request.model]
         try:
-            with self.crew.at_work(job):
+            with self.crew.at_work(job), self._memory.share(resting=self.crew.resting):
                 item = _checked(model.decode(self._content(fetched), job.request.params))
         except (ContentError, InvalidRequest) as error:
             decode_s = time.monotonic() - started_s
             outcome = outcomes.without_content(job, error, fetch_s=fetch_s, decode_s=decode_s)
+        except MemoryError:
+            decode_s = time.monotonic() - started_s
+            short = MemoryShort(f"memory is too short for model {model.name} to decode this content")
+            outcome = outcomes.without_content(job, short, fetch_s=fetch_s, decode_s=decode_s)
         except BaseException as error:  # noqa: BLE001 - a model is somebody else's code: it may raise anything
             message = f"model {model.name} can't decode this content: {type(error).__name__}: {error}"
             outcome = outcomes.undecodable(fetched, message, decode_s=time.monotonic() - started_s)

@@ -88,6 +88,7 @@ class Engine:
             ready=self._ready,
             in_process=self._in_process,
             content_max_bytes=settings.content_max_bytes,
+            memory_bytes=settings.decode_memory_bytes,
         )
         encoding = EncodeThreads(
             models=self._models,

@@ -12,6 +12,7 @@ import torch
 from lowtide.tasks.errors import ContentError, ContentUnavailable, EngineStopped, InvalidRequest
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 from lowtide.workers.fetching import FETCH_THREADS
+from lowtide.workers.images.memory import reserve
 from lowtide.workers.job import Overdue
 from lowtide.workers.model import Model
 from lowtide.workers.outputs import WrongOutputs
@@ -691,3 +692,51 @@ def test_what_the_engine_says_of_itself_is_json_ready(engine_of) -> None:
     outcomes_of(engine, [request(), request(model="cat")])
     activity = engine.progress()
     assert json.loads(json.dumps(dict(activity.done))) == {"ok": 1, "failed": 1}
+
+
+class Short(Sum):
+    """Gets no memory to decode with the first time."""
+
+    def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+        if not self.decodes:
+            self.decodes += 1
+            raise MemoryError
+        return super().decode(content, params)
+
+
+def test_memory_that_is_too_short_for_a_model_to_decode_is_worth_another_try(engine_of) -> None:
+    engine = engine_of({"sum": Short()}, decode_threads=1)
+
+    first, second = (outcomes_of(engine, [request()])[0] for _ in range(2))
+
+    assert (first.status, first.error.type) == (Status.RETRY, "memory_short")
+    assert second.status is Status.OK
+
+
+class Wanting(Sum):
+    """Decodes in all of the memory that there is, until a gate opens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+        self.within = 0
+
+    def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+        reserve(100)
+        self.within += 1
+        assert self.gate.wait(WAIT_S)
+        return super().decode(content, params)
+
+
+def test_who_waits_for_memory_is_not_overdue_and_all_are_answered_in_turn(engine_of) -> None:
+    model = Wanting()
+    engine = engine_of({"sum": model}, decode_threads=4, decode_memory_bytes=100, batch_deadline_s=0.2)
+
+    futures = engine.submit([request() for _ in range(4)])
+    while not engine.overdue():
+        time.sleep(0.002)
+    decoding = dict(engine._crews[1]._at)
+    model.gate.set()
+
+    assert len(decoding) == 1  # the three that wait are at no work
+    assert [future.result(WAIT_S).status for future in futures] == [Status.OK] * 4
