@@ -58,8 +58,7 @@ class Digits(Classifier):
         """Ink, uint8 (1, 8, 8), 0 … 255. Raises ContentError, and InvalidRequest for a bad `top_k`."""
         self.top_k(params)
         picture = decode_image(content, max_pixels=self.limits.image_max_pixels, mode="L")
-        # BOX takes the mean over each block, as the data set was made.
-        ink = pixels(picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX))
+        ink = pixels(_in_blocks(picture))
         # There's less ink than paper (at most 42 % in the data set), so bright pictures are dark on light.
         bright = bool(ink.float().mean() > WHITE / 2)
         return WHITE - ink if bright else ink
@@ -73,3 +72,11 @@ class Digits(Classifier):
     def example(self) -> torch.Tensor:
         """Blank paper."""
         return torch.zeros(1, SIDE_PX, SIDE_PX, dtype=torch.uint8)
+
+
+def _in_blocks(picture: Image.Image) -> Image.Image:
+    """The mean over each block, as the data set was made."""
+    if picture.width < SIDE_PX < picture.height:
+        # Pillow goes across first: of a picture one pixel wide that would make one eight times as large.
+        picture = picture.resize((picture.width, SIDE_PX), Image.Resampling.BOX)
+    return picture.resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX)

@@ -115,3 +115,16 @@ def test_weights_of_ones_own_are_loaded_and_change_the_version(digits: Digits, t
     torch.save(torch.nn.Linear(1, 1).state_dict(), path)
     with pytest.raises(WeightsError, match="another model than DigitsNet"):
         Digits("digits", weights=path.as_uri()).load(torch.device("cpu"))
+
+
+def test_a_picture_that_is_narrow_and_tall_is_shrunk_along_its_height_first(monkeypatch) -> None:
+    shrink, sizes = Image.Image.resize, []
+    monkeypatch.setattr(
+        Image.Image, "resize", lambda self, size, *rest: sizes.append(size) or shrink(self, size, *rest)
+    )
+    stripes = Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8) * 30, 500)[:, None])
+
+    ink = Digits("digits").decode(encoded(stripes), {})
+
+    assert sizes[0] == (1, 8)
+    assert ink[0, :, 0].tolist() == [30 * each for each in range(8)]
