@@ -15,6 +15,7 @@ from lowtide.autoscaling.signal import Bridges
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Kind, live
+from lowtide.tasks.trouble import trouble_of
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -109,6 +110,6 @@ class Camera:
         try:
             return self.take()
         except RedisError as error:
-            raise SourceUnreadable(str(error)) from error
+            raise SourceUnreadable(str(trouble_of(error))) from error
         except ValueError as error:
             raise SourceUnreadable(f"what it holds was not written by Lowtide: {error}") from error

@@ -20,6 +20,7 @@ from lowtide.config import Settings
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.store import connect
+from lowtide.tasks.trouble import trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def _forget(settings: Settings, subscription: str) -> None:
     try:
         forget_subscription(redis, Keys.of(settings), subscription)
     except RedisError as error:
-        log.warning("can't look for records of an earlier %s: %s", subscription, error)
+        log.warning("can't look for records of an earlier %s: Redis: %s", subscription, trouble_of(error))
     finally:
         redis.close()
 

@@ -8,10 +8,10 @@ from typing import Any
 from redis import RedisError
 
 from lowtide.config import Settings
-from lowtide.config.redact import redacted
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect
+from lowtide.tasks.trouble import trouble_of
 
 WONDER_S = 30.0
 """So long without an answer, and a person wonders."""
@@ -97,7 +97,7 @@ def why_silent(settings: Settings, model: str | None = None) -> str:
     try:
         return cause_of(live(redis, keys, "bridge"), live(redis, keys, "worker"), model)
     except (RedisError, OSError) as error:
-        why = redacted(" ".join(str(error).split()))
+        why = trouble_of(error)
         return f"Redis (LOWTIDE_REDIS_URL) can't be read from here, so whether anybody works is not known: {why}"
     except Exception as error:  # noqa: BLE001 (the thread's outermost loop: others may have written what is there)
         return f"what Redis (LOWTIDE_REDIS_URL) holds can't be read: {type(error).__name__}"

@@ -22,6 +22,7 @@ from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect
+from lowtide.tasks.trouble import trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +234,7 @@ class Stack:
         try:
             connect(self.settings).ping()
         except RedisError as error:
-            raise StackFailed(f"LOWTIDE_REDIS_URL names a Redis that does not answer: {error}") from error
+            raise StackFailed(f"Redis at LOWTIDE_REDIS_URL can't be used: {trouble_of(error)}") from error
 
     def _wait_for_pubsub(self, timeout_s: float) -> None:
         at_host, at_port = host_port(self.pubsub_host)

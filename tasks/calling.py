@@ -20,6 +20,7 @@ from lowtide.tasks.caller import caller
 from lowtide.tasks.errors import LowtideError, RequestFailed
 from lowtide.tasks.packing import Packing, pack
 from lowtide.tasks.queues import caller_queue
+from lowtide.tasks.trouble import named
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 
 Request = InferenceRequest | Mapping[str, Any]
@@ -68,7 +69,8 @@ def _submit(
 ) -> Future[tuple[Outcome, ...]]:
     """Send requests of one model and priority. Raises UnknownModel, and what `Caller.submit` does."""
     model, priority = requests[0].model, requests[0].priority
-    served.check(app, model)
+    with named():
+        served.check(app, model)
     return caller().submit(caller_queue(model, priority), requests, answer=answer)
 
 

@@ -81,10 +81,10 @@ class InferTask(Task):
         headers = self._headers(requests, options)
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options, "headers": headers}
         self._place(described, wire, {})
-        if described.get("queue") == (route(self.name, wire, {}, {}) or {}).get("queue"):
-            for model in {request["model"] for request in requests}:
-                served.check(app, model)
         with named():
+            if described.get("queue") == (route(self.name, wire, {}, {}) or {}).get("queue"):
+                for model in {request["model"] for request in requests}:
+                    served.check(app, model)
             return super().apply_async(wire, {}, **described)
 
     def _requests(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from celery import Celery
-from redis import Redis, RedisError
+from redis import AuthenticationError, Redis, RedisError
 
 from lowtide.tasks.errors import UnknownModel, not_served
 from lowtide.tasks.keys import Keys
@@ -52,7 +52,7 @@ class Served:
 
     def check(self, model: str) -> None:
         """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, or without
-        Redis, nothing is refused.
+        Redis, nothing is refused. Raises redis-py's AuthenticationError when the password is wrong.
         """
         now_s = self._clock()
         if now_s < self._away_until_s or (now_s < self._fresh_until_s and model in self._known):
@@ -61,6 +61,8 @@ class Served:
             known = listed(self._redis, self._keys)
             if known is not None and model not in known:
                 known = served(self._redis, self._keys)
+        except AuthenticationError:
+            raise  # Celery would try for 20 s before it said so
         except RedisError:
             self._away_until_s = now_s + FRESH_S
             return

@@ -7,6 +7,7 @@ from redis import Redis, RedisError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from lowtide.tasks.queues import lists_of, worker_queues
+from lowtide.tasks.trouble import trouble_of
 
 
 def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
@@ -18,7 +19,7 @@ def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
                 pipe.llen(keys.queue(name))
             waiting = sum(pipe.execute())
     except RedisError as error:
-        return f"Redis can't be asked: {error}"
+        return f"Redis can't be asked: {trouble_of(error)}"
     queued = f"{_counted(waiting, 'task waits', 'tasks wait')} in the queues of {_names(models)}"
     if not words:
         return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"

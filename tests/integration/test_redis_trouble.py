@@ -3,6 +3,8 @@
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,3 +83,23 @@ def test_a_caller_is_told_what_it_is(places: Places, trouble: str) -> None:
     with pytest.raises(RedisUnusable, match=words):
         caller.submit("lowtide.a", [InferenceRequest(model="a", uri="gs://b/1")])
     caller.close()
+
+
+def test_a_wrong_password_is_told_at_once_by_each_door(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", f"redis://:hunter2@127.0.0.1:{places['redis']}")
+    code = """
+from lowtide.tasks import infer, infer_many
+request = {"model": "a", "uri": "gs://b/1"}
+for call in (infer.delay, lambda request: next(infer_many([request]))):
+    try:
+        call(request)
+    except Exception as error:
+        print(type(error).__name__, error)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+
+    said = run.stdout.splitlines()
+    assert [line.partition(" →")[0] for line in said] == [
+        "RedisUnusable Redis can't be used: it refuses the user or the password"
+    ] * 2
+    assert "hunter2" not in run.stdout + run.stderr
