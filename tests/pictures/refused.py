@@ -90,6 +90,7 @@ def no_pictures() -> Iterator[tuple[bytes, Truth | str]]:
     yield b"<!DOCTYPE html><html></html>", "HTML"
     yield b'{"uri": "gs://bucket/cat.jpg"}', "JSON"
     yield b"Dear Sir or Madam", "text"
+    yield b"P1 and P2 are full, please park on P3\n", "text"
     yield b"\x1f\x8b\x08\0" + bytes(20), "gzip"
     yield b"\0\0\0\x18ftypisom\0\0\0\0isommp41", "MP4"
     yield b"\x1aE\xdf\xa3\x9fB\x86\x81", "WebM"

@@ -9,6 +9,9 @@ from lowtide.workers.images.plan import Plan, cut_off, damaged, unsupported
 SCANS_MAX = 100
 """Encoders write about ten. Libtiff allows as many in a JPEG inside a TIFF (LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER)."""
 
+TABLES_MAX = 1000
+"""In the header. There is room for twelve at a time; a table of four bytes in a file takes a hundred here."""
+
 MAGIC = b"\xff\xd8"
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
@@ -63,6 +66,8 @@ def plan(content: bytes) -> Plan:
             tables.append(segment.as_bytes())
         elif _is_application(segment):
             kept.setdefault(segment.kind, segment.as_bytes())
+        if len(tables) > TABLES_MAX:
+            raise unsupported(f"a JPEG of more than {TABLES_MAX:,} tables before its pixels")
     if scan_at is None:
         raise cut_off(content, missing="no pixel among them")
     if frame is None:

@@ -126,7 +126,7 @@ def _picture(content: bytes) -> str | None:
         return next((name for name, known in BRANDS.items() if brands.intersection(known)), None)
     if content[128:132] == b"DICM":
         return "DICOM"
-    if re.match(rb"P[1-7][\s#]", content):
+    if re.match(rb"P[1-6]\s+(#[^\n]*\n\s*)*\d+\s+\d+\s|P7\nWIDTH ", content):
         return "a portable pixmap (PNM)"
     if content[-18:-1] == b"TRUEVISION-XFILE.":
         return "TGA"

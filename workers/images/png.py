@@ -1,5 +1,6 @@
 """PNG: the chunks that make the picture, and the one colour that may be transparent."""
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPH
 SAMPLES = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """Of each pass, where it begins, and its steps: left, top, to the right, down (ISO/IEC 15948, 8.2)."""
+
+CHUNKS_MAX = 100_000
+"""Of those that are kept: each takes some 300 bytes here, and 13 in a file. Encoders write one per 8 kB or more."""
 
 UNPACK_BYTES = 1 << 20
 
@@ -45,7 +49,9 @@ def plan(content: bytes) -> Plan:
 
     Text, profiles, timing and further frames are left out, whatever is in them; what shows the picture is checked.
     """
-    chunks = [chunk for chunk in _chunks(content) if _is_shown(chunk)]
+    chunks = list(itertools.islice(filter(_is_shown, _chunks(content)), CHUNKS_MAX + 1))
+    if len(chunks) > CHUNKS_MAX:
+        raise unsupported(f"a PNG of more than {CHUNKS_MAX:,} chunks")
     header = next((chunk for chunk in chunks if chunk.kind == b"IHDR"), None)
     if header is None or len(header.data) != 13:
         raise damaged("it has no header (IHDR)")

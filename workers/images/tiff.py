@@ -24,8 +24,16 @@ SMALL_PX = 4096 * 4096
 PADDING_MAX = 4
 """Beyond that, so many times the image's own pixels at most: a long panorama in tiles of 1024 has less than three."""
 
-VALUES_MAX = 4_000_000
-"""Of one entry. Sixteen times the tiles of 16 x 16 that an image of 64 million pixels has."""
+ENTRIES_MAX = 0xFFFF
+"""As many as a directory can have that is not a BigTIFF's."""
+
+PLACES_MAX = 500_000
+"""Strips or tiles: twice the tiles of 16 x 16 that an image of 64 million pixels has."""
+
+VALUES_MAX = 0x300
+"""Of other entries: a palette has the most. Many may share their bytes, and take nine times as much here."""
+
+PLACES = (Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS, Tag.TILE_OFFSETS, Tag.TILE_LENGTHS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +77,8 @@ class Directory:
         return max((self._values(side)[0] for side in sides), default=0)
 
     def _values(self, entry: Entry) -> tuple[int, ...]:
-        if entry.count > VALUES_MAX:
-            raise damaged(f"an entry has {entry.count:,} values")
+        if entry.count > (PLACES_MAX if entry.tag in PLACES else VALUES_MAX):
+            raise unsupported(f"a TIFF of {entry.count:,} values in one entry")
         form = NUMBERS[entry.kind]
         numbers = struct.Struct(f"{self.order}{len(form) * entry.count}{form[0]}")
         if entry.at + numbers.size > len(self.content):
@@ -105,6 +113,8 @@ def directory_of(content: bytes) -> Directory:
     big = b"+" in content[2:4]  # BigTIFF: 43 instead of 42
     at = _unpacked(f"{order}Q" if big else f"{order}I", content, 8 if big else 4)[0]
     count = _unpacked(f"{order}Q" if big else f"{order}H", content, at)[0]
+    if count > ENTRIES_MAX:
+        raise damaged(f"its directory has {count:,} entries")
     entry = struct.Struct(f"{order}HHQ8s" if big else f"{order}HHI4s")
     start = at + (8 if big else 2)
     if start + count * entry.size > len(content):

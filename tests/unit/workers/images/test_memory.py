@@ -1,7 +1,9 @@
 import json
+import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile
 
-from lowtide.tasks.errors import MemoryShort
+from lowtide.tasks.errors import ContentError, MemoryShort
 from lowtide.workers.images import decode_image
 from lowtide.workers.images.memory import DecodeMemory, reserve
 from tests.pictures import write
@@ -123,6 +125,40 @@ def test_memory_that_is_short_is_tried_again(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MemoryShort) as caught:
         decode_image(write.bmp([bytes(4)], width=1, bits=24), max_pixels=100)
     assert (caught.value.type, caught.value.retryable) == ("memory_short", True)
+
+
+def sixteen_entries_of_the_same_megabytes() -> bytes:
+    tags = (254, 256, 257, 258, 259, 262, 266, 277, 278, 281, 284, 332, 338, 339, 530, 50706)
+    entries = b"".join(struct.pack("<HHII", tag, 4, 4_000_000, 256) for tag in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries.ljust(300, b"\0") + bytes(16_000_000)
+
+
+def a_million_entries() -> bytes:
+    return b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 900_000) + bytes(20 * 900_000)
+
+
+def very_many_chunks() -> bytes:
+    content = write.png([[[1]]], bits=8, colour=0)
+    return content[:33] + write.chunk(b"IDAT", b"") * 400_000 + content[33:]
+
+
+def very_many_tables() -> bytes:
+    return b"\xff\xd8" + b"\xff\xdb\0\2" * 2_000_000 + b"\xff\xda\0\2"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [sixteen_entries_of_the_same_megabytes, a_million_entries, very_many_chunks, very_many_tables],
+)
+def test_a_header_takes_little_memory_whatever_it_lists(content) -> None:
+    made = content()
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContentError):
+            decode_image(made, max_pixels=64_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 60_000_000
+    finally:
+        tracemalloc.stop()
 
 
 TRIED = """
