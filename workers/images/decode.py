@@ -123,9 +123,12 @@ def _checked(plan: Plan, *, max_pixels: int) -> Plan:
 
 
 def _check_scans(content: bytes) -> None:
-    if (count := jpeg.scans(content)) > jpeg.SCANS_MAX:
+    count, ended = jpeg.scans_and_end(content)
+    if count > jpeg.SCANS_MAX:
         message = f"the image has {count:,} scans, and at most {jpeg.SCANS_MAX} are decoded"
         raise ContentError(message, type="unsupported_image")
+    if not ended:
+        raise cut_off(content)
 
 
 def _decoded(image: Image.Image, plan: Plan, kind: str, mode: Mode) -> Image.Image:

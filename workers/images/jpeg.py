@@ -143,6 +143,11 @@ def _sides(body: bytes) -> tuple[int, int]:
 
 def scans(content: bytes) -> int:
     """The scans of the image, which thumbnails in its metadata and what follows its end are not."""
+    return scans_and_end(content)[0]
+
+
+def scans_and_end(content: bytes) -> tuple[int, bool]:
+    """The scans of the image, and whether its end came. Of zeros instead libjpeg would make pixels."""
     count, at = 0, len(MAGIC)
     while marker := _MARKER.search(content, at):
         kind, at = marker[1][0], marker.end()
@@ -150,5 +155,5 @@ def scans(content: bytes) -> int:
             count += kind == START_OF_SCAN
             at += int.from_bytes(content[at : at + 2])
         elif count:  # before the first scan it is the end of a stream of tables, and the image comes after it
-            break
-    return count
+            return count, True
+    return count, False

@@ -146,6 +146,14 @@ def test_what_is_cut_off_says_how_much_came_and_of_how_much(content: bytes, word
     assert caught.value.type == "truncated_image"
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_download_stopped_in_a_file_of_zeros_is_cut_off(progressive: bool) -> None:
+    content, _ = jpeg(progressive=progressive)
+    with pytest.raises(ContentError, match="its end is missing") as caught:
+        decoded(content[: -len(content) // 8] + bytes(10_000))
+    assert caught.value.type == "truncated_image"
+
+
 @pytest.mark.parametrize("keep", [3, 6])
 def test_a_png_whose_stream_ends_in_good_order_before_its_last_row_is_cut_off(keep: int) -> None:
     rows = b"".join(b"\0" + bytes(write.flat(row)) for row in ROWS)
