@@ -63,7 +63,7 @@ def checkpoint(**options):
         ("w.pt", zipped("net/code/net.py", "net/constants.pkl", "net/data.pkl"), "a TorchScript archive"),
         ("w.pt2", zipped("w/archive_format", "w/models/model.json"), "an exported program"),
         ("w.zip", zipped("cats.pth", "readme.txt"), "a zip archive of cats.pth, readme.txt: unpack it"),
-        ("w.tar.gz", gzip.compress(b"x"), "a gzip archive: unpack it"),
+        ("w.tar.gz", gzip.compress(b"x", mtime=0), "a gzip archive: unpack it"),
         ("w.tar", tarred(), "a tar archive: unpack it"),
         ("w.pth", checkpoint()[:300], "the beginning of a checkpoint or zip archive, cut off"),
         ("w.pth", b"RIFF\0\0\0\0WAVE", "in none of the formats of PyTorch or safetensors"),
