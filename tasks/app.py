@@ -48,7 +48,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         # Nothing is sent there. It is what a `purge`, or a worker without -Q, takes for the app's own.
         "task_default_queue": "lowtide",
-        "task_routes": (route, partial(_route_callback, otherwise=settings.callback_queue)),
+        "task_routes": (route,),
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
@@ -68,7 +68,7 @@ class App(Celery):
         this machine.
         """
         try:
-            config = celery_config(load_settings(Process.CALLER))
+            config = _own_config(load_settings(Process.CALLER))
         except SettingsError:
             raise
         except Exception as error:  # whatever it is, no task may go elsewhere
@@ -81,11 +81,20 @@ app = App("lowtide", set_as_current=False)
 separate(app)
 
 
+def _own_config(settings: Settings) -> dict[str, Any]:
+    """Our app sends callbacks where the calling app would. That app itself, which may be configured for the fleet as
+    well, must not have this route: it would be asked where it sends what it is about to send.
+    """
+    config = celery_config(settings)
+    callbacks = partial(_route_callback, otherwise=settings.callback_queue)
+    return {**config, "task_routes": (*config["task_routes"], callbacks)}
+
+
 def _route_callback(name: str, *_: Any, otherwise: str, **__: Any) -> dict[str, str] | None:
     return None if name.startswith(PREFIX) else {"queue": queue_of(name, ours=app) or otherwise}
 
 
 def configure(settings: Settings) -> Celery:
     """Give the app these settings instead of the environment's. For processes that we start."""
-    app.conf.update(celery_config(settings))
+    app.conf.update(_own_config(settings))
     return app

@@ -134,7 +134,11 @@ class Answers(Iterator[Answer]):
 
     def __next__(self) -> Answer:
         while not self._ready:
-            self._send()
+            try:
+                self._send()
+            except BaseException:
+                self.close()  # who goes on after it would miss requests, without a word
+                raise
             if not self._waiting:
                 self._show(finish=True)
                 raise StopIteration

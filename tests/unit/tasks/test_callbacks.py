@@ -5,6 +5,7 @@ from weakref import WeakSet
 import pytest
 from celery import Celery, _state, chain, chord, group
 
+from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest, InvalidRequest, infer, served
 from lowtide.tasks import app as app_module
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, queue_of, queues_of
@@ -100,6 +101,15 @@ def test_without_any_word_callbacks_go_to_celerys_own_default_queue_and_never_to
 
     assert route["queue"].name == "celery"
     assert ours.conf.task_default_queue != "celery", "purging what is the app's own must not touch what is theirs"
+
+
+def test_an_app_of_its_own_that_is_configured_for_the_fleet_is_not_asked_where_it_sends_its_tasks() -> None:
+    with Celery("mine", set_as_current=False) as mine:
+        mine.conf.update(app_module.celery_config(load_settings()))
+        _state._apps.add(mine)
+
+        assert mine.amqp.router.route({}, "mine.task", (), {})["queue"].name == "lowtide"
+        assert queue_of("mine.task", ours=ours) == "lowtide"
 
 
 @pytest.mark.usefixtures("theirs")
