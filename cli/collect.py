@@ -167,6 +167,7 @@ class Collection:
     def _received(self, pulls: Pulls) -> list[Answer]:
         """Our results among what is there on either subscription."""
         pulls.ask(PULL_AT_ONCE)
+        received: list[Received] = []
         try:
             received = pulls.take(WAIT_S) or []
             for name in {message.subscription for message in received}:
@@ -175,9 +176,10 @@ class Collection:
             self._away = str(error)
             self._outage.failed(error)
             time.sleep(AGAIN_S)
-            return []
-        self._away = ""
-        self._outage.over()
+        else:
+            self._away = ""
+            self._outage.over()
+        # Acknowledged or not: it may be that only the confirmation was lost, and what comes again is no news.
         ours = [message for message in received if message.attributes.get(RUN) == self._run]
         self._others_answered |= len(ours) < len(received)
         return [(message.attributes.get(SOURCE, ""), _read(message)) for message in ours]

@@ -4,6 +4,7 @@ written.
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import logging
@@ -103,14 +104,13 @@ class Output:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
-        if self._repeats and not is_stream(self.path):
-            try:
+        try:
+            if self._repeats and not is_stream(self.path):
                 self._keep_latest()
-            except OSError as error:  # a folder, say, in which only this file may be written
-                log.warning(
-                    "%s has earlier rows of what was tried again, too; the last one counts: %s", self.path, error
-                )
+        except OSError as error:  # a folder, say, in which only this file may be written
+            log.warning("%s has earlier rows of what was tried again, too; the last one counts: %s", self.path, error)
+        finally:
+            self._file.close()
 
     def _keep_latest(self) -> None:
         data = self.path.read_bytes()
@@ -143,20 +143,44 @@ def _open_file(path: Path, *, resume: bool, overwrite: bool) -> Output:
         raise OutputExists(f"{path} exists: --resume goes on where it stopped, --overwrite begins again")
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = CSV if path.suffix.lower() == ".csv" else JSON_LINES
-    data = path.read_bytes() if resume and path.exists() else b""
-    earlier = kind.read(data, path)
-    if earlier.is_old:
-        text = io.StringIO(data[: earlier.end].decode("utf-8-sig"), newline="")
-        _replace(path, kind.head, map(_with_status, islice(csv.reader(text), 1, None)))
-    file = path.open("r+b" if data else "wb", buffering=0)
-    if data and not earlier.is_old:
-        file.truncate(earlier.end)
-    file.seek(0, os.SEEK_END)
-    if not file.tell():
-        file.write(kind.head)
-    elif data[: earlier.end][-1:] != b"\n":  # an editor has taken it away
-        file.write(b"\n")
+    file = _locked(path, readable=resume)
+    try:
+        file.seek(0)
+        data = file.read() if resume else b""
+        earlier = kind.read(data, path)
+        if earlier.is_old:
+            text = io.StringIO(data[: earlier.end].decode("utf-8-sig"), newline="")
+            _replace(path, kind.head, map(_with_status, islice(csv.reader(text), 1, None)))
+            file.close()
+            file = _locked(path, readable=True)
+        else:
+            file.truncate(earlier.end)
+        if not file.seek(0, os.SEEK_END):
+            file.write(kind.head)
+        elif data[: earlier.end][-1:] != b"\n":  # an editor has taken it away
+            file.write(b"\n")
+    except BaseException:
+        file.close()
+        raise
     return Output(path, file, kind, earlier)
+
+
+def _locked(path: Path, *, readable: bool) -> BinaryIO:
+    """The file, which this run alone writes as long as it is open: of two, each would write over the other's rows.
+    Raises OutputFailed.
+    """
+    while True:
+        file = path.open("a+b" if readable else "ab", buffering=0)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise OutputFailed(f"{path}: another run is writing it") from error
+        except OSError as error:
+            log.debug("%s can't be locked, as on some network file systems: %s", path, error)
+        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+        file.close()  # the other run ended meanwhile, and put another file in its place
 
 
 def _with_status(row: Sequence[str]) -> bytes:

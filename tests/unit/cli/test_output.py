@@ -167,6 +167,32 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path) -> None:
     assert path.read_text() == ""
 
 
+@pytest.mark.parametrize("how", [{"resume": True}, {"resume": False, "overwrite": True}], ids=["resume", "overwrite"])
+def test_a_second_run_is_refused_a_file_that_another_is_writing(tmp_path: Path, how: dict[str, bool]) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, BAD)
+    with open_output(path, resume=True) as first:
+        first.write(CAT)
+        with pytest.raises(OutputFailed, match=r"results\.jsonl: another run is writing it"):
+            write(path, LATE, **how)
+        first.write({**BAD, "status": "ok"})
+
+    assert write(path) == {"cat.jpg": None, "bad.jpg": None}
+
+
+def test_a_run_that_opens_a_file_while_another_puts_a_new_one_in_its_place_writes_to_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, new = tmp_path / "results.jsonl", tmp_path / "new"
+    write(path, BAD)
+    write(new, CAT)
+    monkeypatch.setattr("fcntl.flock", lambda *_: new.exists() and new.replace(path))
+
+    write(path, LATE)
+
+    assert write(path) == {"cat.jpg": None, "late.jpg": "expired"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_what_utf8_can_not_say_is_written_escaped(tmp_path: Path, name: str) -> None:
     write(tmp_path / name, {**CAT, "outputs": [{"label": "half \ud800"}]})
