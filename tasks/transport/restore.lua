@@ -8,6 +8,11 @@ local unacked, index, list, loss, held = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEY
 local tag, raw, seen = ARGV[1], ARGV[2], ARGV[3]
 local score = redis.call('ZSCORE', index, tag)
 
+-- Where something else has the list's name, the message stays: to fail half-way would lose it.
+if raw ~= '' and type(redis.pcall('LLEN', list)) == 'table' then
+    return 0
+end
+
 local expected = seen
 if seen == 'held' then
     expected = redis.call('ZSCORE', held, tag) or 'nobody'

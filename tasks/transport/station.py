@@ -69,6 +69,7 @@ class Station:
         except ResponseError as error:
             self._outage.failed(error)
             self._not_before = monotonic() + AGAIN_S
+            self._reclaim_due = True  # what a take had popped before it failed
 
     def budget(self, prefetch: int) -> Budget:
         """What may be taken now, with Celery's prefetch count (0: unlimited)."""

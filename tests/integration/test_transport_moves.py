@@ -17,6 +17,7 @@ from lowtide.tasks.queues import lists_of
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
+from lowtide.tasks.transport.station import Station
 from tests.integration.transport_fleet import PREFIX, Server, redis_servers, server_of
 
 SERVERS = redis_servers()
@@ -191,6 +192,42 @@ def test_giving_back_twice_takes_nothing_from_the_next_holder(redis: Redis, move
     assert moves.give_back("w:0", [taken.tag]) == 0
     assert state(redis) == (1, 1, 0)
     assert moves.give_back("w:1", [taken.tag]) == 1
+
+
+def test_what_can_not_go_back_because_its_list_is_something_else_stays_and_goes_back_later(
+    redis: Redis, moves: Moves
+) -> None:
+    push(redis, "lowtide.m", message("a"))
+    [taken] = take(moves)
+    redis.set(KEYS.queue("lowtide.m"), "x")
+    assert moves.give_back("w:0", [taken.tag]) == 0
+    redis.delete(KEYS.queue("lowtide.m"))
+
+    assert moves.reap(taken.tag, redis.zscore(KEYS.unacked_index, taken.tag)) == 1
+    assert tasks(take(moves)) == ["a"]
+
+
+def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and_is_no_loss(
+    server: Server, redis: Redis
+) -> None:
+    settings = load_settings(redis_url=server.url, prefix=PREFIX)
+    station = Station(settings=settings, worker="w:0", seconds_per_request=lambda _: 0.0)
+    station.connected()
+    push(redis, "lowtide.m", message("a"))
+    redis.set(KEYS.queue("lowtide.n"), "x")
+    taken: list[Taken] = []
+
+    def serve() -> None:
+        taken.extend(station.take(["lowtide.m", "lowtide.n"], prefetch=0))
+
+    station.turn(serve)
+    assert (taken, state(redis)) == ([], (1, 1, 1))
+    redis.delete(KEYS.queue("lowtide.n"))
+    station._not_before = 0.0  # a second is over
+
+    station.turn(serve)
+    assert tasks(taken) == ["a"]
+    assert not redis.exists(KEYS.loss("a"))
 
 
 def test_a_touch_renews_what_is_held_and_revives_nothing(redis: Redis, moves: Moves) -> None:
