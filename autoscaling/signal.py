@@ -60,7 +60,7 @@ class Work:
 
 
 def outstanding(*, undelivered: int | None, backlog: Backlog, bridges: Bridges, rates_s: Mapping[str, float]) -> Work:
-    """The work of a fleet (DESIGN.md, section 6). `undelivered`: what Pub/Sub's metric says, None when it is not known;
+    """The work of a fleet. `undelivered`: what Pub/Sub's metric says, None when it is not known;
     `rates_s`: device seconds per request, by model.
 
     What a bridge put into Redis is undelivered until its result is published, also when that bridge is dead: the queue

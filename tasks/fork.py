@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.backends.asynchronous import AsyncBackendMixin
 from kombu import pools
 
 
@@ -37,15 +38,20 @@ def _start_afresh(app: Any) -> None:
             with contextlib.suppress(KeyError):
                 del group[connection]
     app._after_fork()
-    if app._backend is not None:
+    if _listens(app._backend):
         app._backend.result_consumer._after_fork()  # closes this end of the sockets, and says nothing to Redis
     _forget_pending(app)
+
+
+def _listens(backend: Any) -> bool:
+    """Redis does. An application may have another one in its tests, or none so far."""
+    return isinstance(backend, AsyncBackendMixin)
 
 
 def _forget_pending(app: Any) -> None:
     """Nobody waits for a result: a `get` subscribes anew."""
     backend = app._backend
-    if backend is None:
+    if not _listens(backend):
         return
     waiting = backend._pending_results
     backend.result_consumer = backend.ResultConsumer(backend, app, backend.accept, waiting, backend._pending_messages)

@@ -17,10 +17,6 @@ class Bells:
                 if not future.done():
                     future.set_result(None)
 
-    def ring_all(self) -> None:
-        """Wake everybody: the server stops."""
-        self.ring(list(self._waiting))
-
     async def wait(self, name: str, *, timeout_s: float | None) -> None:
         """Return at the next ring, or when the time is up."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -23,7 +23,6 @@ Protobuf = Any
 
 TopicPb = types.Topic.pb()
 SubscriptionPb = types.Subscription.pb()
-ReceivedMessagePb = types.ReceivedMessage.pb()
 
 # Fields that only others set, or that change nothing here: only seek, which does not exist here, would look at them.
 _TOPIC_HARMLESS = {"state", "satisfies_pzs", "tags"}

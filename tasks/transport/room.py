@@ -8,7 +8,7 @@ TAKE_MAX_BYTES = 8 * 1024 * 1024
 """Of one take: Redis serves nobody else while it copies, measured 4 to 5 ms per MiB on two shared cores."""
 
 CHUNKS_OF_ROOM = 2
-"""DESIGN.md, promise 6: one chunk on the device and one behind it."""
+"""One chunk on the device and one behind it."""
 
 MESSAGES_PER_TURN = 64
 """However small: without a bound, a queue of no known cost would keep its turn for ever."""

@@ -18,8 +18,6 @@ WHITE = 255
 OPAQUE = ("1", "L", "RGB", "P")
 """Modes that Pillow converts in one step."""
 
-THROUGH_RGB = ("CMYK", "LAB", "YCbCr", "RGBX")
-
 
 def plain(image: Image.Image, plan: Plan, mode: Mode, *, low: Image.Image | None = None) -> Image.Image:
     """`image` in `mode`, without alpha. `low`: the lower bytes of a picture of 16 bits whose upper ones are `image`.

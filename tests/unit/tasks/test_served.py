@@ -2,11 +2,12 @@ import json
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import ConnectionError as RedisAway
 
 from lowtide.tasks import InvalidRequest, UnknownModel
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.served import FRESH_S, Served
+from lowtide.tasks.served import FRESH_S, Served, check
 
 
 class Store:
@@ -52,6 +53,11 @@ def test_what_neither_the_list_nor_a_live_worker_has_is_refused_and_what_there_i
         fleet.check("d")
     assert isinstance(caught.value, InvalidRequest)
     assert caught.value.type == "unknown_model"
+
+
+def test_an_application_that_tests_with_a_broker_in_memory_has_no_fleet_and_is_refused_nothing() -> None:
+    with Celery(broker="memory://", set_as_current=False) as app:
+        check(app, "any")
 
 
 def test_without_a_list_or_without_redis_nothing_is_refused() -> None:

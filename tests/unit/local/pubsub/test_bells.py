@@ -13,7 +13,7 @@ def test_a_ring_wakes_those_who_wait_for_that_name_and_nobody_else():
         bells.ring(["one", "nobody"])
         await one
         assert not other.done()
-        bells.ring_all()
+        bells.ring(["other"])
         await other
 
     asyncio.run(story())
