@@ -4,8 +4,8 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 
-# Most tests wait for other processes: three at once keep two cores busy.
-TEST_PROCESSES ?= 3
+# Most tests wait for other processes: four at once keep two cores busy.
+TEST_PROCESSES ?= 4
 
 # uv from the PATH, else one of our own.
 UV := $(or $(shell command -v uv),.uv/bin/uv)
@@ -23,8 +23,9 @@ demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
 up: $(READY) ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/lowtide up
 
+# Files in the order of their folders: the long ones, end to end, come first, and the short ones fill the end.
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
-	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --hypothesis-profile=fuzz tests/fuzz
