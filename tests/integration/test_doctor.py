@@ -143,6 +143,7 @@ def test_a_variable_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_kubernetes_makes_of_services_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOWTIDE_TEST_REQUIRE", raising=False)  # no setting either, and told of as that
     for service, port in (("LOWTIDE_FLOWER", 5555), ("LOWTIDE", 8080), ("LOWTIDE_REDIS", 6379)):
         link = f"{service}_PORT_{port}_TCP"
         for name in (f"{service}_SERVICE_HOST", f"{link}_ADDR"):
