@@ -5,6 +5,7 @@ Unlike a plain `AsyncResult`, what is sent here is sent again when Redis forgets
 
 import asyncio
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sized
@@ -17,7 +18,7 @@ import click
 from lowtide.tasks import served
 from lowtide.tasks.app import app
 from lowtide.tasks.caller import caller
-from lowtide.tasks.errors import LowtideError, RequestFailed
+from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
 from lowtide.tasks.packing import Packing, pack
 from lowtide.tasks.queues import caller_queue
 from lowtide.tasks.trouble import named
@@ -87,9 +88,16 @@ def infer_many(
     wait for all of them (NotAnswered); without it the log says after 30 s why nothing comes. What was sent and isn't
     waited for any more, because time is over or the iterator was closed or dropped, is never sent again.
     `progress` shows a bar on a terminal; `answers.left` tells how many are left.
-    Raises InvalidRequest before the offending request is sent, UnknownModel if the fleet does not serve its model, and
-    RedisUnusable if Redis was never reached.
+    Any number of threads may share the iterator, a forked child may not.
+    Raises InvalidRequest before the offending request is sent, UnknownModel if the fleet does not serve its model,
+    RedisUnusable if Redis was never reached, and ValueError for an argument that can't be meant.
     """
+    if isinstance(requests, Mapping | str | bytes | InferenceRequest):
+        raise InvalidRequest("infer_many takes any number of requests: infer_many([request]) for one")
+    if chunks_in_flight < 1:
+        raise ValueError(f"chunks_in_flight: expected a whole number from 1 on, got {chunks_in_flight}")
+    if timeout_s is not None and not timeout_s >= 0:  # nor is NaN
+        raise ValueError(f"timeout_s: expected seconds from 0 on, or None to wait without bound, got {timeout_s}")
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 
 
@@ -110,7 +118,10 @@ class Answers(Iterator[Answer]):
         self._chunks_in_flight = chunks_in_flight
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         self._waiting: dict[Future[tuple[Outcome, ...]], list[tuple[int, InferenceRequest]]] = {}
-        self._give_up = weakref.finalize(self, _cancel, self._waiting, os.getpid())
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+        self._closed: Future[tuple[Outcome, ...]] = Future()
+        self._give_up = weakref.finalize(self, _cancel, self._waiting, self._process)
         self._give_up.atexit = False
         self._ready: list[Answer] = []
         self._total = total
@@ -131,21 +142,26 @@ class Answers(Iterator[Answer]):
         self._chunks = iter(())
         self._ready.clear()
         self._give_up()
+        if not self._closed.done():
+            self._closed.set_result(())
 
     def __next__(self) -> Answer:
-        while not self._ready:
-            try:
-                self._send()
-            except BaseException:
-                self.close()  # who goes on after it would miss requests, without a word
-                raise
-            if not self._waiting:
-                self._show(finish=True)
-                raise StopIteration
-            self._collect()
-        self._answered += 1
-        self._show()
-        return self._ready.pop()
+        if os.getpid() != self._process:
+            raise LowtideError("this iterator is of the process that this one was forked from: call infer_many here")
+        with self._lock:
+            while not self._ready:
+                try:
+                    self._send()
+                except BaseException:
+                    self.close()  # who goes on after it would miss requests, without a word
+                    raise
+                if not self._waiting:
+                    self._show(finish=True)
+                    raise StopIteration
+                self._collect()
+            self._answered += 1
+            self._show()
+            return self._ready.pop()
 
     def _send(self) -> None:
         while len(self._waiting) < self._chunks_in_flight and (items := next(self._chunks, None)):
@@ -154,17 +170,22 @@ class Answers(Iterator[Answer]):
             self._taken += len(items)
 
     def _collect(self) -> None:
-        timeout_s = None if self._deadline_s is None else max(0.0, self._deadline_s - time.monotonic())
-        done, _ = wait(self._waiting, timeout=timeout_s, return_when=FIRST_COMPLETED)
+        waiting = dict(self._waiting)  # another thread may close this meanwhile
+        done, _ = wait([*waiting, self._closed], timeout=self._left_s(), return_when=FIRST_COMPLETED)
         if not done:
             models = {items[0][1].model for items in self._waiting.values()}
             self.close()
             raise NotAnswered(
                 f"{self.left} requests are not answered in the time given: {caller().why_unanswered(models)}"
             )
-        for future in done:
-            for (index, request), outcome in zip(self._waiting.pop(future), future.result(), strict=True):
+        for future in [future for future in done if self._waiting.pop(future, None)]:
+            for (index, request), outcome in zip(waiting[future], future.result(), strict=True):
                 self._ready.append(Answer(index=index, request=request, outcome=outcome))
+
+    def _left_s(self) -> float | None:
+        if self._deadline_s is None:
+            return None
+        return min(max(0.0, self._deadline_s - time.monotonic()), threading.TIMEOUT_MAX)
 
     def _show(self, *, finish: bool = False) -> None:
         if self._bar is None:
@@ -177,6 +198,5 @@ class Answers(Iterator[Answer]):
 
 def _cancel(waiting: dict[Future[tuple[Outcome, ...]], Any], process: int) -> None:
     if os.getpid() == process:  # a child has a copy of what its parent waits for
-        for answer in waiting:
-            answer.cancel()
-        waiting.clear()
+        while waiting:  # another thread may be taking from it
+            waiting.popitem()[0].cancel()
