@@ -2,12 +2,12 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from celery import Signature, Task, states
+from celery import Signature, Task, chunks, states
 from celery.exceptions import Reject
 from celery.result import AsyncResult
 from pydantic import ValidationError
@@ -49,6 +49,17 @@ def describe(requests: Sequence[Mapping[str, Any]]) -> str:
     return f"{', '.join(models)} × {len(requests)}"
 
 
+class Parts(chunks):
+    """Celery's own, whose groups lose what was set here."""
+
+    def group(self) -> Signature:
+        """Each part with the queue of this."""
+        made = super().group()
+        for part in made.tasks:
+            part.set(**self.options)
+        return made
+
+
 class InferTask(Task):
     """Tells in headers how many requests there are, since when, and where callbacks go; and describes the requests to
     Flower without content.
@@ -64,18 +75,38 @@ class InferTask(Task):
         """
         plain = tuple(map(_wire, args)) if isinstance(args, list | tuple) else args
         made = super().signature(plain, *starargs, **starkwargs)
+        return self._fit(made, made["args"] or (), made["kwargs"] or {})
+
+    subtask = signature
+
+    def map(self, it: Iterable[Any]) -> Signature:
+        """Celery's own, for whoever sends it."""
+        return self._over(super().map(list(it)))
+
+    def starmap(self, it: Iterable[Any]) -> Signature:
+        """Celery's own, for whoever sends it."""
+        return self._over(super().starmap(list(it)))
+
+    def chunks(self, it: Iterable[Any], n: int) -> Signature:
+        """Celery's own, for whoever sends it."""
+        return self._over(Parts(self.s(), list(it), n, app=self.app))
+
+    def _over(self, made: Signature) -> Signature:
+        return self._fit(made, (made["kwargs"]["it"],), {})
+
+    def _fit(self, made: Signature, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature:
         options = made["options"]
-        self._place(options, made["args"] or (), made["kwargs"] or {})
+        self._place(options, args, kwargs)
         if queues := default_queue(ours=app):
             options["headers"] = {CALLBACKS_HEADER: queues, **(options.get("headers") or {})}
         return made
-
-    subtask = signature
 
     def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> AsyncResult:
         """Celery's own, for requests given as dicts or `InferenceRequest`. Raises InvalidRequest before anything is
         sent, UnknownModel among them, unless the caller names another queue than the model's; RedisUnusable.
         """
+        if options.get("serializer", "json") != "json":
+            raise InvalidRequest("tasks are JSON, and read as nothing else: leave serializer out")
         requests = self._requests(args or (), kwargs or {})
         wire = (requests if self.name == INFER_CHUNK else requests[0],)
         headers = self._headers(requests, options)
@@ -89,9 +120,15 @@ class InferTask(Task):
 
     def _requests(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What the arguments hold, for the wire. Raises InvalidRequest."""
-        if len(args) > 1:
-            raise InvalidRequest(f"{self.name} takes one argument: in a chain write {self.__name__}.si(…)")
-        given: Any = args[0] if args else next(iter(kwargs.values()), None)
+        if not isinstance(args, list | tuple):
+            raise InvalidRequest("arguments are a list: apply_async([request])")
+        takes = "request" if self.name == INFER else "requests"
+        if len(args) + len(kwargs) > 1 or kwargs.keys() - {takes}:
+            raise InvalidRequest(
+                f"{self.name} takes one argument, {takes}; options go to apply_async; in a chain write "
+                f"{self.__name__}.si(…)"
+            )
+        given: Any = args[0] if args else kwargs.get(takes)
         if self.name == INFER:
             given = [given]
         if not isinstance(given, list | tuple) or not given:
@@ -126,9 +163,11 @@ def infer(self: Task, request: Mapping[str, Any]) -> list[Any]:
     raise RequestFailed(outcome.error.type, outcome.error.message)
 
 
-@app.task(bind=True, base=InferTask, name=INFER_CHUNK)
+@app.task(bind=True, base=InferTask, name=INFER_CHUNK, throws=(RequestFailed,))
 def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
+    if not isinstance(requests, list):
+        raise RequestFailed(InvalidRequest.type, f"{INFER_CHUNK} takes a list of requests, {INFER} one")
     if (stored := _stored(self)) is not None:
         # What a worker of another release stored may say nothing to this one: then the requests run once more.
         with suppress(ValidationError):

@@ -54,11 +54,14 @@ def lists_of(queue: str) -> tuple[str, ...]:
 def route(
     name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None, **_: Any
 ) -> dict[str, str] | None:
-    """Celery's router: a task goes to the queue of its first request's model, unless the caller named a queue."""
+    """Celery's router: a task goes to the queue of its first request's model, unless the caller named a queue. So does
+    `celery.map` of a task, which Celery routes by the task's name.
+    """
     if not name.startswith(PREFIX):  # a callback, whose arguments may look like a request
         return None
-    payload = args[0] if args else kwargs.get("request") or kwargs.get("requests")
-    first = payload[0] if isinstance(payload, list) and payload else payload
+    first = args[0] if args else kwargs.get("request") or kwargs.get("requests") or kwargs.get("it")
+    while isinstance(first, list | tuple) and first:
+        first = first[0]
     if not isinstance(first, Mapping) or not isinstance(first.get("model"), str):
         return None
     return {"queue": caller_queue(first["model"], str(first.get("priority", Priority.NORMAL)))}

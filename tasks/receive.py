@@ -10,16 +10,17 @@ due yet is not held here.
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from celery import Celery
 from celery.exceptions import InvalidTaskError
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import request
 from celery.worker.consumer import consumer as consuming
 from celery.worker.strategy import default
 
-from lowtide.tasks.infer import describe
+from lowtide.tasks.infer import InferTask, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.transport.channel import QoS
 from lowtide.tasks.wire import WIRE_VERSION
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 HOLD_BACK_S = 2.0
 """Long enough that two old workers don't pass a task to and fro all the time, short beside a roll-out."""
+
+MAPS = ("celery.map", "celery.starmap", "celery.chunks")
 
 REFUSALS = {
     consuming.UNKNOWN_FORMAT: "a message is no task: dropped",
@@ -40,9 +43,13 @@ REFUSALS = {
 _told: set[int] = set()
 
 
-def leave_unquoted() -> None:
-    """Celery's log from now on says that it refuses a message, and not what is in it."""
+def leave_unquoted(app: Celery) -> None:
+    """From now on Celery's log says that it refuses a message, and not what is in it; and its own tasks that run ours
+    one after the other are received as these are.
+    """
     logging.getLogger(consuming.__name__).addFilter(_Unquoted())
+    for name in MAPS:
+        app.tasks[name].Request, app.tasks[name].Strategy = InferTask.Request, InferTask.Strategy
 
 
 class _Unquoted(logging.Filter):
@@ -136,6 +143,14 @@ def _give_back(message: Any) -> None:
 
 
 def _described(args: Any, kwargs: Any) -> str:
-    given = args[0] if args else next(iter((kwargs or {}).values()), None)
-    requests = given if isinstance(given, list) else [given]
-    return describe([each for each in requests if isinstance(each, Mapping)])
+    kwargs = kwargs or {}
+    given = args[0] if args else kwargs.get("it", next(iter(kwargs.values()), None))
+    return describe(list(_requests(given)))
+
+
+def _requests(given: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(given, list | tuple):
+        for each in given:
+            yield from _requests(each)
+    elif isinstance(given, Mapping):
+        yield given

@@ -179,7 +179,7 @@ def running(parts: list[Part]) -> Iterator[None]:
 
 def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
     signals.setup_logging.connect(_leave_logging_alone, weak=False)
-    leave_unquoted()
+    leave_unquoted(app)
     worker = app.Worker(
         hostname=f"{NODE}{socket.gethostname()}-{slot}",
         pool="threads",

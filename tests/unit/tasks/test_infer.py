@@ -1,20 +1,24 @@
+import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from importlib import import_module
 from typing import Any
 
 import pytest
+from celery import Celery, Signature, signature
 from celery.exceptions import Reject
 
 from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
 from lowtide.tasks.errors import EngineStopped
-from lowtide.tasks.infer import Outcomes, describe
+from lowtide.tasks.infer import Outcomes, Parts, describe
 from lowtide.tasks.stub import StubEngine
 
 infer_module = import_module("lowtide.tasks.infer")
 """Not the task of that name."""
+
+REQUEST = {"model": "m", "uri": "a"}
 
 
 def outputs_of(request: object) -> list[str]:
@@ -90,6 +94,47 @@ def test_without_an_engine_the_error_says_where_tasks_run() -> None:
 def test_an_invalid_call_is_refused_before_it_is_sent() -> None:
     with pytest.raises(InvalidRequest, match="^model: is missing"):
         infer.delay({"uri": "a"})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: infer.delay(REQUEST, priority="high"), "takes one argument, request; options go to apply_async"),
+        (lambda: infer.delay(**REQUEST), "takes one argument, request"),
+        (lambda: infer.delay(uri="a"), "takes one argument, request"),
+        (lambda: infer_chunk.delay(request=[REQUEST]), "takes one argument, requests"),
+        (lambda: infer.apply_async(REQUEST), r"arguments are a list: apply_async\(\[request\]\)"),
+        (lambda: infer.apply_async([REQUEST], serializer="pickle"), "tasks are JSON"),
+    ],
+)
+def test_an_argument_that_would_be_left_out_is_refused(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        call()
+
+
+@pytest.mark.parametrize("given", [None, 7, "digits", {"model": "m", "uri": "a"}])
+def test_a_chunk_that_is_no_list_is_one_failure(given: Any) -> None:
+    with pytest.raises(RequestFailed, match="lowtide.infer_chunk takes a list of requests, lowtide.infer one"):
+        infer_chunk(given)
+
+
+@pytest.mark.parametrize(
+    "made", [infer.map(iter([REQUEST] * 3)), infer.starmap([(REQUEST,)] * 3), infer.chunks([(REQUEST,)] * 3, 2)]
+)
+def test_a_map_goes_to_its_models_queue_whoever_sends_it(made: Signature) -> None:
+    mine = Celery("mine", set_as_current=False)
+    sent = []
+    for task in ("celery.map", "celery.starmap"):
+        mine.tasks[task].apply_async = lambda args, kwargs, **options: sent.append(
+            (len(kwargs["it"]), options["queue"])
+        )
+
+    for each in made.group().tasks if isinstance(made, Parts) else [made]:
+        signature(json.loads(json.dumps(each)), app=mine).apply_async()
+
+    assert {queue for _, queue in sent} == {"lowtide.m"}
+    assert sum(count for count, _ in sent) == 3
+    assert made.options["queue"] == "lowtide.m"
 
 
 def test_flower_is_told_counts_not_content() -> None:

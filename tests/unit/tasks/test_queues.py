@@ -20,6 +20,13 @@ def test_a_call_goes_to_its_models_queue() -> None:
     }
 
 
+def test_a_map_goes_where_its_first_request_would() -> None:
+    for it in ([{"model": "digits"}], [({"model": "digits"},)], [[[{"model": "digits"}]]]):
+        assert route("lowtide.infer", (), {"task": {"task": "lowtide.infer"}, "it": it}, {}) == {
+            "queue": "lowtide.digits"
+        }
+
+
 def test_what_has_no_model_is_left_to_the_caller() -> None:
     assert route("other", (), {}, {}) is None
     assert route("lowtide.infer_chunk", ([],), {}, {}) is None

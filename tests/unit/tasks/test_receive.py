@@ -68,3 +68,8 @@ def test_a_stock_channel_leaves_it_to_celery() -> None:
     given = message(SimpleNamespace(), eta="2027-01-15T08:00:00")
     assert not receive._postponed(given, None)
     assert given.headers["eta"]
+
+
+@pytest.mark.parametrize("it", [[{"model": "m"}] * 3, [[{"model": "m"}]] * 3, [[[{"model": "m"}] * 3]]])
+def test_a_map_is_described_by_what_it_holds(it: list[Any]) -> None:
+    assert receive._described([], {"task": {"task": "lowtide.infer", "args": []}, "it": it}) == "m × 3"
