@@ -73,23 +73,24 @@ class InferTask(Task):
         """Celery's own, fit to be sent by an app that knows nothing of us: with its queue, as far as its request is
         known, and that of its callbacks.
         """
-        plain = tuple(map(_wire, args)) if isinstance(args, list | tuple) else args
-        made = super().signature(plain, *starargs, **starkwargs)
-        return self._fit(made, made["args"] or (), made["kwargs"] or {})
+        made = super().signature(args, *starargs, **starkwargs)
+        made["args"] = tuple(map(_wire, made["args"]))
+        made["kwargs"] = {name: _wire(argument) for name, argument in made["kwargs"].items()}
+        return self._fit(made, made["args"], made["kwargs"])
 
     subtask = signature
 
     def map(self, it: Iterable[Any]) -> Signature:
         """Celery's own, for whoever sends it."""
-        return self._over(super().map(list(it)))
+        return self._over(super().map(_wire(list(it))))
 
     def starmap(self, it: Iterable[Any]) -> Signature:
         """Celery's own, for whoever sends it."""
-        return self._over(super().starmap(list(it)))
+        return self._over(super().starmap(_wire(list(it))))
 
     def chunks(self, it: Iterable[Any], n: int) -> Signature:
         """Celery's own, for whoever sends it."""
-        return self._over(Parts(self.s(), list(it), n, app=self.app))
+        return self._over(Parts(self.s(), _wire(list(it)), n, app=self.app))
 
     def _over(self, made: Signature) -> Signature:
         return self._fit(made, (made["kwargs"]["it"],), {})
@@ -176,7 +177,9 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
 
 
 def _wire(argument: Any) -> Any:
-    """A request that is ready for JSON: a signature may be sent by somebody who can't do that."""
+    """Requests that are ready for JSON: a signature may be sent by somebody who can't do that."""
+    if isinstance(argument, list | tuple):
+        return list(map(_wire, argument))
     return argument.to_wire() if isinstance(argument, InferenceRequest) else argument
 
 

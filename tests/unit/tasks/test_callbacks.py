@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
@@ -6,7 +7,7 @@ import pytest
 from celery import Celery, _state, chain, chord, group
 
 from lowtide.config import load_settings
-from lowtide.tasks import InferenceRequest, InvalidRequest, infer, served
+from lowtide.tasks import InferenceRequest, InvalidRequest, infer, infer_chunk, served
 from lowtide.tasks import app as app_module
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, queue_of, queues_of
 
@@ -121,6 +122,21 @@ def test_a_signature_of_ours_can_be_sent_by_an_app_that_knows_nothing_of_us() ->
     assert signature["args"] == ({**REQUEST, "priority": "high"},)
     assert infer.s(REQUEST).set(queue="mine")["options"]["queue"] == "mine"
     assert "queue" not in infer.s()["options"]
+
+
+@pytest.mark.usefixtures("theirs")
+def test_a_signature_holds_what_any_app_can_write_as_json_wherever_a_request_stands() -> None:
+    request = InferenceRequest(**REQUEST)
+
+    for signature in (
+        infer.s(request=request),
+        infer_chunk.s([request, REQUEST]),
+        infer_chunk.s(requests=(request,)),
+        infer.map([request]),
+        infer.starmap([(request,)]),
+        infer.chunks([(request,)], 1),
+    ):
+        assert json.loads(json.dumps(signature))["options"]["queue"] == "lowtide.digits"
 
 
 def test_where_another_app_has_our_tasks_too_they_go_to_their_models_queue_all_the_same(theirs: Celery) -> None:
