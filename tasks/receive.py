@@ -9,7 +9,6 @@ due yet is not held here.
 # Celery has no types.
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -115,8 +114,9 @@ def wire_version(headers: Mapping[str, Any]) -> int:
 
 
 def _postponed(message: Any, body: Any) -> bool:
-    """True when the task is not due, and set aside until it is. The take does so with what it can tell by itself; here
-    is the rest: Celery's first protocol, whose `eta` is in the body, and rare spellings. Raises RedisError.
+    """True when the task is not due, and set aside until it is, by Redis' clock: a machine whose own is ahead must not
+    begin early. The take does so with what it can tell by itself; here is the rest: Celery's first protocol, whose
+    `eta` is in the body, and rare spellings. Raises RedisError.
     """
     if not isinstance(message.channel.qos, QoS):
         return False
@@ -124,7 +124,7 @@ def _postponed(message: Any, body: Any) -> bool:
         due = _due_of(fields.get("eta")) if isinstance(fields, dict) else None
         if due is None:
             continue
-        if due > time.time() and message.channel.qos.postpone(message.delivery_tag, due):
+        if message.channel.qos.postpone(message.delivery_tag, due):
             return True
         fields["eta"] = None  # due by Redis' clock: Celery would go by this machine's, and hold it
     return False

@@ -1,3 +1,4 @@
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ def test_a_task_that_is_to_be_terminated_is_told_of_in_one_sentence(caplog: pyte
 
 
 class Channel(QoS):
-    """Postpones what isn't due by its own clock."""
+    """Postpones what isn't due by its own clock, which is Redis'."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -34,12 +35,6 @@ def message(qos: Any, *, eta: object = None, payload: object = ()) -> Any:
     )
 
 
-@pytest.fixture(autouse=True)
-def now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The clock of this machine."""
-    monkeypatch.setattr(receive.time, "time", lambda: DUE - 60)
-
-
 @pytest.mark.parametrize("eta", ["20270115T080000Z", "2027-01-15T08:00:00", "2027-01-15T13:30+05:30", "2027-W02-5T08Z"])
 def test_what_is_not_due_is_set_aside_in_whatever_way_it_says_so(eta: str) -> None:
     for given, body in (
@@ -49,6 +44,11 @@ def test_what_is_not_due_is_set_aside_in_whatever_way_it_says_so(eta: str) -> No
     ):
         assert receive._postponed(given, body)
         assert qos.postponed.pop() == ("tag", DUE)
+
+
+def test_a_machine_whose_clock_is_ahead_begins_nothing_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: DUE + 60)
+    assert receive._postponed(message(Channel(DUE - 60), eta="20270115T080000Z"), None)
 
 
 def test_what_is_due_by_redis_clock_is_not_held_by_this_machines() -> None:
