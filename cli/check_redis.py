@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 from redis.exceptions import NoPermissionError
 
 from lowtide.cli.findings import Finding, failed, ok, warning
@@ -38,7 +38,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
             WHAT,
             f"the user {user} may not run INFO: its version and whether it keeps its data can't be seen, nor can a "
             "fleet tell that it restarted and lost its last second",
-            f"ACL SETUSER {user} +info",
+            f"ACL SETUSER {user} +info, and no rename-command of it",
         )
     else:
         yield from _about(info)
@@ -50,8 +50,10 @@ def _info(client: Redis) -> Mapping[str, Any] | None:
     """What it says of itself, None if it does not let us ask. A managed Redis refuses CONFIG, which says less."""
     try:
         found: Mapping[str, Any] = client.info()
-    except NoPermissionError:
-        return None
+    except ResponseError as error:
+        if isinstance(error, NoPermissionError) or "unknown command" in str(error):
+            return None
+        raise
     return found
 
 

@@ -78,7 +78,8 @@ class Access:
 
     def missing(self, redis: Redis) -> list[Lack]:
         """What the user lacks. Nothing is done: each command is queued in a transaction, where Redis looks at the
-        rights, and the transaction is given up. Raises RedisError.
+        rights, and the transaction is given up. Raises RedisError, also when Redis can't do what a fleet needs: it is
+        full, a replica, of a cluster, or does not know a command.
         """
         connection: Any = redis.connection_pool.get_connection()
         try:
@@ -132,6 +133,7 @@ class _Asking:
         except NoPermissionError as error:
             self.command_refused = " to run " in str(error)
             return False
-        except ResponseError:
-            return True  # what a transaction does not take is no question of rights
+        except ResponseError as error:
+            if "transaction" not in str(error):  # which some refuse in one: no question of rights
+                raise
         return True

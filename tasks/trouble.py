@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kombu.exceptions import KombuError
-from redis import RedisError
+from redis import RedisError, ResponseError
+from redis.exceptions import AskError, ClusterError
 
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import RedisUnusable
@@ -40,7 +41,9 @@ def trouble_of(error: BaseException) -> Trouble:
     for looks_like, made in _TABLE:
         if looks_like(errors, text):
             return made(errors, text)
-    return Trouble(what=redacted(_words(errors)), remedy=f"start it, or set {URL}")
+    answers = any(isinstance(each, ResponseError) for each in errors)
+    remedy = "it answers, and refuses that: look at its settings and its log" if answers else f"start it, or set {URL}"
+    return Trouble(what=redacted(_words(errors)), remedy=remedy)
 
 
 @contextmanager
@@ -115,7 +118,8 @@ def _unknown(errors: _Errors, text: str) -> Trouble:
     found = COMMAND.search(text)
     name = ((found[1] or found[2]) if found else "?").upper()
     return Trouble(
-        what=f"it does not know {name}", remedy="workers need Redis 6.2 or later, or what answers as it does"
+        what=f"it does not know {name}",
+        remedy="workers need Redis 6.2 or later, or what answers as it does, with no command renamed",
     )
 
 
@@ -172,9 +176,13 @@ _TABLE: tuple[_Rule, ...] = (
     (_says("read only replica|READONLY"), _plain("it is a replica, which can't be written to", f"correct {URL}")),
     (_says("MASTERDOWN"), _plain("it is a replica without its master", f"name the master in {URL}")),
     (_says("MISCONF|unable to persist"), _plain("it can't write to its disk, and refuses", "look into its log")),
-    (
-        _says("MOVED|CLUSTERDOWN|CROSSSLOT|cluster"),
-        _plain("it is a cluster, which a fleet can't use", f"name a single server in {URL}"),
+    *(
+        (told, _plain("it is a cluster, which a fleet can't use", f"name a single server in {URL}"))
+        for told in (
+            _is(ClusterError),
+            _is(AskError),
+            _says("MOVED|CLUSTERDOWN|CROSSSLOT|cluster|hash to the same slot"),
+        )
     ),
     (_says("unknown command"), _unknown),
     (

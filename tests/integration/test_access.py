@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 
 from lowtide.cli import check_redis
 from lowtide.cli.findings import Verdict
 from lowtide.config import Settings
+from lowtide.local.redis import EmbeddedRedis, find_redis
 from lowtide.tasks import rights
 from lowtide.tasks.access import COMMANDS, Access, Lack
 from lowtide.tasks.epoch import Epoch
@@ -88,6 +89,40 @@ def test_what_is_tried_does_nothing(let: Let, redis_url: str) -> None:
     assert len(set(COMMANDS)) == len(COMMANDS)
 
 
+def test_what_keeps_every_fleet_from_working_is_no_question_of_rights(let: Let, redis_url: str) -> None:
+    settings = let(*ACCESS.rules.split())
+    with Redis.from_url(redis_url) as admin:
+        admin.set("x", "x" * 1000)
+        admin.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(ResponseError, match="maxmemory"):
+                ACCESS.missing(connect_once(settings))
+            assert not Rights(settings)._lacks_a_place(), "a worker of a full Redis starts, and empties it"
+        finally:
+            admin.config_set("maxmemory", 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--rename-command EVALSHA ''", "it does not know EVALSHA"),
+        ("--rename-command PSUBSCRIBE ''", "it does not know PSUBSCRIBE"),
+        ("--rename-command MULTI ''", "it does not know MULTI"),
+        ("--replicaof 127.0.0.1 1", "it is a replica"),
+        ("--cluster-enabled yes", "it is a cluster"),
+    ],
+)
+def test_the_doctor_tells_of_a_redis_with_which_no_fleet_works(tmp_path: Path, option: str, words: str) -> None:
+    script = tmp_path / "redis-server"
+    script.write_text(f'#!/bin/sh\nexec {find_redis()} "$@" {option}\n')
+    script.chmod(0o700)
+    with EmbeddedRedis(tmp_path / "redis", binary=str(script)) as odd:
+        findings = list(check_redis.redis(Settings(redis_url=odd.url)))
+
+    assert [finding.verdict for finding in findings] == [Verdict.FAILED]
+    assert words in findings[0].message
+
+
 def test_a_process_waits_for_its_rights_and_tells_of_each_once(
     let: Let, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,7 +180,7 @@ def test_without_info_the_doctor_says_what_it_can_not_see(let: Let) -> None:
 
     assert finding.verdict is Verdict.WARNING
     assert "may not run INFO" in finding.message
-    assert finding.remedy == "ACL SETUSER fleet1 +info"
+    assert finding.remedy == "ACL SETUSER fleet1 +info, and no rename-command of it"
 
 
 def test_the_doctor_names_the_rule_that_is_missing(let: Let) -> None:

@@ -43,7 +43,8 @@ TROUBLES = {
     "You can't write against a read only replica.": "is a replica",
     "MISCONF Redis is configured to save RDB snapshots, but is unable to persist to disk.": "its disk",
     "MOVED 3999 127.0.0.1:6381": "is a cluster",
-    "unknown command 'BLMOVE', with args beginning with:": "does not know BLMOVE",
+    "unknown command 'BLMOVE', with args beginning with:": "does not know BLMOVE .*no command renamed",
+    "EXEC without MULTI": "it answers, and refuses that",
     "Protocol Error: b'HTTP/1.1 400 Bad Request'": "is no Redis",
 }
 
@@ -83,6 +84,9 @@ def test_what_redis_says_is_called_what_it_is_also_when_it_is_wrapped(words: str
         (OperationalError("[Errno 111] Connection refused"), "nothing listens there"),
         (exceptions.ConnectionError("Error 113 connecting to h:1. No route to host."), "no way leads"),
         (exceptions.TimeoutError("Timeout reading from socket"), "does not answer in time"),
+        (exceptions.ClusterDownError("Hash slot not served"), "is a cluster"),
+        (exceptions.MovedError("3999 127.0.0.1:6381"), "is a cluster"),
+        (exceptions.ClusterCrossSlotError("Keys in request don't hash to the same slot"), "is a cluster"),
         (exceptions.ConnectionError("Connection closed by server."), "closes the connection .*rediss://"),
     ],
 )
