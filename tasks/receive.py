@@ -14,11 +14,15 @@ from typing import Any
 
 from celery import Celery
 from celery.exceptions import InvalidTaskError
+from celery.utils.objects import Bunch
 from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import request
 from celery.worker.consumer import consumer as consuming
 from celery.worker.strategy import default
+from kombu.exceptions import ContentDisallowed, DecodeError
 
+from lowtide.config.redact import redacted
+from lowtide.tasks.errors import InvalidRequest, RequestFailed
 from lowtide.tasks.infer import InferTask, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.transport.channel import QoS
@@ -29,6 +33,7 @@ log = logging.getLogger(__name__)
 HOLD_BACK_S = 2.0
 """Long enough that two old workers don't pass a task to and fro all the time, short beside a roll-out."""
 
+JSON_ONLY = "tasks are JSON, and read as nothing else: set task_serializer to json"
 MAPS = ("celery.map", "celery.starmap", "celery.chunks")
 
 REFUSALS = {
@@ -60,6 +65,19 @@ class _Unquoted(logging.Filter):
             record.args = record.args[:1] if "%" in said and isinstance(record.args, tuple) else ()
             record.msg, record.exc_info = said, None
         return True
+
+
+def fail(app: Celery, message: Any, body: Any, error: Exception) -> None:
+    """Store, for whoever sent a task, that it was refused: a message of Celery's with an id is waited for."""
+    fields = body if isinstance(body, Mapping) else {}
+    task = message.headers.get("id") or fields.get("id")
+    if not isinstance(task, str) or not task.isprintable():
+        return
+    why = JSON_ONLY if isinstance(error, ContentDisallowed | DecodeError) else f"not a task: {redacted(str(error))}"
+    name = message.headers.get("task") or fields.get("task")
+    # As Celery does for a task of an unknown name.
+    request = Bunch(name=name, chord=None, root_id=None, correlation_id=task, reply_to=None, errbacks=None)
+    app.backend.mark_as_failure(task, RequestFailed(InvalidRequest.type, why), request=request)
 
 
 class Request(request.Request):

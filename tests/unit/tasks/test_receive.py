@@ -3,8 +3,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.exceptions import InvalidTaskError
+from kombu.exceptions import ContentDisallowed, DecodeError
 
-from lowtide.tasks import receive
+from lowtide.tasks import RequestFailed, receive
 from lowtide.tasks.transport.channel import QoS
 
 DUE = 1_800_000_000.0
@@ -68,6 +71,33 @@ def test_a_stock_channel_leaves_it_to_celery() -> None:
     given = message(SimpleNamespace(), eta="2027-01-15T08:00:00")
     assert not receive._postponed(given, None)
     assert given.headers["eta"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "error", "words"),
+    [
+        (
+            {"id": "t", "task": "lowtide.infer"},
+            None,
+            ContentDisallowed("of type pickle"),
+            "set task_serializer to json",
+        ),
+        ({"id": "t", "task": "lowtide.infer"}, None, DecodeError("x"), "set task_serializer to json"),
+        ({"id": "t", "task": "lowtide.infer"}, None, InvalidTaskError("invalid ETA value 'x'"), "invalid ETA value"),
+        ({}, {"id": "t", "task": "lowtide.infer"}, InvalidTaskError("args are no list"), "args are no list"),
+    ],
+)
+def test_who_sent_what_is_refused_is_told(headers: Any, body: Any, error: Exception, words: str) -> None:
+    app = Celery("told", backend="cache+memory://", set_as_current=False)
+    receive.fail(app, SimpleNamespace(headers=headers), body, error)
+
+    with pytest.raises(RequestFailed, match=f"invalid_request: .*{words}"):
+        app.AsyncResult("t").get()
+
+
+@pytest.mark.parametrize("headers", [{}, {"id": None}, {"id": 7}, {"id": "\ud800"}, {"id": ["t"]}])
+def test_nobody_waits_for_a_message_without_an_id(headers: Any) -> None:
+    receive.fail(None, SimpleNamespace(headers=headers), None, InvalidTaskError("x"))
 
 
 @pytest.mark.parametrize("it", [[{"model": "m"}] * 3, [[{"model": "m"}]] * 3, [[[{"model": "m"}] * 3]]])
