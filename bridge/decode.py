@@ -13,6 +13,8 @@ HEAD_BYTES = 4096
 BLANKS = " \t\r\n\x0b\x0c"
 MAY_BEGIN = b'{["' + BLANKS.encode() + b"\0\xef\xff\xfe"
 """First bytes of JSON: of its text, of a byte order mark, of a zero in UTF-16 or UTF-32."""
+STEP_BYTES = 65_536
+"""So much is unpacked at a time where nothing of it is kept."""
 UTF_8 = ("utf-8", "utf-8-sig")
 
 
@@ -85,7 +87,8 @@ def _unpacked_head(data: bytes) -> bytes:
 def _unpacked(data: bytes) -> bytes:
     claimed = _claimed_bytes(data)
     if claimed > UNPACKED_MAX_BYTES:
-        raise Malformed(f"gzip that unpacks to {claimed:,} bytes, {UNPACKED_MAX_BYTES:,} are allowed")
+        too_large = f"gzip that unpacks to {claimed:,} bytes, {UNPACKED_MAX_BYTES:,} are allowed"
+        raise Malformed("gzip, cut off" if _is_cut_off(data) else too_large)
     unpacking = zlib.decompressobj(wbits=31)
     try:
         unpacked = unpacking.decompress(data, claimed + 1)
@@ -96,6 +99,18 @@ def _unpacked(data: bytes) -> bytes:
     if not unpacking.eof:
         raise Malformed("gzip, cut off")
     return unpacked
+
+
+def _is_cut_off(data: bytes) -> bool:
+    """True when the last four bytes are no size, since the end did not come. Keeps nothing of what it unpacks."""
+    unpacking, size_bytes = zlib.decompressobj(wbits=31), 0
+    try:
+        while data and not unpacking.eof and size_bytes <= UNPACKED_MAX_BYTES:
+            size_bytes += len(unpacking.decompress(data, STEP_BYTES))
+            data = unpacking.unconsumed_tail
+    except zlib.error:
+        return False
+    return not unpacking.eof and size_bytes <= UNPACKED_MAX_BYTES
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -1,9 +1,13 @@
 """The errors of Lowtide: one base class; whether a retry can help is a fact of the class."""
 
+import json
+import re
 from collections.abc import Iterable
 
 from kombu.exceptions import OperationalError
 from redis import RedisError
+
+_PLAIN_NAME = re.compile(r"[\w./:@+-]+", re.ASCII)
 
 
 class LowtideError(Exception):
@@ -33,8 +37,11 @@ class UnknownModel(InvalidRequest):
 
 
 def not_served(model: str, served: Iterable[str]) -> str:
-    """What is said of a model that the fleet does not have."""
-    return f"{model} is not served here; served are {', '.join(sorted(served))}"
+    """What is said of a model that the fleet does not have: quoted, when a blank or a letter that looks like another is
+    the reason.
+    """
+    named = model if _PLAIN_NAME.fullmatch(model) else json.dumps(model)
+    return f"{named} is not served here; served are {', '.join(sorted(served))}"
 
 
 class RedisUnusable(LowtideError, OperationalError, RedisError):

@@ -1,6 +1,7 @@
 import contextlib
 import gzip
 import json
+import random
 import tracemalloc
 
 import pytest
@@ -76,7 +77,9 @@ def test_whatever_comes_is_json_or_malformed(data: bytes) -> None:
         (b'{"params": {"k": 1, "k": 1}}', "says the same name twice"),
         (b'{"k": NaN}', "NaN is no number of JSON"),
         (b'{"k": -Infinity}', "-Infinity is no number of JSON"),
-        (pack(TEXT.encode())[:-9], "gzip"),
+        (pack(TEXT.encode())[:-9], "gzip, cut off"),
+        (pack(random.Random(0).randbytes(300))[:-20], "gzip, cut off"),
+        (pack(b"{" + b" " * 20_000_000)[:-9], "gzip that unpacks to"),
         (pack(TEXT.encode()) + pack(b"{}"), "gzip"),
         (pack(TEXT.encode())[:12] + b"x" + pack(TEXT.encode())[13:], "gzip, damaged"),
         (
