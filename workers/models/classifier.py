@@ -1,5 +1,6 @@
 """`Classifier`: a Model whose outputs are the best few of a fixed list of categories."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from lowtide.workers.model import Model
 
 SCORE_DIGITS = 6
 """Decimals of a score: float32 softmax has about seven significant ones, and JSON stays short."""
+_NO_LETTER = re.compile(r"[^A-Za-z]")
 
 
 class Classifier(Model):
@@ -32,11 +34,15 @@ class Classifier(Model):
         ]
 
     def top_k(self, params: Mapping[str, Any]) -> int:
-        """How many categories the request wants; null is absent. Raises InvalidRequest unless it is 1 … their number.
+        """How many categories the request wants; null is absent. Raises InvalidRequest unless it is 1 … their number,
+        and for another spelling of its name.
 
         `decode` calls it too, so that a bad request fails before it costs time on the device.
         """
         most = len(self.categories)
+        for name, value in params.items():
+            if value is not None and name != "top_k" and _NO_LETTER.sub("", name).lower() == "topk":
+                raise InvalidRequest("is no parameter (is top_k meant?)", field=f"params.{name}")
         if (top_k := params.get("top_k")) is None:
             return min(self.default_top_k, most)
         if type(top_k) is not int or not 1 <= top_k <= most:  # type(): True is an int too

@@ -43,6 +43,14 @@ def test_a_top_k_that_is_null_is_absent() -> None:
     assert Colours("colours").top_k({"top_k": None}) == Colours("colours").top_k({})
 
 
+@pytest.mark.parametrize("name", ["topk", "Top_K", "topK", "top-k", " top_k "])
+def test_another_spelling_of_top_k_is_refused_and_not_passed_over(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="is top_k meant") as caught:
+        Colours("colours").top_k({name: 1})
+    assert caught.value.field == f"params.{name}"
+    assert Colours("colours").top_k({name: None, "other": 1}) == 3
+
+
 @pytest.mark.parametrize("top_k", [0, 4, -1, 1.0, "2", True, [1], "9" * 1000])
 def test_a_top_k_that_is_no_good_is_refused_by_name(top_k: Any) -> None:
     with pytest.raises(InvalidRequest, match="a whole number from 1 to 3") as caught:
