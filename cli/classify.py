@@ -103,6 +103,8 @@ def command(
     """
     if retried and not resume:
         raise click.UsageError("--retry chooses what --resume runs again")
+    if resume and overwrite:
+        raise click.UsageError("--resume goes on with an output, --overwrite begins it anew: choose one")
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")
@@ -112,7 +114,7 @@ def command(
     sources = find_sources(paths, listed, output=output)
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
-    with open_output(output, resume=resume, overwrite=overwrite) as file:
+    with open_output(output, model=model, resume=resume, overwrite=overwrite) as file:
         todo = [source for source in sources if _is_left(source, file.outcomes, retried)]
         with Progress("classify", len(todo)) as progress, _stopping(progress, file):
             if todo:

@@ -13,8 +13,11 @@ from typing import Any
 from lowtide.tasks.errors import LowtideError
 
 HEADER = ("filename", "prediction", "status", "error")
+HEAD = ",".join(HEADER) + "\r\n"
 OLD_HEADER = HEADER[:2]
 """What releases before `status` wrote: an empty prediction is a failure, as far as can be told."""
+ROW = b'{"request_id": "'
+"""How a row of JSON lines begins."""
 CUT_OFF_LINES = 10
 """What a stopped process leaves behind is a row at most. More without an end is damage, and is not cut away."""
 
@@ -31,13 +34,14 @@ class OutputDamaged(LowtideError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One row. `failure`: the type of what went wrong, None for an answer. `start`, `end`: where it stands, in bytes;
-    in an old CSV file it has two columns.
+    in an old CSV file it has two columns. `model`: whose answer it is, where that is said.
     """
 
     request_id: str
     failure: str | None
     start: int
     end: int
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,11 @@ class Earlier:
         """Request id → failure. Of several rows the last one counts."""
         return {row.request_id: row.failure for row in self.rows}
 
+    @property
+    def models(self) -> set[str]:
+        """Those that have answered."""
+        return {row.model for row in self.rows if row.model and row.failure is None}
+
 
 def read_json_lines(data: bytes, path: Path) -> Earlier:
     """Raises OutputDamaged."""
@@ -67,13 +76,18 @@ def read_json_lines(data: bytes, path: Path) -> Earlier:
         bare = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
         if bare.strip():
             row = _json_row(bare, start=start, end=min(end, len(data)))
-            if isinstance(row, str) and is_last:
+            if isinstance(row, str) and is_last and _begins_as_ours(bare):
                 return Earlier(rows=rows, end=start)
             if isinstance(row, str):
                 raise _damaged(path, number, row)
             rows.append(row)
         start = end
     return Earlier(rows=rows, end=len(data))
+
+
+def _begins_as_ours(line: bytes) -> bool:
+    """True for the beginning of a row, and for the zeros that a power cut leaves. What else has no end is not ours."""
+    return line[: len(ROW)] == ROW[: len(line)] or not line.strip(b"\0")
 
 
 def _json_row(line: bytes, *, start: int, end: int) -> Row | str:
@@ -86,7 +100,14 @@ def _json_row(line: bytes, *, start: int, end: int) -> Row | str:
         return "not JSON"
     if not isinstance(result, dict) or not all(isinstance(result.get(name), str) for name in ("request_id", "status")):
         return "not a result: expected an object with request_id and status"
-    return Row(request_id=result["request_id"], failure=failure_of(result), start=start, end=end)
+    model = result.get("model")
+    return Row(
+        request_id=result["request_id"],
+        failure=failure_of(result),
+        start=start,
+        end=end,
+        model=model if isinstance(model, str) else None,
+    )
 
 
 def failure_of(result: Mapping[str, Any]) -> str | None:
@@ -108,13 +129,15 @@ def read_csv(data: bytes, path: Path) -> Earlier:
         end = start + len(written.encode())
         if isinstance(fields, str) and (fields != _NO_END or written.count("\n") > CUT_OFF_LINES):
             raise _damaged(path, line, f"not CSV: {fields}")
+        if header is None and not written.endswith("\n") and not HEAD.startswith(text.rstrip("\0")):
+            raise _damaged(path, line, f"expected {','.join(HEADER)}")
         if isinstance(fields, str) or not written.endswith("\n"):
             break
         if header is None:
             header = tuple(fields)
             if header not in (HEADER, OLD_HEADER):
                 raise _damaged(path, line, f"expected {','.join(HEADER)}")
-        elif fields:
+        elif fields and tuple(fields) != header:  # it stands again where files were joined
             rows.append(_csv_row(fields, header, path, line, start=start, end=end))
         start, line = end, next_line
     return Earlier(rows=rows, end=start, is_old=header == OLD_HEADER)

@@ -2,8 +2,10 @@
 
 import importlib
 import logging
+import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -115,3 +117,13 @@ def main(*, debug: bool) -> None:
 
     Start with `lowtide up`, or with `lowtide classify photos/ --model resnet101`.
     """
+    _open_closed_streams()
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that whoever started us has closed is empty. Else a file of ours would get its number, and what
+    is written to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - until the end

@@ -57,6 +57,8 @@ def parse_params(pairs: Iterable[str]) -> dict[str, Any]:
             raise click.UsageError(f"--param {shown(pair)}: expected NAME=VALUE")
         if not is_utf8(pair):
             raise click.UsageError(f"--param {shown(pair)}: is not UTF-8")
+        if name in params:
+            raise click.UsageError(f"--param {shown(name)}: given twice")
         params[name] = _json_or_text(value)
     return params
 

@@ -55,10 +55,11 @@ def prediction(result: Mapping[str, Any]) -> str:
 
 
 def _json_row(result: Mapping[str, Any]) -> bytes:
+    ordered = {"request_id": result["request_id"], **result}  # so that half a row is known for what it is
     try:
-        return json.dumps(result, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(ordered, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair: JSON can say it escaped, UTF-8 can't
-        return json.dumps(result).encode() + b"\n"
+        return json.dumps(ordered).encode() + b"\n"
 
 
 def _csv_row(result: Mapping[str, Any]) -> bytes:
@@ -118,19 +119,21 @@ class Output:
         _replace(self.path, self._format.head, (data[row.start : row.end] for row in _latest(earlier.rows)))
 
 
-def open_output(path: Path, *, resume: bool = False, overwrite: bool = False) -> Output:
+def open_output(path: Path, *, model: str | None = None, resume: bool = False, overwrite: bool = False) -> Output:
     """The file, with what it already holds (with `resume`). A path of `-`, a pipe or a terminal takes JSON lines.
 
-    Raises OutputExists when there is a file and neither `resume` nor `overwrite` says what to do with it, OutputDamaged
-    and OutputFailed.
+    Raises OutputExists when there is a file and neither `resume` nor `overwrite` says what to do with it, or it holds
+    answers of another model than `model`; OutputDamaged and OutputFailed.
     """
     with _failing(path):
         if is_stream(path):
             if resume:
                 raise OutputFailed(f"{path}: --resume needs a file that can be read again")
+            if path == STDOUT and sys.__stdout__ is None:
+                raise OutputFailed("standard output is closed: name a file, or leave it open")
             descriptor = os.dup(sys.stdout.fileno()) if path == STDOUT else os.open(path, os.O_WRONLY)
             return Output(path, os.fdopen(descriptor, "wb", buffering=0), JSON_LINES, Earlier(rows=[]))
-        return _open_file(path, resume=resume, overwrite=overwrite)
+        return _open_file(path, model=model, resume=resume, overwrite=overwrite)
 
 
 def is_stream(path: Path) -> bool:
@@ -138,7 +141,7 @@ def is_stream(path: Path) -> bool:
     return path == STDOUT or (path.exists() and not stat.S_ISREG(path.stat().st_mode))
 
 
-def _open_file(path: Path, *, resume: bool, overwrite: bool) -> Output:
+def _open_file(path: Path, *, model: str | None, resume: bool, overwrite: bool) -> Output:
     if path.exists() and not (resume or overwrite):
         raise OutputExists(f"{path} exists: --resume goes on where it stopped, --overwrite begins again")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +151,10 @@ def _open_file(path: Path, *, resume: bool, overwrite: bool) -> Output:
         file.seek(0)
         data = file.read() if resume else b""
         earlier = kind.read(data, path)
+        if model and (others := earlier.models - {model}):
+            raise OutputExists(
+                f"{path} holds answers of {', '.join(sorted(others))}, not of {model}: name another file"
+            )
         if earlier.is_old:
             text = io.StringIO(data[: earlier.end].decode("utf-8-sig"), newline="")
             _replace(path, kind.head, map(_with_status, islice(csv.reader(text), 1, None)))

@@ -83,7 +83,7 @@ class Source:
 
 def find_sources(paths: Iterable[str], listed: Iterable[Listed] = (), *, output: Path | None = None) -> list[Source]:
     """Every file and URI named, each once, folders searched through, without the `output`. What can't be found is a
-    source that is missing; raises NoSource when that is all.
+    source that is missing; raises NoSource when that is all, or when there is nothing in what was named.
     """
     names = [*(Listed(name=path, where="") for path in paths), *listed]
     found: dict[str, Source] = {}
@@ -91,6 +91,8 @@ def find_sources(paths: Iterable[str], listed: Iterable[Listed] = (), *, output:
         for source in _expand(name):
             if not (output and source.path and _is_same(source.path, output)):
                 found.setdefault(source.request_id, source)
+    if names and not found:
+        raise NoSource(f"{readable(names[0].name)}: nothing is in it, except what begins with a dot and the output")
     missing = [source.missing for source in found.values() if source.missing]
     if missing and len(missing) == len(found):
         more = f" (and {len(missing) - 1} more that are not to be had)" if len(missing) > 1 else ""
@@ -136,10 +138,30 @@ def _expand(listed: Listed) -> Iterator[Source]:
 def _inside(folder: str) -> Iterator[Source]:
     """Whatever is no folder. What is no file, or not readable, is told of when it is read."""
     unreadable: list[OSError] = []
-    for where, folders, names in os.walk(folder, onerror=unreadable.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    for where, names in _folders(folder, unreadable):
         yield from (_file(Path(where, name)) for name in names if not name.startswith("."))
     yield from (_missing(str(error.filename), error, "") for error in unreadable)
+
+
+def _folders(folder: str, unreadable: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    """Each folder once, and what is in it. A link to one is followed when all else is done, if that folder was not met:
+    no link takes a name from what is found without it, and none leads in circles.
+    """
+    met: set[str] = set()
+    starts = [folder]
+    while starts:
+        links: list[str] = []
+        for start in starts:
+            for where, folders, names in os.walk(start, onerror=unreadable.append):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                real = os.path.realpath(where)
+                if real in met:
+                    folders.clear()
+                    continue
+                met.add(real)
+                links += [str(path) for name in folders if (path := Path(where, name)).is_symlink()]
+                yield where, names
+        starts = sorted(links)
 
 
 def _file(path: Path) -> Source:

@@ -30,6 +30,13 @@ def test_a_fleet_without_a_subscription_can_not_be_classified_with(
     assert not (tmp_path / "r.jsonl").exists()
 
 
+def test_an_output_is_gone_on_with_or_begun_anew(tmp_path: Path) -> None:
+    run = CliRunner().invoke(classify.command, [str(tmp_path), "--model=digits", "--resume", "--overwrite"])
+
+    assert run.exit_code == 2
+    assert "choose one" in run.output
+
+
 def test_retry_without_resume_is_told_of_before_anything_starts(tmp_path: Path) -> None:
     (tmp_path / "1.png").touch()
     run = CliRunner().invoke(classify.command, [str(tmp_path), "--model=digits", "--retry=no_answer"])

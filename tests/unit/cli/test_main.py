@@ -131,3 +131,11 @@ lowtide.cli.run()
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_second_sigterm_while_python_ends_changes_nothing(service: str) -> None:
     assert subprocess.run([sys.executable, "-c", LATE, service], check=False).returncode == 0
+
+
+def test_standard_streams_that_are_closed_are_empty_and_no_other_file_gets_their_number() -> None:
+    numbers = "[stream.fileno() for stream in (sys.stdin, sys.stdout, sys.stderr)]"
+    code = f"import sys, lowtide.cli.main as m; m._open_closed_streams(); sys.exit({numbers} != [0, 1, 2])"
+    closed = ["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code]
+
+    assert subprocess.run(closed, check=False).returncode == 0

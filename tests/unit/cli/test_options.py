@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from lowtide.cli.options import DURATION
+from lowtide.cli.options import DURATION, parse_params
 
 
 @pytest.mark.parametrize(
@@ -15,3 +15,9 @@ def test_an_age_is_a_number_and_a_unit(said: str, seconds: float) -> None:
 def test_what_is_no_age_is_refused(said: str) -> None:
     with pytest.raises(click.BadParameter, match="such as 2h"):
         DURATION.convert(said, None, None)
+
+
+def test_a_parameter_that_is_given_twice_is_refused() -> None:
+    assert parse_params(["a=1", "b=1"]) == {"a": 1, "b": 1}
+    with pytest.raises(click.UsageError, match="--param a: given twice"):
+        parse_params(["a=1", "a=2"])

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -117,6 +118,41 @@ def test_a_file_that_other_programs_have_saved_is_read(tmp_path: Path, name: str
     assert write(path) == {**OUTCOMES, "new": None}
 
 
+def test_csv_files_that_were_joined_have_no_row_of_their_heads(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    write(path, CAT)
+    path.write_bytes(path.read_bytes() * 2)
+
+    assert write(path) == {"cat.jpg": None}
+
+
+@pytest.mark.parametrize("end", [b'{"requ', b"\0" * 4096])
+def test_what_a_stopped_run_leaves_at_the_end_is_cut_away(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, CAT)
+    whole = path.read_bytes()
+    path.write_bytes(whole + end)
+
+    assert write(path) == {"cat.jpg": None}
+    assert path.read_bytes() == whole
+
+
+def test_answers_of_another_model_are_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    write(path, {**BAD, "model": "Cats"})
+    open_output(path, model="cats", resume=True).__exit__()
+    write(path, {**CAT, "model": "dogs"})
+
+    with pytest.raises(OutputExists, match="holds answers of dogs, not of cats: name another file"):
+        open_output(path, model="cats", resume=True)
+
+
+def test_a_standard_output_that_is_closed_takes_no_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "__stdout__", None)
+    with pytest.raises(OutputFailed, match="standard output is closed"):
+        open_output(Path("-"))
+
+
 def test_csv_of_two_columns_gets_the_others(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_bytes(b'filename,prediction\r\n"a,b.png",2\r\nlate.png,\r\ncut')
@@ -135,10 +171,14 @@ def test_csv_of_two_columns_gets_the_others(tmp_path: Path) -> None:
         ("o.jsonl", b'{"request_id": "a", "status": "ok"}\nhello\n\n', "line 2: not JSON"),
         ("o.jsonl", b'{"request_id": "a", "status": "ok"}\n{"b": 1}\n', "line 2: not a result"),
         ("o.jsonl", b"[1]\n", "line 1: not a result"),
+        ("o.jsonl", b'{"images": [1]}', "line 1: not a result"),
+        ("o.jsonl", b"notes, without an end", "line 1: not JSON"),
         ("o.jsonl", b'\n{"request_id": "\xe9", "status": "ok"}\n', "line 2: not UTF-8"),
         ("o.jsonl", "{}".encode("utf-16"), "line 1: UTF-16"),
         ("o.jsonl", b"[" * 100_000 + b"\n", "line 1: not JSON"),
         ("o.csv", b"name;label\r\n", "line 1: expected filename,prediction,status,error"),
+        ("o.csv", b"notes, without an end", "line 1: expected filename,prediction,status,error"),
+        ("o.csv", b"filename,prediction,status,error\ra,2,ok,\r", "line 1: expected filename,prediction,status,error"),
         ("o.csv", b"filename,prediction,status,error\r\na,2,ok,\r\nb,2\r\n", "line 3: expected 4 columns, got 2"),
         ("o.csv", b"filename,prediction,status,error\r\ncaf\xe9,2,ok,\r\n", "line 2: not UTF-8"),
         ("o.csv", b'filename,prediction,status,error\r\n"a"b,2,ok,\r\n', "line 2: not CSV"),

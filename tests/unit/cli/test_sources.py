@@ -22,6 +22,36 @@ def test_folders_are_searched_and_everything_is_found_once(tmp_path: Path) -> No
     ]
 
 
+def test_links_to_folders_are_followed_once_and_not_in_circles(tmp_path: Path) -> None:
+    for name in ("tree/real/a.png", "tree/b.png", "other/c.png", "other/deep/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    links = {
+        "tree/0": "real",
+        "tree/loop": ".",
+        "tree/x": "../other",
+        "tree/y": "../other",
+        "other/deep/back": "../../tree",
+    }
+    for name, target in links.items():
+        (tmp_path / name).symlink_to(target)
+    found = find_sources([f"{tmp_path}/tree"])
+
+    assert [os.path.relpath(source.request_id, tmp_path) for source in found] == [
+        "tree/b.png",
+        "tree/real/a.png",
+        "tree/x/c.png",
+        "tree/x/deep/d.png",
+    ]
+
+
+def test_a_folder_with_nothing_in_it_is_told_of(tmp_path: Path) -> None:
+    output = tmp_path / "r.jsonl"
+    output.touch()
+    with pytest.raises(NoSource, match=f"^{tmp_path}: nothing is in it"):
+        find_sources([str(tmp_path)], output=output)
+
+
 @pytest.mark.parametrize("names", [["nowhere/x.jpg"], ["nowhere/x.jpg", "nowhere/y.jpg"]])
 def test_when_nothing_that_was_named_is_there_it_is_an_error(names: list[str]) -> None:
     with pytest.raises(NoSource, match=r"^nowhere/x.jpg: no such file or folder"):
