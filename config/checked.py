@@ -109,6 +109,25 @@ def redis_url(value: str) -> str:
     return value
 
 
+def replaced(value: str) -> str:
+    """A text in which nothing is left that stands in files of variables and is no part of a value."""
+    if re.search(r"\$\{\w*\}|\$\(\w+\)", value):
+        raise ValueError("holds a variable, ${…} or $(…), which nothing has replaced by its value")
+    if value[:1] not in ("[", "{") and re.search(r"\s#\s", value):
+        raise ValueError("holds what seems to be a comment: put it on a line of its own, not behind the value")
+    return value
+
+
+def prefix(value: str) -> str:
+    """What neither Redis nor a person takes for something else."""
+    if not value.isprintable() or re.search(r"[\s*?\[\]^\\]", value):
+        raise ValueError(
+            "expected a word such as fleet1: without blanks, and without * ? [ ] ^ and backslashes, which Redis takes "
+            f"for patterns: {value!r}"
+        )
+    return value
+
+
 def web_url(value: str) -> str:
     """A server's address."""
     if value and not _is_web_url(value):

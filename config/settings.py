@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, field_validator
 
-from lowtide.config import values
+from lowtide.config import checked, values
 from lowtide.config.given import CONFIG, ENV_PREFIX
 from lowtide.config.memory import memory_bytes
 from lowtide.config.values import as_text, cleaned
@@ -35,9 +35,10 @@ class Settings(BaseModel):
         description="Redis: broker, results and working memory of one or more fleets. "
         "`redis://[user:password@]host[:port][/db]`, or `rediss://` for TLS: see SECURITY.md.",
     )
-    prefix: str = Field(
+    prefix: values.Prefix = Field(
         default="",
-        description="Redis key prefix of this fleet. Empty, so that a stock Celery app finds the queues.",
+        description="Redis key prefix of this fleet, without blanks and without `*`, `?`, `[`, `]`, `^` and backslashes. "
+        "Empty, so that a stock Celery app finds the queues.",
     )
     callback_queue: str = Field(
         default="celery",
@@ -245,7 +246,8 @@ class Settings(BaseModel):
         if info.field_name != "file_roots" and not _is_utf8(value):
             shown = f": {value!a}" if cls.model_fields[info.field_name or ""].repr else ""
             raise ValueError(f"holds bytes that are not UTF-8{shown}")
-        return cleaned(value)
+        # What a folder, or a file of weights, is called is its owner's.
+        return cleaned(value) if info.field_name in ("file_roots", "weights") else checked.replaced(cleaned(value))
 
     def lay_aside(self, wrong: Mapping[str, str]) -> None:
         """Keep no value of these settings, and tell whoever asks for one what is wrong with it."""

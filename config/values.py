@@ -153,6 +153,9 @@ Schedules = Annotated[tuple[FleetSchedule, ...], BeforeValidator(_schedules)]
 RedisUrl = Annotated[str, AfterValidator(checked.redis_url)]
 """`redis://` or `rediss://`, with a host."""
 
+Prefix = Annotated[str, AfterValidator(checked.prefix)]
+"""What keys begin with, and channels, which are subscribed to as patterns."""
+
 WebUrl = Annotated[str, AfterValidator(checked.web_url)]
 """`http://` or `https://` with neither login nor query, or nothing."""
 

@@ -28,6 +28,7 @@ JSON array, `["/data/a,b","/data/c"]`, or a JSON object, `{"name": "value"}`: en
 
 - Blanks, line ends and a pair of quotation marks around a value, as `.env` files leave them, are no part of it. Around
   a login they might be, so it is refused.
+- A variable that nothing has replaced (`${HOST}`, `$(HOST)`) is refused, and so is a comment behind a value.
 - An empty value is as good as none, but for lists: `LOWTIDE_SUBSCRIPTION=` means no subscription.
 - A process checks the settings that it uses, when it starts, and `lowtide doctor` checks them all. `lowtide up` and
   `lowtide classify`, which start every process, use all.

@@ -358,3 +358,43 @@ def test_a_setting_that_is_wrong_is_not_handed_on(monkeypatch: pytest.MonkeyPatc
 
     assert settings.environment() == {"LOWTIDE_CONFIG": "", "LOWTIDE_PROJECT": "p"}
     assert settings.wrong.keys() == {"threads"}
+
+
+@pytest.mark.parametrize("name", ["redis_url", "prefix", "project", "topic", "models", "worker_slot", "callback_queue"])
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("{}${{HOST}}", "holds a variable"),
+        ("{}$(HOST)", "holds a variable"),
+        ("{} # the usual one", "holds what seems to be a comment"),
+    ],
+)
+def test_what_a_file_of_variables_leaves_in_a_value_is_refused(
+    name: str, written: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"LOWTIDE_{name.upper()}", written.format("redis://h"))
+
+    with pytest.raises(SettingsError, match=f"^LOWTIDE_{name.upper()}: {words}") as raised:
+        load_settings()
+    assert "HOST" not in str(raised.value), "it may be part of a password"
+
+
+def test_a_folder_may_be_called_as_its_owner_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_FILE_ROOTS", "/data/${a} # b")
+
+    assert load_settings().file_roots == ("/data/${a} # b",)
+
+
+@pytest.mark.parametrize("prefix", ["a*:", "a?", "[ab]", "a b", "a\\b", "^", "a\nb", "\u200b"])
+def test_a_prefix_that_redis_would_take_for_a_pattern_is_refused(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_PREFIX", prefix)
+
+    with pytest.raises(SettingsError, match="^LOWTIDE_PREFIX: expected a word such as fleet1:"):
+        load_settings()
+
+
+@pytest.mark.parametrize("prefix", ["fleet1:", "a/b.c-d_", "{tag}", "größe:", "#1"])
+def test_a_prefix_may_be_any_other_word(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_PREFIX", prefix)
+
+    assert load_settings().prefix == prefix
