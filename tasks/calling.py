@@ -140,15 +140,16 @@ class Answers(Iterator[Answer]):
     def close(self) -> None:
         """Wait no longer; what was sent is not sent again. Idempotent."""
         self._chunks = iter(())
-        self._ready.clear()
-        self._give_up()
         if not self._closed.done():
             self._closed.set_result(())
+        self._give_up()
 
     def __next__(self) -> Answer:
         if os.getpid() != self._process:
             raise LowtideError("this iterator is of the process that this one was forked from: call infer_many here")
         with self._lock:
+            if self._closed.done():
+                raise StopIteration
             while not self._ready:
                 try:
                     self._send()
@@ -168,6 +169,8 @@ class Answers(Iterator[Answer]):
             requests = [request for _, request in items]
             self._waiting[_submit(requests)] = items
             self._taken += len(items)
+            if self._closed.done():  # meanwhile, by another thread
+                _cancel(self._waiting, self._process)
 
     def _collect(self) -> None:
         waiting = dict(self._waiting)  # another thread may close this meanwhile

@@ -104,6 +104,22 @@ def test_another_thread_may_close_an_iterator_that_waits(sent: Sent) -> None:
     assert ended == [[]]
 
 
+def test_what_is_being_sent_while_another_thread_closes_the_iterator_is_given_up_too(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, submit = infer_many([REQUEST]), calling._submit
+
+    def submit_while_closed(requests: list[InferenceRequest]) -> Future[tuple[Outcome, ...]]:
+        future = submit(requests)
+        answers.close()
+        return future
+
+    monkeypatch.setattr(calling, "_submit", submit_while_closed)
+
+    assert list(answers) == []
+    assert sent[0].cancelled()
+
+
 def test_requests_that_ask_for_answers_of_their_own_call_are_an_error_and_no_wait() -> None:
     def requests() -> Iterator[dict[str, str]]:
         yield REQUEST | {"uri": next(answers).outputs[0]}
