@@ -37,8 +37,8 @@ class Settings(BaseModel):
     )
     prefix: values.Prefix = Field(
         default="",
-        description="Redis key prefix of this fleet, without blanks and without `*`, `?`, `[`, `]`, `^` and backslashes. "
-        "Empty, so that a stock Celery app finds the queues.",
+        description="Redis key prefix of this fleet, without blanks and without `*`, `?`, `[`, `]`, `^` and "
+        "backslashes. Empty, so that a stock Celery app finds the queues.",
     )
     callback_queue: str = Field(
         default="celery",
