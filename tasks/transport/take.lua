@@ -5,7 +5,8 @@
 --       5 seconds in a turn   6 least that a message costs its turn   7 lists per queue   8 queues of high priority
 --       9 expiry of held, seconds   10 messages that may go aside, and so many that may come back
 --       then per queue: seconds per request
--- Gives four entries per message: number of the queue (from 1), delivery tag, requests in it, the message.
+-- Gives 1 when so much went aside that it found nothing to take and there may be more, else 0; then a list of four
+-- entries per message: number of the queue (from 1), delivery tag, requests in it, the message.
 -- RPOP comes before anything that needs memory: a full Redis lets a script go on that has begun to write.
 local FIXED, FIRST = 10, 5
 local count, work_s, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -132,4 +133,4 @@ end
 if #taken > 0 then
     redis.call('EXPIRE', KEYS[3], tonumber(ARGV[9]))
 end
-return taken
+return { #taken == 0 and (aside <= 0 or bytes <= 0) and 1 or 0, taken }

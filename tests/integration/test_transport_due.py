@@ -169,7 +169,16 @@ def test_a_task_comes_back_to_the_very_list_it_was_in_whoever_takes(redis: Redis
     assert redis.lrange(KEYS.queue(lists_of("lowtide.other")[7]), 0, -1) == [fallen(sent)]
 
 
-def test_one_take_sets_aside_and_brings_back_only_so_much(redis: Redis, moves: Moves) -> None:
+def test_what_is_due_behind_many_that_are_not_is_taken_at_once(redis: Redis, moves: Moves) -> None:
+    many = 3 * ASIDE_MAX_MESSAGES
+    push(redis, *(message(str(number), eta=later()) for number in range(many)), sent := message("due"))
+    assert (take(moves), redis.zcard(KEYS.scheduled)) == ([sent], many)
+
+
+def test_one_take_sets_aside_and_brings_back_only_so_much(
+    redis: Redis, moves: Moves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lowtide.tasks.transport.moves.ASIDE_STEPS", 1)
     many = ASIDE_MAX_MESSAGES + 10
     push(redis, *(message(str(number), eta=later()) for number in range(many)))
     assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], ASIDE_MAX_MESSAGES)
