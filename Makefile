@@ -28,7 +28,7 @@ test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time
-	@$(BIN)/pytest -n $(TEST_PROCESSES) --hypothesis-profile=fuzz tests/fuzz
+	@$(BIN)/pytest -n $(TEST_PROCESSES) --timeout 900 --hypothesis-profile=fuzz tests/fuzz
 
 check: $(READY) ## Format, lint, types, import rules
 	@$(BIN)/ruff format --check .
