@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 SAID_CHARS = 500
 """Of what an error says that nobody expected."""
 
+MISSING = ": look at its name and LOWTIDE_PROJECT; `lowtide bridge --create` makes what a fleet needs"
+
 COMMANDS = {
     "classify": "Run files or URIs through a model and collect every result.",
     "up": "Run the whole system on this machine until Ctrl-C.",
@@ -78,7 +80,8 @@ class Commands(click.Group):
 def sentence(error: Exception) -> str:
     """An error as a person can use it."""
     if isinstance(error, LowtideError | SettingsError):
-        return str(error)
+        # Not by its class: that would import gRPC.
+        return f"{error}{MISSING}" if getattr(error, "code", None) == "NOT_FOUND" else str(error)
     if isinstance(error, ModuleNotFoundError):
         return _missing(error)
     if isinstance(error, OSError) and error.strerror:

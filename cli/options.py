@@ -35,6 +35,8 @@ class Text(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """As it is. Raises click's BadParameter."""
+        if not value:  # of a variable that is unset: nobody means the default by it
+            self.fail("is empty: leave the option out, or give it a value", param, ctx)
         if not is_utf8(str(value)):
             self.fail("is not UTF-8", param, ctx)
         return str(value)

@@ -142,10 +142,10 @@ def is_stream(path: Path) -> bool:
 
 
 def _open_file(path: Path, *, model: str | None, resume: bool, overwrite: bool) -> Output:
-    if path.exists() and not (resume or overwrite):
+    kind = CSV if path.suffix.lower() == ".csv" else JSON_LINES
+    if not (resume or overwrite) and _holds_anything(path, kind):
         raise OutputExists(f"{path} exists: --resume goes on where it stopped, --overwrite begins again")
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = CSV if path.suffix.lower() == ".csv" else JSON_LINES
     file = _locked(path, readable=resume)
     try:
         file.seek(0)
@@ -170,6 +170,13 @@ def _open_file(path: Path, *, model: str | None, resume: bool, overwrite: bool) 
         file.close()
         raise
     return Output(path, file, kind, earlier)
+
+
+def _holds_anything(path: Path, kind: Format) -> bool:
+    """False for what a run leaves that could not begin."""
+    if not path.exists():
+        return False
+    return path.stat().st_size > len(kind.head) or path.read_bytes() not in (b"", kind.head)
 
 
 def _locked(path: Path, *, readable: bool) -> BinaryIO:

@@ -38,7 +38,9 @@ SAID_CHARS = 200
     "--reply-topic", type=TEXT, help="Topic for the results; the bridge has to allow it (LOWTIDE_REPLY_TOPICS)."
 )
 @click.option("--priority", type=click.Choice([p.value for p in Priority]), help="Order among what has been pulled.")
-@click.option("--expires-in", type=float, metavar="SECONDS", help="Not worth predicting after so long.")
+@click.option(
+    "--expires-in", type=click.FloatRange(min=0), metavar="SECONDS", help="Not worth predicting after so long."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a request.")
 def command(
     *,

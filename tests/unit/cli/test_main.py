@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lowtide.bridge.pubsub import PubsubRefused
 from lowtide.cli import SERVICES, STOPPED
-from lowtide.cli.main import main
+from lowtide.cli.main import MISSING, main
 from lowtide.tasks.errors import LowtideError
 
 
@@ -33,6 +34,8 @@ SHOWS = "`lowtide --debug …` shows where it comes from"
             f"unexpected: ZeroDivisionError: https://h/?… \\x1b[31m. {SHOWS}",
         ),
         (RuntimeError(), f"unexpected: RuntimeError. {SHOWS}"),
+        (PubsubRefused("NOT_FOUND", "Topic not found: t"), f"NOT_FOUND: Topic not found: t{MISSING}"),
+        (PubsubRefused("INVALID_ARGUMENT", "no"), "INVALID_ARGUMENT: no"),
         (RecursionError("deep"), f"unexpected: RecursionError: deep. {SHOWS}"),
         (PermissionError(13, "Permission denied", "a\tb"), "a       b: Permission denied"),
         (OSError(28, "No space left on device"), "No space left on device"),

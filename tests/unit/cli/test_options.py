@@ -1,7 +1,7 @@
 import click
 import pytest
 
-from lowtide.cli.options import DURATION, parse_params
+from lowtide.cli.options import DURATION, TEXT, parse_params
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ def test_a_parameter_that_is_given_twice_is_refused() -> None:
     assert parse_params(["a=1", "b=1"]) == {"a": 1, "b": 1}
     with pytest.raises(click.UsageError, match="--param a: given twice"):
         parse_params(["a=1", "a=2"])
+
+
+def test_an_option_of_a_variable_that_is_unset_is_not_the_default() -> None:
+    with pytest.raises(click.BadParameter, match="is empty: leave the option out"):
+        TEXT.convert("", None, None)

@@ -137,6 +137,18 @@ def test_what_a_stopped_run_leaves_at_the_end_is_cut_away(tmp_path: Path, end: b
     assert path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_without_a_row_stands_in_no_way_and_a_short_one_does(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for _ in range(2):
+        open_output(path).__exit__()
+    path.write_bytes(b"a,b\n")
+
+    with pytest.raises(OutputExists):
+        open_output(path)
+    assert path.read_bytes() == b"a,b\n"
+
+
 def test_answers_of_another_model_are_not_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     write(path, {**BAD, "model": "Cats"})
