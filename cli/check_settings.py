@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
 
 from lowtide.cli.findings import Finding, failed, warning
@@ -12,6 +13,8 @@ from lowtide.config.used_by import Process, used_by
 
 WHAT = "Settings"
 SHOWN = 3
+OURS = re.compile(rf"(?<!\w){ENV_PREFIX}")
+"""Anywhere but within a word: a file of variables may leave `export `, blanks or a byte order mark in a name."""
 
 
 def wrong(settings: Settings) -> Iterator[Finding]:
@@ -36,10 +39,10 @@ def environment() -> Iterator[Finding]:
     theirs = dict(services())
     known = {f"{ENV_PREFIX}{name.upper()}" for name in (*Settings.model_fields, "config")}
     for variable in sorted(os.environ):
-        if variable.startswith(ENV_PREFIX) and variable not in known and variable not in theirs:
+        if OURS.search(variable) and variable not in known and variable not in theirs:
             close = difflib.get_close_matches(variable, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else "docs/settings.md lists them all"
-            yield warning(WHAT, f"{variable} is no setting", remedy)
+            yield warning(WHAT, f"{variable if variable.isidentifier() else ascii(variable)} is no setting", remedy)
     if theirs:
         shown = ", ".join(list(theirs)[:SHOWN]) + (", …" if len(theirs) > SHOWN else "")
         made_of = ", ".join(sorted(set(theirs.values())))

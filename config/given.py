@@ -82,12 +82,15 @@ def from_file(path: str, settings: Collection[str]) -> dict[str, Any]:
 
 def _text(path: str, content: bytes) -> str:
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content:
+        raise Unreadable(f"{path}: not UTF-8: it seems to be UTF-16 without a byte order mark")
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        hint = "save it as UTF-8" if b"\0" not in content else "it seems to be UTF-16 without a byte order mark"
-        raise Unreadable(f"{path}, line {line}: not {encoding.removesuffix('-sig').upper()}: {hint}") from error
+        raise Unreadable(
+            f"{path}, line {line}: not {encoding.removesuffix('-sig').upper()}: save it as UTF-8"
+        ) from error
 
 
 def _hint(error: tomllib.TOMLDecodeError) -> str:

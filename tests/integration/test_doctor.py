@@ -142,6 +142,18 @@ def test_a_variable_that_is_no_setting_is_told_of(monkeypatch: pytest.MonkeyPatc
     )
 
 
+@pytest.mark.parametrize("written", ["export {}", "\ufeff{}", "{} ", " {}", "{}\r", "env:{}"])
+def test_what_a_file_of_variables_leaves_around_a_name_is_told_of(
+    written: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name := written.format("LOWTIDE_PREFIX"), "a:")
+    monkeypatch.setenv("MY_LOWTIDE_PREFIX", "a:")  # another's
+
+    told = of(list(check_settings.environment()), Verdict.WARNING)
+    assert f"{name!a} is no setting → did you mean LOWTIDE_PREFIX?" in told
+    assert "MY_LOWTIDE" not in told
+
+
 def test_what_kubernetes_makes_of_services_is_one_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOWTIDE_TEST_REQUIRE", raising=False)  # no setting either, and told of as that
     for service, port in (("LOWTIDE_FLOWER", 5555), ("LOWTIDE", 8080), ("LOWTIDE_REDIS", 6379)):

@@ -233,7 +233,7 @@ def test_a_file_of_windows_is_read(config: Callable[[bytes], Path], encoding: st
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (TEXTS.encode("utf-16-le"), "lowtide.toml"),
+        (TEXTS.encode("utf-16-le"), "lowtide.toml: not UTF-8: it seems to be UTF-16 without"),
         (b'project = "p"\n# caf\xe9\n', "lowtide.toml, line 2: not UTF-8: save it as UTF-8"),
         (b"project = my-project\n", r"lowtide.toml is not TOML: .*line 1.*quotation marks"),
         (b"a = 1\na = 2\n", r"lowtide.toml is not TOML: .*line 2"),
