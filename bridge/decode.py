@@ -43,7 +43,7 @@ def read(data: bytes) -> Any:
 def read_text(text: str) -> Any:
     """The JSON value in a text. Raises Malformed."""
     try:
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_once_each)
+        return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=_once_each)
     except RecursionError as error:
         raise Malformed("nested too deeply") from error
     except ValueError as error:
@@ -111,6 +111,14 @@ def _is_cut_off(data: bytes) -> bool:
     except zlib.error:
         return False
     return not unpacking.eof and size_bytes <= UNPACKED_MAX_BYTES
+
+
+def _whole(digits: str) -> int:
+    """Python has a bound, and words for programmers about it."""
+    try:
+        return int(digits)
+    except ValueError as error:
+        raise ValueError(f"a number of {len(digits):,} digits") from error
 
 
 def _no_constant(name: str) -> NoReturn:

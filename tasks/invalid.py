@@ -17,7 +17,7 @@ EXPECTED = {
     "generation": "a whole number above 0",
     "data": "base64 text",
     "params": "an object with names as keys",
-    "request_id": "text or a whole number",
+    "request_id": "text, not empty, or a whole number",
     "expires_at": "an RFC 3339 time with its offset, such as 2026-01-31T12:00:00Z",
     "priority": '"high" or "normal"',
     "reply_topic": "the name of a topic",

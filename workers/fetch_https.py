@@ -91,8 +91,9 @@ class HttpsSource:
         for _ in range(REDIRECTS_MAX + 1):
             if not allowed(url, self._hosts):
                 via = f" (redirected from {uri})" if url != uri else ""
-                message = f"{url}{via} is not allowed: add its host to LOWTIDE_HTTPS_HOSTS"
-                raise ContentError(message, type="forbidden")
+                # A host that no entry can mean, or a user beside it: nothing helps that is added anywhere.
+                advice = "add its host to LOWTIDE_HTTPS_HOSTS" if _URL.match(url) else "expected https://host/name"
+                raise ContentError(f"{url}{via} is not allowed: {advice}", type="forbidden")
             silence_s = min(SILENCE_S, max((until_s - time.monotonic()) / WAITS, 0.001))
             with self._session().get(url, **_OPTIONS, timeout=silence_s) as answer:
                 if answer.status_code not in _REDIRECTS:

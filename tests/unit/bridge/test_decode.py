@@ -75,6 +75,7 @@ def test_whatever_comes_is_json_or_malformed(data: bytes) -> None:
         (b"[" * 100_000, "nested too deeply"),
         (b'{"uri": "a", "uri": "b"}', "says the same name twice"),
         (b'{"params": {"k": 1, "k": 1}}', "says the same name twice"),
+        (b'{"k": ' + b"9" * 5000 + b"}", "not JSON: a number of 5,000 digits"),
         (b'{"k": NaN}', "NaN is no number of JSON"),
         (b'{"k": -Infinity}', "-Infinity is no number of JSON"),
         (pack(TEXT.encode())[:-9], "gzip, cut off"),

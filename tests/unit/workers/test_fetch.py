@@ -163,6 +163,13 @@ def test_a_host_that_is_not_allowed_is_never_asked(web: Web, https: HttpsSource)
     assert web.asked == []
 
 
+@pytest.mark.parametrize("url", ["https://", "https://user@good.org/a", "https://[::1/a", "https://good org/a"])
+def test_what_no_entry_can_allow_is_not_advised_to_be_added(web: Web, https: HttpsSource, url: str) -> None:
+    kind, message = refusal(lambda: https.read(url, timeout_s=5))
+    assert (kind, message) == ("forbidden", f"{url} is not allowed: expected https://host/name")
+    assert web.asked == []
+
+
 def test_a_redirect_is_followed_to_an_allowed_host(web: Web, https: HttpsSource) -> None:
     web.page("/old", status=302, Location="https://cdn.wide.org/new")
     web.page("/new", b"meow")
