@@ -24,6 +24,9 @@ from lowtide.tasks.queues import caller_queue
 from lowtide.tasks.trouble import named
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 
+PAUSE_S = 0.1
+"""Who takes longer to give a request has no use for a full chunk: what was given goes."""
+
 Request = InferenceRequest | Mapping[str, Any]
 
 
@@ -101,6 +104,23 @@ def infer_many(
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 
 
+class Stream:
+    """The requests with their places, and None after a pause of whoever gives them."""
+
+    def __init__(self, requests: Iterable[Request]) -> None:
+        self._requests = requests
+        self.paused = False
+
+    def __iter__(self) -> Iterator[tuple[int, InferenceRequest] | None]:
+        asked_s = time.monotonic()
+        for index, request in enumerate(self._requests):
+            self.paused = time.monotonic() - asked_s > PAUSE_S
+            if self.paused:
+                yield None
+            yield index, InferenceRequest.parse(request)
+            asked_s = time.monotonic()
+
+
 class Answers(Iterator[Answer]):
     """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered. Like a
     generator it ends with an error of its own, with `close`, or when it is dropped.
@@ -110,8 +130,9 @@ class Answers(Iterator[Answer]):
         self, requests: Iterable[Request], *, chunks_in_flight: int, timeout_s: float | None, progress: bool
     ) -> None:
         total = len(requests) if isinstance(requests, Sized) else None
+        self._stream = Stream(requests)
         self._chunks: Iterator[list[tuple[int, InferenceRequest]]] = pack(
-            ((index, InferenceRequest.parse(request)) for index, request in enumerate(requests)),
+            self._stream,
             request_of=lambda item: item[1],
             packing=Packing(max_requests=64),
         )
@@ -171,6 +192,8 @@ class Answers(Iterator[Answer]):
             self._taken += len(items)
             if self._closed.done():  # meanwhile, by another thread
                 _cancel(self._waiting, self._process)
+            if self._stream.paused and any(answer.done() for answer in self._waiting):
+                return  # an answer that is there shall not wait for the next request
 
     def _collect(self) -> None:
         waiting = dict(self._waiting)  # another thread may close this meanwhile

@@ -45,15 +45,20 @@ def weight_bytes(request: InferenceRequest) -> int:
 
 
 def pack(
-    items: Iterable[Item], *, request_of: Callable[[Item], InferenceRequest], packing: Packing
+    items: Iterable[Item | None], *, request_of: Callable[[Item], InferenceRequest], packing: Packing
 ) -> Iterator[list[Item]]:
     """Lists of items that travel together: one model, priority and wire version each, within the bounds, in the order
     given.
 
-    An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs.
+    An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs. At None all
+    that was given so far goes: the next item took its time.
     """
     open_chunks: dict[tuple[str, str, int], tuple[list[Item], int]] = {}
     for item in items:
+        if item is None:
+            yield from (chunk for chunk, _ in open_chunks.values())
+            open_chunks.clear()
+            continue
         request = request_of(item)
         key = (request.model, request.priority, request.wire_version)
         chunk, size = open_chunks.pop(key, ([], 0))

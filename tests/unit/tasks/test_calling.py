@@ -154,3 +154,23 @@ def test_an_error_of_a_request_ends_the_iterator_and_nothing_is_left_out_in_sile
 
     assert all(future.cancelled() for future in sent)
     assert list(answers) == []
+
+
+@pytest.mark.usefixtures("answered")
+def test_answers_do_not_wait_for_the_rest_of_a_stream_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    given = 0
+
+    def requests() -> Iterator[dict[str, str]]:
+        nonlocal now_s, given
+        for _ in range(50):
+            now_s += 1.0
+            given += 1
+            yield REQUEST
+
+    monkeypatch.setattr(calling.time, "monotonic", lambda: now_s)
+    answers = infer_many(requests())
+
+    for answer in answers:
+        assert given <= answer.index + 2
+    assert given == 50
