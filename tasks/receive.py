@@ -26,6 +26,7 @@ from lowtide.tasks.errors import InvalidRequest, RequestFailed
 from lowtide.tasks.infer import InferTask, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.transport.channel import QoS
+from lowtide.tasks.transport.intake import CHOKED
 from lowtide.tasks.wire import WIRE_VERSION
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,14 @@ class Request(request.Request):
     """Celery's own, described by what the task holds."""
 
     def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
+        try:
+            super().__init__(message, **options)
+            _, _ = self.time_limits
+        except CHOKED as error:
+            raise InvalidTaskError(f"its headers can't be read: {type(error).__name__}") from error
+        if not isinstance(self.name, str):
+            # Celery counts by it, in a thread of the pool: see below.
+            raise InvalidTaskError("the name that it is shown by (shadow) is no text")
         args, kwargs, embed = self._payload
         if not (isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embed, dict | None)):
             # Celery sees it too late, in a thread of the pool, and would hold the message as long as the worker lives.

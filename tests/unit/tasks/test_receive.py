@@ -7,7 +7,7 @@ from celery import Celery
 from celery.exceptions import InvalidTaskError
 from kombu.exceptions import ContentDisallowed, DecodeError
 
-from lowtide.tasks import RequestFailed, receive
+from lowtide.tasks import RequestFailed, infer, receive
 from lowtide.tasks.transport.channel import QoS
 
 DUE = 1_800_000_000.0
@@ -98,6 +98,29 @@ def test_who_sent_what_is_refused_is_told(headers: Any, body: Any, error: Except
 @pytest.mark.parametrize("headers", [{}, {"id": None}, {"id": 7}, {"id": "\ud800"}, {"id": ["t"]}])
 def test_nobody_waits_for_a_message_without_an_id(headers: Any) -> None:
     receive.fail(None, SimpleNamespace(headers=headers), None, InvalidTaskError("x"))
+
+
+def received(**headers: Any) -> receive.Request:
+    given = SimpleNamespace(
+        headers={"id": "t", "task": "lowtide.infer", **headers},
+        payload=[[{"model": "m", "uri": "gs://b/1"}], {}, {}],
+        body=b"",
+        properties={},
+        delivery_info={},
+        content_type="application/json",
+        content_encoding="utf-8",
+    )
+    return receive.Request(given, app=infer.app, task=infer, hostname="h")
+
+
+@pytest.mark.parametrize(
+    "headers", [{"shadow": {"a": 1}}, {"shadow": 5}, {"timelimit": "x"}, {"timelimit": [None]}, {"expires": 5}]
+)
+def test_headers_that_a_thread_would_fail_on_are_refused_while_somebody_can_be_told(headers: dict[str, Any]) -> None:
+    assert received(shadow="mine").name == "mine"
+    assert received().argsrepr == "m × 1"
+    with pytest.raises(InvalidTaskError):
+        received(**headers)
 
 
 @pytest.mark.parametrize("it", [[{"model": "m"}] * 3, [[{"model": "m"}]] * 3, [[[{"model": "m"}] * 3]]])
