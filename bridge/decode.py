@@ -16,10 +16,18 @@ MAY_BEGIN = b'{["' + BLANKS.encode() + b"\0\xef\xff\xfe"
 STEP_BYTES = 65_536
 """So much is unpacked at a time where nothing of it is kept."""
 UTF_8 = ("utf-8", "utf-8-sig")
+PARTS_MAX = 100_000
+"""Most commas and opening brackets in JSON. Each makes an object of up to some 200 bytes: ten million characters of
+empty arrays would take 200 MB for as long as the message is held, and 20 kB of gzip say them.
+"""
 
 
 class Malformed(Exception):
     """Raised for data that begins like JSON and is none; says what is wrong with it and never what is in it."""
+
+
+class TooManyParts(Malformed):
+    """Raised for JSON of so many parts that it is not read."""
 
 
 def begin(data: bytes) -> str:
@@ -42,6 +50,8 @@ def read(data: bytes) -> Any:
 
 def read_text(text: str) -> Any:
     """The JSON value in a text. Raises Malformed."""
+    if len(text) > PARTS_MAX and sum(map(text.count, ",[{")) > PARTS_MAX:
+        raise TooManyParts(f"JSON of more than {PARTS_MAX:,} commas and brackets")
     try:
         return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=_once_each)
     except RecursionError as error:

@@ -1,5 +1,9 @@
 import base64
+import gzip
 import json
+import tracemalloc
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -81,6 +85,25 @@ def test_where_data_and_attribute_differ_the_data_wins() -> None:
     item = accepted(message(data, model="b", request_id="attribute", priority="high"))
 
     assert (item.request.model, item.request_id, item.request.priority) == ("a", "data", "high")
+
+
+@pytest.mark.parametrize("part", [b"[]", b"{}", b"0"])
+@pytest.mark.parametrize("pack", [bytes, partial(gzip.compress, mtime=0)], ids=["plain", "packed"])
+@pytest.mark.parametrize("attributes", [{}, {"model": "a"}])
+def test_json_of_so_many_parts_that_it_takes_memory_is_refused(
+    part: bytes, pack: Callable[[bytes], bytes], attributes: dict[str, str]
+) -> None:
+    data = pack(b'{"model": "a", "data": "aGk=", "params": {"a": [' + b",".join([part] * 2_000_000) + b"]}}")
+    tracemalloc.start()
+    try:
+        rejection = rejected(message(data, **attributes))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert rejection.reason == "invalid_request"
+    assert "lowtide_content=raw" in rejection.message
+    assert peak_bytes < 40_000_000
 
 
 def test_an_upload_asks_for_the_default_model() -> None:
