@@ -120,8 +120,8 @@ def cause_of(bridges: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]
         return f"of {_count(workers, 'worker')} some work, on others' requests or on long ones: `lowtide status` tells"
     alive = f"{_count(bridges, 'bridge')} and {_count(workers, 'worker')}"
     return (
-        f"{alive} live and are idle: requests may be due to be tried again, or the fleet has other topics than "
-        "LOWTIDE_TOPIC and LOWTIDE_RESULTS_TOPIC; the bridge's log tells"
+        f"{alive} live and are idle: content that can't be fetched just now is tried again, as workers' logs tell, or "
+        "the fleet has other topics than LOWTIDE_TOPIC and LOWTIDE_RESULTS_TOPIC"
     )
 
 
