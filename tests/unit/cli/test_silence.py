@@ -73,6 +73,9 @@ def test_a_look_that_takes_long_holds_nothing_up() -> None:
     assert time.monotonic() - began_s < 1
 
 
+UNFETCHED = "content that can't be fetched just now is tried again, as workers' logs tell"
+
+
 @pytest.mark.parametrize(
     ("bridges", "workers", "said"),
     [
@@ -83,7 +86,7 @@ def test_a_look_that_takes_long_holds_nothing_up() -> None:
         (["b"], {"w": {**IDLE, "draining": True}}, "every worker is draining"),
         (["b"], {"w": IDLE, "v": {**IDLE, "busy": True}}, "of 2 workers some work"),
         (["b"], {"w": IDLE}, "1 bridge and 1 worker live and are idle"),
-        (["b"], {"w": {}}, "can't be fetched just now is tried again, as workers' logs tell"),
+        (["b"], {"w": {}}, f"1 bridge and 1 worker live and are idle: {UNFETCHED}"),
     ],
 )
 def test_the_cause_is_the_first_thing_that_lacks(bridges: list[str], workers: dict[str, Any], said: str) -> None:
