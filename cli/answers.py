@@ -66,6 +66,7 @@ def failed(
         "error": {"type": type, "message": message},
         "attempts": 1,
         "timings_ms": {},
+        "object": None,
     }
 
 

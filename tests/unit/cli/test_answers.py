@@ -4,8 +4,9 @@ import pytest
 
 from lowtide.bridge.dead_letter import dead_letter
 from lowtide.bridge.messages import Received
-from lowtide.cli.answers import NoResult, error_of, is_dead_letter, read_dead_letter, read_result
+from lowtide.cli.answers import NoResult, error_of, failed, is_dead_letter, read_dead_letter, read_result
 from lowtide.cli.results import line
+from lowtide.tasks import InferenceResult
 
 RESULT = {"request_id": "r", "model": "m", "status": "ok", "outputs": [{"label": "2"}], "error": None}
 
@@ -51,6 +52,10 @@ def test_what_other_programs_write_is_no_result_and_says_what_it_is(data: bytes,
 )
 def test_a_result_is_one_line_that_a_terminal_does_not_obey(changes: dict[str, object], said: str) -> None:
     assert line(read_result(message(json.dumps({**RESULT, **changes}).encode()))) == said
+
+
+def test_a_row_that_no_worker_has_written_has_the_fields_of_a_result() -> None:
+    assert failed("r", "no_source", "why", model="m").keys() == InferenceResult.model_fields.keys()
 
 
 def test_a_dead_letter_is_told_from_a_result_by_what_the_bridge_has_written() -> None:
