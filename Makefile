@@ -65,9 +65,11 @@ clean: ## Remove what these commands made
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/pip install --quiet uv
 
+# Compiled here, once, by all cores: else the first processes to start would each compile torch, which takes 20 s and more,
+# and every process where Python may write no bytecode (PYTHONDONTWRITEBYTECODE).
 $(READY): requirements/dev.txt pyproject.toml | $(UV)
 	@echo "Installing Python packages into .venv: a minute or two, once"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)

@@ -72,7 +72,7 @@ class UnreadReader:
         begin, cursor = self._keys.queue(DEFAULT_QUEUE_BEFORE), 0
         for _ in range(SCANS):
             keys: Any
-            cursor, keys = self._redis.scan(cursor, match=_literally(begin) + "*", count=SCAN_KEYS, _type="LIST")
+            cursor, keys = self._redis.scan(cursor, match=f"{begin}*", count=SCAN_KEYS, _type="LIST")
             for name in (key.decode(errors="replace").removeprefix(self._keys.prefix) for key in keys):
                 if name == DEFAULT_QUEUE_BEFORE or name.startswith(PREFIX):
                     yield name
@@ -121,7 +121,3 @@ def _reason(name: str, models: frozenset[str]) -> tuple[str, str]:
             )
     model = model_of(name.partition(SEPARATOR)[0]) or "it"
     return not_served(model, models), "add the model to LOWTIDE_MODELS"
-
-
-def _literally(text: str) -> str:
-    return re.sub(r"([*?\[\]\\])", r"\\\1", text)

@@ -1,4 +1,3 @@
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -92,14 +91,6 @@ def test_nothing_of_others_is_shown(redis: Redis, redis_url: str) -> None:
 
     assert unread(redis, redis_url) == {}
     assert "every list" in next(iter(checks.queues(Settings(redis_url=redis_url)))).message
-
-
-@pytest.mark.parametrize("prefix", ["f*[1]:", "a\\b:"])
-def test_a_prefix_is_taken_literally(redis: Redis, redis_url: str, prefix: str) -> None:
-    announce(redis, Keys(prefix), ["digits"])
-    redis.lpush(f"{prefix}lowtide.digit", json.dumps({}))
-
-    assert unread(redis, redis_url, prefix=prefix).keys() == {"lowtide.digit"}
 
 
 def test_the_doctor_says_what_to_do(redis: Redis, redis_url: str) -> None:
