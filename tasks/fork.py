@@ -9,12 +9,17 @@ Parent and child would read each other's results from one subscription, and each
 import atexit
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.backends.asynchronous import AsyncBackendMixin
 from kombu import pools
+from kombu.connection import Connection
+from kombu.transport.redis import Channel
+from kombu.utils.objects import cached_property
 
 
 def in_each_child(call: Callable[[], None]) -> None:
@@ -31,6 +36,7 @@ def separate(app: Celery) -> None:
 
 
 def _start_afresh(app: Any) -> None:
+    _unlock(type(app), AMQP, type(app._backend), Connection, Channel)
     if app._pool is not None:
         # What another thread had borrowed would never come back.
         connection = app.connection_for_write()
@@ -46,6 +52,13 @@ def _start_afresh(app: Any) -> None:
 def _listens(backend: Any) -> bool:
     """Redis does. An application may have another one in its tests, or none so far."""
     return isinstance(backend, AsyncBackendMixin)
+
+
+def _unlock(*kinds: type) -> None:
+    """Another thread of the parent may have held the lock of a cached property, which is one for all objects."""
+    for found in (found for kind in kinds for base in kind.__mro__ for found in vars(base).values()):
+        if isinstance(found, cached_property) and hasattr(found, "lock"):
+            found.lock = threading.RLock()
 
 
 def _forget_pending(app: Any) -> None:

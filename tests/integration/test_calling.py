@@ -74,15 +74,15 @@ stopped = threading.Event()
 
 def call(times):
     for _ in range(times):
-        assert infer.delay(REQUEST).get(timeout=10) == OUTPUTS
-    assert [answer.outputs for answer in infer_many([REQUEST], timeout_s=10)] == [OUTPUTS]
+        assert infer.delay(REQUEST).get(timeout=30) == OUTPUTS
+    assert [answer.outputs for answer in infer_many([REQUEST], timeout_s=30)] == [OUTPUTS]
 
 def call_on():
     while not stopped.is_set():
         call(1)
 
 def child(before):
-    assert before.get(timeout=10) == OUTPUTS
+    assert before.get(timeout=30) == OUTPUTS
     threads = [threading.Thread(target=call, args=(3,)) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -91,7 +91,7 @@ def child(before):
         thread.join()
 
 call(3)
-threads = [threading.Thread(target=call_on) for _ in range(3)]
+threads = [threading.Thread(target=call_on, daemon=True) for _ in range(3)]  # so that an error ends the process
 for thread in threads:
     thread.start()
 pids = []
@@ -106,7 +106,7 @@ for _ in range(4):
         finally:
             os._exit(code)
     pids.append(pid)
-    assert before.get(timeout=10) == OUTPUTS
+    assert before.get(timeout=30) == OUTPUTS
 process = multiprocessing.get_context("fork").Process(target=child, args=(infer.delay(REQUEST),))
 process.start()
 process.join()
@@ -195,7 +195,7 @@ def test_any_celery_app_can_call_by_name(redis_url: str) -> None:
 @pytest.mark.usefixtures("worker")
 def test_a_process_forks_and_parent_and_children_are_answered_also_while_threads_of_the_parent_call() -> None:
     with python(FORKING) as program:
-        said, wrong = program.communicate(timeout=60)
+        said, wrong = program.communicate(timeout=100)
 
     assert (said, wrong) == ("[0, 0, 0, 0, 0]\n", "")
 

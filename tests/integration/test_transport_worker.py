@@ -191,8 +191,6 @@ def test_a_queue_that_remote_control_cancelled_is_served_again(running: Fleet) -
     running.send("record", "deaf", "topic", queue="lowtide.m.topic")
     until(lambda: running.out("deaf") == ["topic"])  # the loop has turned since: that is when it cancels
     running.send("record", "deaf", "a")
-    time.sleep(0.2)
-    assert running.redis.llen(running.keys.queue("lowtide.m")) == 1
     until(lambda: running.out("deaf") == ["topic", "a"])
 
 
