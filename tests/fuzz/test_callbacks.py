@@ -50,6 +50,7 @@ def names_in(value: Any) -> set[str]:
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_state, "_apps", WeakSet([ours, theirs]))
     monkeypatch.setattr(_state._tls, "current_app", None)
+    monkeypatch.setattr(_state, "default_app", None)
 
 
 @pytest.mark.parametrize("where", ["link", "link_error", "chain", "chord"])

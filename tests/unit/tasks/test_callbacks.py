@@ -17,9 +17,10 @@ ours = app_module.app
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests may have left apps behind."""
+    """Other tests may have left apps behind, and one of them, or ours, as the default."""
     monkeypatch.setattr(_state, "_apps", WeakSet([ours]))
     monkeypatch.setattr(_state._tls, "current_app", None)
+    monkeypatch.setattr(_state, "default_app", None)
     monkeypatch.setattr(served, "check", lambda *_: None)
 
 
