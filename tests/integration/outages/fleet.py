@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,6 +30,7 @@ from tests.services import PubsubEndpoint
 
 PATIENCE_S = 60.0
 RESULTS = "lowtide-results"
+SAID = re.compile(r"lowtide\.tasks\.outage: (.*): (trying on|back after)")
 
 Serve = Callable[..., AbstractContextManager[PubsubEndpoint]]
 
@@ -246,3 +248,29 @@ def outage_fleet(
         yield fleet
     finally:
         fleet.close()
+
+
+@contextmanager
+def each_process_says_it_once(fleet: OutageFleet) -> Iterator[dict[str, set[str]]]:
+    """Gives what the outages were: process → sentences."""
+    read = {name: len(fleet.log(name)) for name in fleet.processes}
+    said: dict[str, set[str]] = {}
+    yield said
+    for name, start_at in read.items():
+        counts = Counter(SAID.findall(fleet.log(name)[start_at:]))
+        said[name] = {service for service, _ in counts}
+        assert counts == Counter((service, what) for service in said[name] for what in ("trying on", "back after"))
+
+
+@contextmanager
+def everything_gets_one_result(fleet: OutageFleet, *, survive: bool = True) -> Iterator[None]:
+    """What is published in the block; and the processes survive."""
+    fleet.confirmed.clear()
+    fleet.copies.clear()
+    processes = {name: process.pid for name, process in fleet.processes.items()}
+    with fleet.load():
+        yield
+    until(lambda: not fleet.missing(), what=f"{len(fleet.missing())} results")
+    time.sleep(1.0)  # for copies
+    assert fleet.duplicates() == {}
+    assert not survive or {name: process.pid for name, process in fleet.processes.items()} == processes
