@@ -54,7 +54,7 @@ def _find(spec: str) -> Factory:
         return _imported(SHIPPED[spec])
     for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=spec):
         return _imported(f"{entry_point.module}:{entry_point.attr}")
-    # Not at the top: torchvision's models take a second to import, and `digits` alone doesn't need them.
+    # Not at the top: torchvision's models take half a second to import, and `digits` alone doesn't need them.
     from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier, architectures
 
     if spec in architectures():
