@@ -23,7 +23,7 @@ demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
 up: $(READY) ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/lowtide up
 
-# Files in the order of their folders: the long ones, end to end, come first, and the short ones fill the end.
+# What runs beside what: tests/conftest.py.
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 

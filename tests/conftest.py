@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -20,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from xdist.scheduler import LoadFileScheduling
 
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
 from tests import services
@@ -32,8 +34,28 @@ hypothesis.settings.register_profile("deep", max_examples=20_000, deadline=None,
 hypothesis.settings.register_profile("fuzz", max_examples=3_000, deadline=None, print_blob=True, database=None)
 hypothesis.settings.load_profile("default")
 
+SYSTEMS = ("tests/drills/", "tests/e2e/")
+"""Their tests start whole systems, of five processes and more each."""
 PUBSUB_SERVERS = ("emulator", "ours")
 CERTIFIED = ("localhost", "good.org", "*.wide.org")
+
+
+class SystemsOneByOne(LoadFileScheduling):
+    """A file's tests run in one process, beside those of other files. Whole systems run one after the other: two that
+    start at once on two cores make each other late.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "systems" if nodeid.startswith(SYSTEMS) else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SystemsOneByOne:
+    return SystemsOneByOne(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins; the others keep their order, in which the short ones fill the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SYSTEMS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
