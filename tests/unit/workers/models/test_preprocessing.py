@@ -1,4 +1,5 @@
 import io
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,9 +33,11 @@ def steps_apart(transforms, picture, content, **options):
     return ((made - transforms(picture)) * std / STEP).abs()
 
 
-def jpeg(picture):
+@cache
+def jpeg(size):
+    """A photograph of that size: the bytes of its file, and what Pillow makes of them."""
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=92)
+    photograph(*size).save(file, "JPEG", quality=92)
     return file.getvalue(), Image.open(io.BytesIO(file.getvalue()))
 
 
@@ -44,7 +47,7 @@ SIZES = [(500, 375), (333, 500), (640, 640), (60, 100), (1025, 767), (2000, 300)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", ["resnet101", "mobilenet_v2", "vit_b_16", "inception_v3", "efficientnet_b4"])
 def test_we_make_what_the_published_transforms_make(name: str, size: tuple[int, int]) -> None:
-    content, picture = jpeg(photograph(*size))
+    content, picture = jpeg(size)
     apart = steps_apart(models.get_model_weights(name).DEFAULT.transforms(), picture, content)
     assert apart.max() <= 2.01  # two passes, rounded to bytes each
     assert apart.mean() < 0.3
@@ -53,7 +56,7 @@ def test_we_make_what_the_published_transforms_make(name: str, size: tuple[int, 
 @pytest.mark.parametrize("size", [(1500, 2000), (3000, 2250)])
 def test_a_large_jpeg_decoded_small_is_close_to_the_published_transforms(size: tuple[int, int]) -> None:
     transforms = models.get_model_weights("resnet101").DEFAULT.transforms()
-    content, picture = jpeg(photograph(*size))
+    content, picture = jpeg(size)
     apart = steps_apart(transforms, picture, content, enough_px=Preprocessing.published(transforms).enough_px)
     assert 0 < apart.mean() < 0.4  # 0: it wasn't decoded small
     assert apart.quantile(0.999) <= 2.01

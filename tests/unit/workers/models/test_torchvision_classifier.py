@@ -2,6 +2,7 @@ import hashlib
 import io
 import logging
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,13 @@ def loaded(name, weights="random", **options):
     return model
 
 
+@cache
+def random(name):
+    """The architecture with its random weights, one for all tests, which leave it as it is."""
+    return loaded(name)
+
+
+@cache
 def photograph(seed=0, width_px=320, height_px=240):
     blobs = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), np.uint8)
     file = io.BytesIO()
@@ -44,9 +52,9 @@ def scores(model, seeds=(1, 2)):
     return model.predict(torch.stack([model.decode(photograph(seed), {}) for seed in seeds]))
 
 
-@pytest.mark.parametrize("name", ["resnet101", "mobilenet_v2"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_the_five_best_categories_by_index_label_and_score(name: str) -> None:
-    model = loaded(name)
+    model = random(name)
     outputs = answers(model, [photograph(1), photograph(2)])
     categories = models.get_model_weights(name).DEFAULT.meta["categories"]
     assert [len(output) for output in outputs] == [5, 5]
@@ -57,7 +65,7 @@ def test_the_five_best_categories_by_index_label_and_score(name: str) -> None:
 
 
 def test_it_predicts_what_torchvision_predicts_after_its_own_transforms() -> None:
-    model = loaded("mobilenet_v2")
+    model = random("mobilenet_v2")
     transforms = models.get_model_weights("mobilenet_v2").DEFAULT.transforms()
     pictures = [transforms(Image.open(io.BytesIO(photograph(seed)))) for seed in (1, 2)]
     with torch.inference_mode():
@@ -67,7 +75,7 @@ def test_it_predicts_what_torchvision_predicts_after_its_own_transforms() -> Non
 
 
 def test_top_k_is_the_requests_to_say() -> None:
-    model = loaded(SMALL)
+    model = random(SMALL)
     assert len(answers(model, [photograph()], top_k=1)[0]) == 1
     assert sum(entry["score"] for entry in answers(model, [photograph()], top_k=1000)[0]) == pytest.approx(1, abs=1e-3)
     with pytest.raises(InvalidRequest, match="a whole number from 1 to 1000"):
@@ -75,13 +83,13 @@ def test_top_k_is_the_requests_to_say() -> None:
 
 
 def test_content_that_is_no_good_is_refused_while_decoding() -> None:
-    model = loaded(SMALL, limits=Limits(image_max_pixels=1000))
+    model = TorchvisionClassifier(SMALL, limits=Limits(image_max_pixels=1000))
     with pytest.raises(ContentError, match="too large"):
         model.decode(photograph(), {})
 
 
 def test_every_worker_has_the_same_random_weights_whatever_it_calls_them() -> None:
-    one, same = loaded(SMALL), loaded("cats", architecture=SMALL)
+    one, same = random(SMALL), loaded("cats", architecture=SMALL)
     assert one.version == same.version == f"random-{seed_of(SMALL)}"
     assert torch.equal(scores(one), scores(same))
 
@@ -101,7 +109,7 @@ def lightning(state):
     ("name", "checkpoint"), [(SMALL, dict), (SMALL, lightning), ("mnasnet0_5", lightning), ("densenet121", dict)]
 )
 def test_weights_come_from_a_file_and_the_version_says_which(name: str, checkpoint: Any, tmp_path: Path) -> None:
-    model = loaded(name)
+    model = random(name)
     path = state_file(model, tmp_path, checkpoint(model._net.state_dict()))
     again = loaded("mine", architecture=name, weights=path.as_uri())
     assert again.version == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
@@ -109,7 +117,7 @@ def test_weights_come_from_a_file_and_the_version_says_which(name: str, checkpoi
 
 
 def test_a_file_of_torchvisions_with_old_densenet_names_is_good(tmp_path: Path) -> None:
-    model = loaded("densenet121")
+    model = random("densenet121")
     old = OrderedDict(
         (name.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") if "denselayer" in name else name, value)
         for name, value in model._net.state_dict().items()
@@ -121,7 +129,7 @@ def test_a_file_of_torchvisions_with_old_densenet_names_is_good(tmp_path: Path) 
 
 
 def test_heads_for_training_in_a_file_are_left_out(tmp_path: Path) -> None:
-    model = loaded("googlenet")
+    model = random("googlenet")
     state = {f"module.{name}": value for name, value in model._net.state_dict().items()}
     state["module.aux1.fc1.weight"] = torch.ones(1)
     again = loaded("googlenet", weights=state_file(model, tmp_path, state).as_uri())
@@ -129,7 +137,7 @@ def test_heads_for_training_in_a_file_are_left_out(tmp_path: Path) -> None:
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
-    path = state_file(loaded("squeezenet1_1"), tmp_path)
+    path = state_file(random("squeezenet1_1"), tmp_path)
     with pytest.raises(WeightsError, match="another model than MobileNetV3"):
         loaded(SMALL, weights=path.as_uri())
 
@@ -137,7 +145,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 @pytest.fixture
 def published(monkeypatch, tmp_path):
     """Random weights at the address from which torchvision downloads SMALL's, named by their hash as its are."""
-    path = state_file(loaded(SMALL), tmp_path)
+    path = state_file(random(SMALL), tmp_path)
     named = path.rename(tmp_path / f"w-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth")
     monkeypatch.setattr(models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.value, "url", named.as_uri())
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
@@ -150,7 +158,7 @@ def test_published_weights_are_downloaded_and_named_in_the_version(
 ) -> None:
     model = loaded(SMALL, weights=weights)
     assert model.version == "IMAGENET1K_V1"
-    assert torch.equal(scores(model), scores(loaded(SMALL)))
+    assert torch.equal(scores(model), scores(random(SMALL)))
     assert list((tmp_path / "hub" / "hub" / "checkpoints").iterdir())
 
 
