@@ -14,7 +14,7 @@ from lowtide.workers.model import Model
 # Imports torchvision without torch's compiler, before tests import it with the compiler, which takes two seconds.
 from lowtide.workers.models import torchvision_classifier as torchvision_classifier
 
-# Threads of an operation spin while they wait for one another: on busy cores, two take several times the CPU time of one.
+# Threads of one operation spin while they wait for one another: on busy cores, two take several times the time of one.
 torch.set_num_threads(1)
 
 CPU = torch.device("cpu")
