@@ -29,7 +29,13 @@ def of(findings: list[Finding], verdict: Verdict) -> str:
 
 def test_a_redis_set_up_as_we_need_it_is_healthy_even_one_that_refuses_config(redis: Redis, redis_url: str) -> None:
     redis.acl_setuser(
-        "guest", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all"], commands=["-config"]
+        "guest",
+        enabled=True,
+        passwords=["+secret"],
+        keys=["*"],
+        channels=["*"],
+        categories=["+@all"],
+        commands=["-config"],
     )
     findings = list(check_redis.redis(Settings(redis_url=redis_url.replace("redis://", "redis://guest:secret@"))))
     redis.acl_deluser("guest")
