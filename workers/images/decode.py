@@ -12,7 +12,7 @@ import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lowtide.tasks.errors import ContentError, MemoryShort
-from lowtide.workers.images import bmp, gif, jpeg, libtiff, memory, png, tiff, webp
+from lowtide.workers.images import bmp, gif, jpeg, libtiff, memory, png, tiff, turbojpeg, webp
 from lowtide.workers.images.kinds import kind_of
 from lowtide.workers.images.plain import Mode, plain
 from lowtide.workers.images.plan import Plan, cut_off, damaged, unsupported
@@ -132,6 +132,8 @@ def _check_scans(content: bytes) -> None:
 
 
 def _decoded(image: Image.Image, plan: Plan, kind: str, mode: Mode) -> Image.Image:
+    if kind == "JPEG" and (picture := turbojpeg.decoded(plan.content, mode=image.mode, size=image.size)):
+        return plain(picture, plan, mode)
     with libtiff.errors_are_damage() if kind == "TIFF" else nullcontext():
         image.load()
     if kind == "PNG" and _ends_blank(image):

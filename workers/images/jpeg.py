@@ -15,7 +15,12 @@ TABLES_MAX = 1000
 MAGIC = b"\xff\xd8"
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 JFIF, EXIF, ADOBE = 0xE0, 0xE1, 0xEE
-NEEDED = (0xC4, 0xCC, 0xDB, 0xDD)
+JFIF_1 = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+"""Version 1.01, whatever a file says: libjpeg warns of any other, and then of nothing more."""
+
+RESTART_INTERVAL = 0xDD
+RESTARTS = range(0xD0, 0xD8)
+NEEDED = (0xC4, 0xCC, 0xDB, RESTART_INTERVAL)
 """Tables (Huffman, arithmetic, quantization) and the restart interval (ITU-T T.81, table B.1)."""
 
 BASELINE, PROGRESSIVE = (0xC0, 0xC1, 0xC9), (0xC2, 0xCA)
@@ -65,7 +70,7 @@ def plan(content: bytes) -> Plan:
         elif segment.kind in NEEDED:
             tables.append(segment.as_bytes())
         elif _is_application(segment):
-            kept.setdefault(segment.kind, segment.as_bytes())
+            kept.setdefault(segment.kind, JFIF_1 if segment.kind == JFIF else segment.as_bytes())
         if len(tables) > TABLES_MAX:
             raise unsupported(f"a JPEG of more than {TABLES_MAX:,} tables before its pixels")
     if scan_at is None:
@@ -139,6 +144,26 @@ def _apart(factors: list[int]) -> tuple[list[int], list[int]]:
 
 def _sides(body: bytes) -> tuple[int, int]:
     return int.from_bytes(body[1:3]), int.from_bytes(body[3:5])
+
+
+def restarts_are_there(content: bytes) -> bool:
+    """Of a JPEG of one scan: every restart marker that its header asks for, in order."""
+    header = {segment.kind: segment for segment in _header(content)}
+    frame = next(segment.body for kind, segment in header.items() if kind in FRAMES)
+    interval = int.from_bytes(header[RESTART_INTERVAL].body[:2]) if RESTART_INTERVAL in header else 0
+    wanted = (_units(frame) - 1) // interval if interval else 0
+    begin = header[START_OF_SCAN].at
+    data = content[begin : content.find(b"\xff\xd9", begin)]
+    found = [marker[1][0] for marker in re.finditer(rb"\xff([\xd0-\xd7])", data)]
+    return found[:wanted] == [RESTARTS[number % 8] for number in range(wanted)]
+
+
+def _units(frame: bytes) -> int:
+    """The units that a scan of all components is made of, and restart intervals are counted in (T.81, A.2)."""
+    height_px, width_px = _sides(frame)
+    across, down = _apart([frame[7 + 3 * index] for index in range(frame[5])])
+    unit_px = (8, 8) if frame[5] == 1 else (8 * max(across), 8 * max(down))
+    return -(-width_px // unit_px[0]) * -(-height_px // unit_px[1])
 
 
 def scans(content: bytes) -> int:
