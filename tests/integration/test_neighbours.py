@@ -13,9 +13,10 @@ from redis import Redis
 
 from lowtide.autoscaling.backlog import BacklogReader
 from lowtide.config import load_settings
+from lowtide.local.redis import find_redis
 from lowtide.tasks.transport import Reaper, install, uninstall
 from lowtide.tasks.transport.channel import Misplaced
-from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, redis_servers, server_of, until
+from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, server_of, until
 
 QUIET_S = 0.5
 
@@ -42,7 +43,7 @@ app.worker_main(["worker", "-P", "threads", "-c", "1", "-l", "WARNING", "--witho
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    with server_of(next(iter(redis_servers().values())), tmp_path) as server, fleet_on(server) as fleet:
+    with server_of(find_redis(), tmp_path) as server, fleet_on(server) as fleet:
         yield fleet
 
 

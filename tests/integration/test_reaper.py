@@ -9,12 +9,13 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
+from lowtide.local.redis import redis_servers
 from lowtide.tasks.keys import LOSS_S, Keys
 from lowtide.tasks.transport import Reaper
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.room import Budget, Turns
-from tests.integration.transport_fleet import PREFIX, Server, redis_servers, server_of, until
+from tests.integration.transport_fleet import PREFIX, Server, server_of, until
 
 SERVERS = redis_servers()
 KEYS = Keys(PREFIX)

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from lowtide.config import load_settings
+from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import lists_of
@@ -18,7 +19,7 @@ from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.transport.station import Station
-from tests.integration.transport_fleet import PREFIX, Server, redis_servers, server_of
+from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()
 KEYS = Keys(PREFIX)

