@@ -20,6 +20,14 @@ from lowtide.tasks.trouble import trouble_of
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+class RetryingWord(BaseModel):
+    """What failed lately in a worker so that another try may help."""
+
+    why: str
+    ago_s: Amount
+    count: int
+
+
 class WorkerWord(BaseModel):
     """What a worker says of itself, as far as it is read here and by `lowtide status`."""
 
@@ -31,6 +39,7 @@ class WorkerWord(BaseModel):
     done: dict[str, int] = {}
     rates: dict[str, Amount] = {}
     started_at: datetime | None = None
+    retrying: RetryingWord | None = None
 
 
 class BridgeWord(BaseModel):

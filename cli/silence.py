@@ -77,9 +77,10 @@ class Silence:
         self.cause = self._look()
 
     def _tell(self, silent_s: float, waiting: Callable[[], str]) -> None:
-        cause, at_s = self._said
-        if self.cause != cause or silent_s - at_s >= SAY_AGAIN_S:
-            self._said = (self.cause, silent_s)
+        head, at_s = self._said
+        # Behind the colon may be the newest of many: it would be news with each look.
+        if self.cause.partition(": ")[0] != head or silent_s - at_s >= SAY_AGAIN_S:
+            self._said = (self.cause.partition(": ")[0], silent_s)
             self._say(f"Nothing came for {duration(silent_s)}; waiting for {waiting()}: {self.cause}")
 
 
@@ -116,6 +117,9 @@ def cause_of(bridges: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]
         return f"no worker serves {model}: served are {', '.join(sorted(served))}"
     if all(word.get("draining") for word in workers.values()):
         return "every worker is draining: it takes nothing new"
+    if retrying := [word["retrying"] for word in workers.values() if word.get("retrying")]:
+        newest = min(retrying, key=lambda one: float(one["ago_s"]))
+        return f"some requests fail just now and are tried again: {newest['why']}"
     if any(word.get("busy") for word in workers.values()):
         return f"of {_count(workers, 'worker')} some work, on others' requests or on long ones: `lowtide status` tells"
     alive = f"{_count(bridges, 'bridge')} and {_count(workers, 'worker')}"

@@ -157,6 +157,7 @@ def _figures(report: Report) -> dict[str, Any]:
                 "in_process": word.get("in_process", 0),
                 "rates": word.get("rates", {}),
                 "done": word.get("done", {}),
+                "retrying": word.get("retrying"),
             }
             for name, word in sorted(snapshot.workers.items())
         ],

@@ -30,7 +30,9 @@ def view(look: Look) -> RenderableType:
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
     unread: list[RenderableType] = [_unread(look), ""] if look.unread else []
-    return Lines(*map(_text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers))
+    return Lines(
+        *map(_text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers), *_retrying(snapshot.workers)
+    )
 
 
 def _text(said: str) -> Text:
@@ -91,3 +93,11 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
         done = sum(word.get("done", {}).values())
         table.add_row(_text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", _text(", ".join(rates)))
     return table
+
+
+def _retrying(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    told = {name: word["retrying"] for name, word in sorted(words.items()) if word.get("retrying")}
+    return [
+        _text(f"{name}: {one['count']:,} tries failed and come again, the last {one['ago_s']:.0f} s ago: {one['why']}")
+        for name, one in told.items()
+    ]

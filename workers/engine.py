@@ -32,6 +32,7 @@ from lowtide.workers.model import Model
 from lowtide.workers.predict import DeviceBroken
 from lowtide.workers.rates import Rates
 from lowtide.workers.ready_pool import ReadyPool
+from lowtide.workers.retries import Retrying
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ JOIN_S = 1.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
     """What an engine is doing. Times are monotonic seconds. `running`: requests on its devices, by model; `done` and
-    `batches` count since it was made.
+    `batches` count since it was made. `retrying`: what failed lately so that another try may help.
     """
 
     has_work: bool
@@ -54,6 +55,7 @@ class Activity:
     running: Mapping[str, int]
     done: Mapping[str, int]
     batches: Mapping[str, int]
+    retrying: Retrying | None
 
 
 class Engine:
@@ -147,6 +149,7 @@ class Engine:
             running=Counter(ready.job.request.model for run in self._at() for ready in run.items),
             done=self._in_process.done,
             batches=dict(sum((device.fired.copy() for device in self._devices), Counter[str]())),
+            retrying=self._in_process.retrying,
         )
 
     def stuck(self) -> str | None:

@@ -9,6 +9,7 @@ from lowtide.config.health import Progress
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.wire import Outcome
 from lowtide.workers.job import Job
+from lowtide.workers.retries import Retries, Retrying
 
 
 class InProcess:
@@ -20,6 +21,7 @@ class InProcess:
         self._lock = threading.Lock()
         self._empty = threading.Condition(self._lock)
         self._done: Counter[str] = Counter()
+        self._retries = Retries()
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -28,6 +30,11 @@ class InProcess:
     def done(self) -> dict[str, int]:
         """Status → requests that ended with it since the process began."""
         return {str(status): count for status, count in self._done.copy().items()}
+
+    @property
+    def retrying(self) -> Retrying | None:
+        """What failed lately so that another try may help."""
+        return self._retries.recent()
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Take jobs in."""
@@ -39,6 +46,7 @@ class InProcess:
     def settle(self, job: Job, outcome: Outcome) -> None:
         """Resolve the job's future, unless it was given up."""
         if self._remove(job, outcome.status):
+            self._retries.note(outcome)
             job.future.set_result(outcome)
 
     def abandon(self) -> int:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -154,6 +155,7 @@ class Word:
             "running": dict(activity.running),
             "done": dict(activity.done),
             "batches": dict(activity.batches),
+            "retrying": asdict(activity.retrying) if activity.retrying else None,
             "started_at": self._started_at,
         }
 

@@ -185,6 +185,14 @@ def test_a_worker_that_drains_is_told(filled: Redis, signed: Signed) -> None:
     assert [worker["state"] for worker in json.loads(look("--json"))["workers"]] == ["busy", "draining"]
 
 
+def test_what_fails_and_comes_again_is_told_with_its_reason(filled: Redis, signed: Signed) -> None:
+    retrying = {"why": "gs://b/1.jpg: 503 \x1b[31m", "ago_s": 9.4, "count": 1200}
+    signed.sign_in("worker", "vm-2:0:18", BUSY | {"retrying": retrying})
+    assert [worker["retrying"] for worker in json.loads(look("--json"))["workers"]] == [None, retrying]
+    said = "vm-2:0:18: 1,200 tries failed and come again, the last 9 s ago: gs://b/1.jpg: 503 \\x1b[31m"
+    assert said in " ".join(look().split())
+
+
 def test_a_person_sees_the_same(filled: Redis) -> None:
     said = " ".join(look().split())
 

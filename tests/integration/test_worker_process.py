@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 import redis
 from celery import Celery
 
+from lowtide.cli.silence import cause_of
 from lowtide.config import Settings
 from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
@@ -26,6 +28,7 @@ from lowtide.tasks.presence import live
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.receive import HOLD_BACK_S
 from lowtide.tasks.wire import WIRE_VERSION
+from tests.cloud_storage import CloudStorage, Unavailable
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
 
@@ -96,6 +99,13 @@ settings = load_settings()
 configure_logging(settings)
 sys.exit(run_worker(settings))
 """
+
+
+class Broken(CloudStorage):
+    """It answers 503."""
+
+    def read(self, name: str) -> bytes | None:
+        raise Unavailable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +222,21 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     assert running.get(1) == [4]
     assert live(client, keys, "worker") == {}
     assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
+
+
+def test_a_worker_tells_those_who_wait_why_content_is_tried_again(
+    app: Celery, client: redis.Redis, start_worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with contextlib.closing(Broken()) as cloud_storage:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud_storage.url)
+        worker = start_worker(gs_buckets="photos")
+        asked = InferenceRequest(model="sum", uri="gs://photos/cat.jpg")
+        assert infer_chunk.delay([asked]).get(timeout=WAIT_S)[0]["status"] == "retry"
+
+        keys = Keys(worker.settings.prefix)
+        wait_for(lambda: any(said["retrying"] for said in live(client, keys, "worker").values()), worker)
+    why = cause_of({"bridge": {}}, live(client, keys, "worker"), "sum")
+    assert why.startswith("some requests fail just now and are tried again: gs://photos/cat.jpg: 503 GET ")
 
 
 def test_a_stop_while_a_model_loads_is_a_clean_end(start_worker, tmp_path) -> None:

@@ -73,7 +73,17 @@ def test_a_look_that_takes_long_holds_nothing_up() -> None:
     assert time.monotonic() - began_s < 1
 
 
+def test_the_newest_of_many_details_is_not_said_with_each_look() -> None:
+    world = World(timeout_s=3600, causes=["tried again: gs://b/1.jpg: 503", "tried again: gs://b/2.jpg: 503", "idle"])
+    for _ in range(4):
+        world.after(15)
+    assert [said.rpartition("more: ")[2] for said in world.said] == ["tried again: gs://b/1.jpg: 503", "idle"]
+
+
 UNFETCHED = "content that can't be fetched just now is tried again, as workers' logs tell"
+TRIED_AGAIN = "some requests fail just now and are tried again: "
+RETRYING = {"why": "gs://b/1.jpg: 503", "ago_s": 9.0, "count": 2}
+NEWER = {"why": "memory is too short", "ago_s": 2.0, "count": 1}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +95,9 @@ UNFETCHED = "content that can't be fetched just now is tried again, as workers' 
         (["b"], {"w": {**IDLE, "models": ["x", "a"]}}, "no worker serves m: served are a, x"),
         (["b"], {"w": {**IDLE, "draining": True}}, "every worker is draining"),
         (["b"], {"w": IDLE, "v": {**IDLE, "busy": True}}, "of 2 workers some work"),
+        (["b"], {"w": {**IDLE, "busy": True, "retrying": RETRYING}, "v": IDLE}, TRIED_AGAIN + "gs://b/1.jpg: 503"),
+        (["b"], {"w": {**IDLE, "retrying": RETRYING}, "v": {**IDLE, "retrying": NEWER}}, TRIED_AGAIN + "memory"),
+        (["b"], {"w": {**IDLE, "retrying": None}}, "1 bridge and 1 worker live and are idle"),
         (["b"], {"w": IDLE}, "1 bridge and 1 worker live and are idle"),
         (["b"], {"w": {}}, f"1 bridge and 1 worker live and are idle: {UNFETCHED}"),
     ],
