@@ -18,7 +18,7 @@ from lowtide.cli.collect import Collection
 from lowtide.cli.earlier import failure_of
 from lowtide.cli.listing import names_in
 from lowtide.cli.options import DURATION, TEXT, examples, parse_params
-from lowtide.cli.output import STDOUT, Output, is_stream, open_output
+from lowtide.cli.output import STDOUT, Output, is_stdout, is_stream, open_output
 from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources
 from lowtide.cli.terminal import is_utf8, shown
@@ -105,6 +105,7 @@ def command(
         raise click.UsageError("--retry chooses what --resume runs again")
     if resume and overwrite:
         raise click.UsageError("--resume goes on with an output, --overwrite begins it anew: choose one")
+    output = STDOUT if is_stdout(output) else output
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")

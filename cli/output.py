@@ -136,6 +136,16 @@ def open_output(path: Path, *, model: str | None = None, resume: bool = False, o
         return _open_file(path, model=model, resume=resume, overwrite=overwrite)
 
 
+def is_stdout(path: Path) -> bool:
+    """True for `-`, and for what standard output is already, such as /dev/stdout and the file that a shell writes it
+    to: opened twice, each would write over what the other has written.
+    """
+    try:
+        return path == STDOUT or os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):  # the path does not exist, or a test has put something else in stdout's place
+        return False
+
+
 def is_stream(path: Path) -> bool:
     """True for what is no file: standard output, a pipe, a device."""
     return path == STDOUT or (path.exists() and not stat.S_ISREG(path.stat().st_mode))

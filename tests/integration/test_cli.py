@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +169,20 @@ def test_a_wait_for_answers_ends_and_says_why_and_is_finished_later(world: World
     }
     assert len(output.read_text().splitlines()) == 3
     assert not any("results.jsonl" in row["request_id"] for row in rows)
+
+
+def test_rows_on_standard_output_are_whole_whatever_it_is_called_and_wherever_it_goes(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "0.png").write_bytes(b"\x89PNG")
+    command = [sys.executable, "-m", "lowtide.cli", "classify", str(tmp_path / "0.png"), "--model=m", "--timeout=1s"]
+    env = {**os.environ, "LOWTIDE_PROJECT": world.settings.project, "LOWTIDE_REDIS_URL": "redis://127.0.0.1:1/0"}
+    with (tmp_path / "redirected").open("wb") as file:
+        subprocess.run([*command, "--output=/dev/stdout"], env=env, stdout=file, timeout=60)
+    piped = subprocess.run([*command, "--output=/dev/stdout"], env=env, stdout=subprocess.PIPE, timeout=60)
+
+    for written in ((tmp_path / "redirected").read_bytes(), piped.stdout):
+        assert [json.loads(row)["error"]["type"] for row in written.splitlines()] == ["no_answer"]
 
 
 def test_a_fleet_that_answers_others_meanwhile_is_known_to_work(world: World, tmp_path: Path) -> None:
