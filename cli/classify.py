@@ -22,7 +22,7 @@ from lowtide.cli.output import STDOUT, Output, is_stdout, is_stream, open_output
 from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources
 from lowtide.cli.terminal import is_utf8, shown
-from lowtide.config import Settings, SettingsError, load_settings, pubsub_emulator
+from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 
@@ -90,7 +90,8 @@ def command(
 ) -> None:
     r"""Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
 
-    Runs on a system of its own on this machine, unless LOWTIDE_PROJECT names the project of one that is there.
+    Runs on a system of its own on this machine, unless LOWTIDE_PROJECT names the project of one that is there. Its own
+    one shares nothing with others: LOWTIDE_REDIS_URL and PUBSUB_EMULATOR_HOST are not used then.
 
     Each of them gets a row. One that can't be read, sent or answered fails alone, and its row says why: no_source (not
     there, not readable, too large), refused (by Pub/Sub), no_answer, or the type that the fleet gives. A name that is
@@ -111,6 +112,11 @@ def command(
     configure_logging(settings, default="WARNING")
     if not settings.subscription:
         raise SettingsError("LOWTIDE_SUBSCRIPTION is empty, and what is to be classified goes by topic: leave it unset")
+    if settings.project and (weights or workers > 1):
+        raise click.UsageError(
+            "--weights and --workers are for a system of its own, and LOWTIDE_PROJECT names one that is there: leave "
+            "them out, or unset LOWTIDE_PROJECT"
+        )
     listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
     sources = find_sources(paths, listed, output=output)
     if not sources:
@@ -186,7 +192,9 @@ def _system(
         file_roots=tuple(sorted(folders | set(settings.file_roots))),
     )
     with tempfile.TemporaryDirectory(prefix="lowtide-") as folder:
-        stack = Stack(own, folder=Path(folder), workers=workers, pubsub_host=pubsub_emulator())
+        # Whoever shares a Redis or a subscription with a fleet answers its requests, and the fleet ours: perhaps with
+        # other weights.
+        stack = Stack(own, folder=Path(folder), workers=workers, alone=True)
         click.echo("Starting Redis, Pub/Sub, a bridge and workers on this machine", err=True)
         with stack:
             stack.wait_ready()

