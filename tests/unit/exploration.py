@@ -1,17 +1,20 @@
-"""Every state that a model of a protocol can come to, breadth first, and what is wrong with the first bad one."""
+"""Every state that a model of a protocol can come to, breadth first, and what is wrong with the first bad one.
 
-from collections import deque
-from collections.abc import Collection, Hashable, Iterable
+States that differ in nothing but what two equals are called have the same future, with those names exchanged: one of
+them is enough (symmetry reduction).
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-S = TypeVar("S", bound=Hashable)
+S = TypeVar("S")
 
 WEDGED = "nothing leads to an end"
 
 
 class Explorable(Protocol[S]):
-    """A model. Its states are values that can be compared."""
+    """A model."""
 
     def start(self) -> S:
         """The state in which all begins."""
@@ -28,6 +31,9 @@ class Explorable(Protocol[S]):
     def finished(self, state: S) -> bool:
         """True of an end."""
 
+    def key(self, state: S) -> Hashable:
+        """The same for two states only if whatever may become of one may become of the other, but for names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Violation:
@@ -42,49 +48,57 @@ class Violation:
 
 @dataclass(frozen=True, kw_only=True)
 class Exploration(Generic[S]):
-    """The states that were found, and what is wrong with the first bad one."""
+    """The states that were found, one of each key, and what is wrong with the first bad one."""
 
     states: Collection[S]
     violation: Violation | None
 
 
+Came = tuple[str, int]
+"""How a state was come to first: the move, and the number of the state before it."""
+
+
 def explore(model: Explorable[S]) -> Exploration[S]:
     """Every state. Stops at the first that breaks an invariant; then looks for those that are wedged."""
-    start = model.start()
-    came_from: dict[S, tuple[str, S] | None] = {start: None}
-    backward: dict[S, list[S]] = {}
-    todo = deque([start])
-    while todo:
-        state = todo.popleft()
+    states = [model.start()]
+    numbers = {model.key(states[0]): 0}
+    came_from: list[Came] = [("", 0)]
+    backward: list[list[int]] = [[]]
+
+    def number_of(new: S, came: Came) -> int:
+        number = numbers.setdefault(model.key(new), len(states))
+        if number == len(states):
+            states.append(new)
+            came_from.append(came)
+            backward.append([])
+        return number
+
+    for number, state in enumerate(states):  # which grow meanwhile
         if what := model.wrong(state):
-            return Exploration(states=came_from.keys(), violation=_violation(what, state, came_from))
+            return Exploration(states=states, violation=_violation(what, number, came_from))
         for word, new in model.moves(state):
-            backward.setdefault(new, []).append(state)
-            if came_from.setdefault(new, (word, state)) == (word, state):
-                todo.append(new)
+            backward[number_of(new, (word, number))].append(number)
         for word, new in model.faults_of(state):
-            if came_from.setdefault(new, (word, state)) == (word, state):
-                todo.append(new)
-    wedged = _cannot_finish(model, came_from, backward)
+            number_of(new, (word, number))
+    wedged = _cannot_finish([model.finished(state) for state in states], backward)
     violation = _violation(WEDGED, wedged, came_from) if wedged is not None else None
-    return Exploration(states=came_from.keys(), violation=violation)
+    return Exploration(states=states, violation=violation)
 
 
-def _cannot_finish(model: Explorable[S], states: Iterable[S], backward: dict[S, list[S]]) -> S | None:
-    """The first state from which no moves, faults aside, lead to an end."""
-    todo = [state for state in states if model.finished(state)]
-    can = set(todo)
+def _cannot_finish(can: list[bool], backward: Sequence[Sequence[int]]) -> int | None:
+    """The first state from which no moves, faults aside, lead to one that `can` says is an end."""
+    todo = [number for number, finished in enumerate(can) if finished]
     while todo:
-        for before in backward.get(todo.pop(), ()):
-            if before not in can:
-                can.add(before)
+        for before in backward[todo.pop()]:
+            if not can[before]:
+                can[before] = True
                 todo.append(before)
-    return next((state for state in states if state not in can), None)
+    return next((number for number, it_can in enumerate(can) if not it_can), None)
 
 
-def _violation(what: str, state: S, came_from: dict[S, tuple[str, S] | None]) -> Violation:
-    trace: list[Any] = []
-    while came := came_from[state]:
-        word, state = came
+def _violation(what: str, number: int, came_from: Sequence[Came]) -> Violation:
+    trace: list[str] = []
+    while number:
+        word, number = came_from[number]
         trace.append(word)
     return Violation(what=what, trace=tuple(reversed(trace)))

@@ -5,7 +5,7 @@ number: what may happen after a while may happen at any moment, and a process th
 step while others do. A chunk that nobody waits for any more is left out: its result is read by nobody.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -94,6 +94,14 @@ class State(NamedTuple):
         """With bridge `b` as it is now."""
         return self._replace(bridges=(me, self.bridges[1]) if b == 0 else (self.bridges[0], me))
 
+    def renamed(self) -> "State":
+        """With each bridge called as the other was."""
+        return self._replace(
+            bridges=self.bridges[::-1],
+            record={"0": "1", "1": "0"}.get(self.record, self.record),
+            chunk=None if self.chunk is None else 1 - self.chunk,
+        )
+
     def without_chunk(self, b: int) -> "State":
         """Nobody waits for the chunk of `b` any more."""
         new = self.of(b, self.bridges[b]._replace(**NO_CHUNK))
@@ -118,6 +126,11 @@ class Model:
 
     def start(self) -> State:
         return State(faults_left=self.faults)
+
+    def key(self, state: State) -> Hashable:
+        """The bridges are equals."""
+        one, other = ((me, state.record == str(b), state.chunk == b) for b, me in enumerate(state.bridges))
+        return state if one <= other else state.renamed()
 
     def moves(self, state: State) -> Iterator[Move]:
         """What may happen next, faults aside."""

@@ -6,9 +6,10 @@ the order in which the code takes them, so that other orders can be explored as 
 tests/unit/bridge/protocol_model.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import NamedTuple
 
 from lowtide.tasks.losses import STRIKES_MAX
@@ -83,7 +84,7 @@ class Run(NamedTuple):
     again: bool
     at: int = 0
     after: int = 0
-    spent: frozenset[int] = frozenset()
+    spent: tuple[int, ...] = ()
     outcomes: tuple[str, ...] = ()
     step: int = 0
     marked: bool = False
@@ -104,13 +105,13 @@ class State(NamedTuple):
     """
 
     copies: tuple[Copy, ...]
+    runs: tuple[Run | None, Run | None]
     marks: tuple[frozenset[int], ...]
     parts: tuple[bool, ...]
     losses: tuple[int, ...]
     unsure: tuple[int, ...]
     answered: tuple[bool, ...]
     faults_left: int
-    runs: tuple[Run | None, Run | None] = (None, None)
     count: int = 0
     result: tuple[str, ...] | None = None
     learned: bool = False
@@ -148,6 +149,7 @@ class Model:
         none = (False,) * self.requests
         return State(
             copies=(Copy(place="queue"), NOWHERE, NOWHERE),
+            runs=(None, None),
             marks=(frozenset(),) * self.requests,
             parts=none,
             losses=(0,) * self.requests,
@@ -162,6 +164,10 @@ class Model:
     def finished(self, state: State) -> bool:
         """Every request has ended, and nobody has the chunk."""
         return state.learned and state.runs == (None, None) and set(state.copies) == {NOWHERE}
+
+    def key(self, state: State) -> Hashable:
+        """Workers are equals, and so are copies, which are all that has names: the first two fields."""
+        return _renamed(state.copies, state.runs), state[2:]
 
     def moves(self, state: State) -> Iterator[Move]:
         """What may happen next, faults aside."""
@@ -219,7 +225,7 @@ class Model:
         if at == len(self.worker):
             return state.of(w, None)
         if self.worker[run.at] == "run":
-            run = run._replace(after=0, spent=frozenset())  # no more asked for: many states become one
+            run = run._replace(after=0, spent=())  # no more asked for: many states become one
         return state.of(w, run._replace(at=at))
 
     def _looks(self, state: State, w: int, run: Run) -> State:
@@ -232,7 +238,7 @@ class Model:
             return self._next(state, w, run)
         strikes = [sum(after < state.count for after in marks) for marks in state.marks]
         spent = [turn for turn, many in enumerate(strikes) if many >= STRIKES_MAX and not run.outcomes[turn]]
-        new = self._next(state, w, run._replace(after=state.count, spent=frozenset(spent)))
+        new = self._next(state, w, run._replace(after=state.count, spent=tuple(spent)))
         return new._replace(wrong=self._blamed(state, w, spent))
 
     def _together(self, state: State, w: int, run: Run) -> State:
@@ -410,3 +416,19 @@ class Model:
 
 def _with(items: tuple, index: int, item: object) -> tuple:
     return (*items[:index], item, *items[index + 1 :])
+
+
+@cache
+def _renamed(copies: tuple[Copy, ...], runs: tuple[Run | None, ...]) -> Hashable:
+    """The same, whatever the workers and the copies are called."""
+    return min(_seen_from(workers, copies, runs) for workers in (WORKERS, WORKERS[::-1]))
+
+
+def _seen_from(workers: Sequence[int], copies: Sequence[Copy], runs: Sequence[Run | None]) -> tuple[tuple, ...]:
+    """The workers are called by their turns, and the copies by who has them."""
+    places = {str(w): str(turn) for turn, w in enumerate(workers)}
+    found = (
+        (places.get(place, place), again, *(run is not None and run.copy == c for run in (runs[w] for w in workers)))
+        for c, (place, again) in enumerate(copies)
+    )
+    return (tuple(sorted(found)), *(run[1:] if run else () for run in (runs[w] for w in workers)))
