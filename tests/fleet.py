@@ -13,7 +13,8 @@ from lowtide.local.process import ChildProcess
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 
-READY_S = 60.0
+READY_S = 120.0
+"""For what takes seconds, a worker's imports included: ends a hang, and measures nothing."""
 LOWTIDE = (sys.executable, "-m", "lowtide.cli")
 
 

@@ -65,6 +65,20 @@ def bridge_kill(stage: Stage, *, points: Sequence[str] = KILL_POINTS) -> None:
     stage.wait_flow()
 
 
+def worker_and_bridge_kill(stage: Stage) -> None:
+    """At the same moment: neither is left to see the other gone."""
+    system = stage.system
+    stage.wait(0.5, 3.0)
+    worker, bridge = stage.random.choice(system.workers), stage.random.choice(system.bridges)
+
+    def end() -> None:
+        for name in (worker, bridge):
+            system.fleet.signal(name, signal.SIGKILL)
+
+    _again(stage, bridge, end)
+    stage.wait_flow()
+
+
 def bridge_stop(stage: Stage) -> None:
     """Stopped for longer than its leases and claims, then continued."""
     stage.wait(0.5, 3.0)

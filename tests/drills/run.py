@@ -19,12 +19,14 @@ CALLERS_STEP = 1_000_000
 
 
 class Drill:
-    """Rounds on one system. `round` as often as wanted."""
+    """Rounds on one system. `round` as often as wanted. `first`: the number of the first request, beyond those of
+    other drills on this system.
+    """
 
-    def __init__(self, system: System, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, system: System, *, patience_s: float = PATIENCE_S, first: int = 1) -> None:
         self._system = system
         self._patience_s = patience_s
-        self._numbers = itertools.count(1)
+        self._numbers = itertools.count(first)
         self._callers = itertools.count(CALLERS_FROM, CALLERS_STEP)
 
     def round(self, name: str, row: Row, *, seed: int, faults: int) -> Verdict:

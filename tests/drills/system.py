@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -136,6 +136,14 @@ class System:
     def start_bridge(self, name: str) -> None:
         command = self._command((*self.needs.patches, *self.needs.bridge_patches))
         self.fleet.start(name, "bridge", command=command, restart=True, **{DIE_AT: str(self.die_at(name))})
+
+    def exchange_bridges(self, patches: tuple[str, ...]) -> None:
+        """Others in their places, with these patches instead."""
+        self.needs = replace(self.needs, bridge_patches=patches)
+        for name in self.bridges:
+            self.fleet.process(name).stop()
+            self.start_bridge(name)
+        self.wait_ready()
 
     def start_worker(self, name: str) -> None:
         """A machine of its own, which nobody took part in before: another slot."""

@@ -10,7 +10,7 @@ from google.cloud import pubsub_v1
 from redis import Redis
 
 from tests.cloud_storage import CloudStorage
-from tests.fleet import Fleet
+from tests.fleet import READY_S, Fleet
 
 
 class Topics:
@@ -35,12 +35,12 @@ class Topics:
         return self.publisher.publish(self.topic(topic), data, **attributes).result(timeout=30)
 
     def collect(
-        self, subscription: str, request_ids: Iterable[str], *, within_s: float = 60.0, enough: int | None = None
+        self, subscription: str, request_ids: Iterable[str], *, within_s: float = READY_S
     ) -> dict[str, pubsub_v1.types.PubsubMessage]:
-        """The messages that answer these requests, by request id; fewer when time is over, or there are `enough`."""
+        """The messages that answer these requests, by request id; fewer when time is over."""
         missing, found = set(request_ids), {}
         deadline_s = time.monotonic() + within_s
-        while missing and time.monotonic() < deadline_s and len(found) < (enough or len(found) + 1):
+        while missing and time.monotonic() < deadline_s:
             try:
                 response = self.subscriber.pull(subscription=subscription, max_messages=1000, timeout=2, retry=None)
             except DeadlineExceeded:

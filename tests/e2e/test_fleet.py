@@ -1,13 +1,15 @@
-"""Google's emulator, a separate Redis, a bridge, two workers and Flower; requests from a plain Pub/Sub publisher."""
+"""Google's emulator, a separate Redis, a bridge, a worker and Flower; requests from a plain Pub/Sub publisher."""
 
 import base64
 import io
 import json
 import os
+import struct
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,15 @@ from celery import Celery
 from PIL import Image
 
 from lowtide.local.stack import free_port
+from tests.fleet import READY_S
+from tests.pictures.write import chunk
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "digits" / "images"
 DIGIT = (IMAGES / "0001.png").read_bytes()
+PROGRAM_S = 240.0
+"""For a program, and more than it waits for any of its answers."""
+
+pytestmark = pytest.mark.timeout(PROGRAM_S + 60)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +43,8 @@ def running(fleet, topics, cloud_storage) -> Iterator[Any]:
     )
     topics.listen("mine", make=True)
     fleet.start("bridge", "bridge", "--create")
-    for slot in ("0", "1"):
-        fleet.start(f"worker-{slot}", "worker")
-    fleet.wait_ready(workers=2, bridges=1)
+    fleet.start("worker", "worker")
+    fleet.wait_ready(workers=1, bridges=1)
     return fleet
 
 
@@ -116,7 +123,7 @@ def test_a_dead_letter_that_is_put_back_is_a_request_again(running, topics) -> N
     (first,) = topics.collect(dead, ["again"]).values()
 
     command = [sys.executable, "-m", "lowtide.cli", "replay", "--reason", "unsupported_event", "--max", "1", "--json"]
-    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=PROGRAM_S)
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["became"] == "replayed"
@@ -126,11 +133,9 @@ def test_a_dead_letter_that_is_put_back_is_a_request_again(running, topics) -> N
 
 
 def large_image() -> bytes:
-    """30,000 × 30,000 pixels in a few kilobytes: a header that promises, and little behind it."""
-    image = Image.new("1", (30_000, 30_000))
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=9)
-    return file.getvalue()
+    """30,000 × 30,000 pixels: a header that promises, and little behind it."""
+    header = chunk(b"IHDR", struct.pack(">2I5B", 30_000, 30_000, 1, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(10_000))) + chunk(b"IEND", b"")
 
 
 def test_bad_input_ends_in_the_right_place_with_a_reason_and_its_neighbours_succeed(running, topics) -> None:
@@ -186,34 +191,6 @@ def test_bad_input_ends_in_the_right_place_with_a_reason_and_its_neighbours_succ
     assert all(result["error"]["message"] for result in found.values() if result["status"] == "failed")
 
 
-@pytest.mark.timeout(240)
-def test_killing_a_worker_and_the_bridge_loses_nothing(running, topics) -> None:
-    results = topics.listen("lowtide-results")
-    names = [f"survivor {index}" for index in range(2000)]
-    path = topics.topic("lowtide-requests")
-
-    def publish(some: list[str]) -> None:
-        for future in [topics.publisher.publish(path, DIGIT, request_id=name) for name in some]:
-            future.result(timeout=60)
-
-    publish(names[:1000])
-    first = topics.collect(results, names, enough=10)
-    publish(names[1000:])
-    running.kill("bridge")
-    running.kill("worker-0")
-    first |= topics.collect(results, names, within_s=2)
-    running.start("bridge", "bridge")
-    running.start("worker-0", "worker")
-    aside = topics.listen("lowtide-results")
-    topics.publish(DIGIT, request_id="another")
-    another = topics.collect(aside, ["another"], within_s=60)
-    rest = topics.collect(results, set(names) - set(first), within_s=150)
-
-    assert len(first) < len(names), "killed too late to tell"
-    assert another, "other requests flow again within a minute"
-    assert set(first) | set(rest) == set(names)
-
-
 WITHOUT_LOWTIDE = """
 import base64, json, sys
 sys.modules["lowtide"] = None  # as where it is not installed
@@ -222,7 +199,7 @@ from celery import Celery
 url, digit = sys.argv[1:]
 app = Celery("theirs", broker=url, backend=url)
 request = {"model": "digits", "data": base64.b64encode(open(digit, "rb").read()).decode()}
-print(json.dumps(app.send_task("lowtide.infer", [request], queue="lowtide.digits").get(timeout=30)))
+print(json.dumps(app.send_task("lowtide.infer", [request], queue="lowtide.digits").get(timeout=100)))
 """
 
 WITH_LOWTIDE = """
@@ -230,8 +207,8 @@ import base64, json, sys
 from lowtide.tasks import infer, infer_many
 
 request = {"model": "digits", "data": base64.b64encode(open(sys.argv[2], "rb").read()).decode()}
-one = infer.delay(request).get(timeout=30)
-answers = infer_many([request] * 1000, timeout_s=60)
+one = infer.delay(request).get(timeout=100)
+answers = infer_many([request] * 1000, timeout_s=100)
 left = [(answers.left, answer.outputs == one) for answer in answers]
 print(json.dumps([one, left, sorted({"torch", "google.cloud"} & set(sys.modules))]))
 """
@@ -241,7 +218,7 @@ def python(program: str, running: Any) -> Any:
     """What a program of its own prints, given the Redis and a digit."""
     digit = str(running.folder / "files" / "7.png")
     command = [sys.executable, "-c", program, running.env["LOWTIDE_REDIS_URL"], digit]
-    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, env={**os.environ, **running.env}, capture_output=True, text=True, timeout=PROGRAM_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -290,23 +267,23 @@ from lowtide.tasks import RequestFailed, infer
 request = {"model": "digits", "data": base64.b64encode(open(sys.argv[2], "rb").read()).decode()}
 bad = {"model": "digits", "data": "AAAA"}
 got = [
-    chain(infer.s(request), label.s()).apply_async().get(timeout=20),
-    chain(infer.s(request), app.signature("theirs.label"), infer.si(request), label.s()).apply_async().get(timeout=20),
-    chain(label.s([{"label": "0"}]), infer.si(request), label.s()).apply_async().get(timeout=20),
-    chord([infer.s(request), infer.s(request)])(total.s()).get(timeout=20),
-    chain(infer.s(request), group(label.s(), label.s())).apply_async().get(timeout=20),
-    total(group(infer.s(request), infer.s(request)).apply_async().get(timeout=20)),
+    chain(infer.s(request), label.s()).apply_async().get(timeout=100),
+    chain(infer.s(request), app.signature("theirs.label"), infer.si(request), label.s()).apply_async().get(timeout=100),
+    chain(label.s([{"label": "0"}]), infer.si(request), label.s()).apply_async().get(timeout=100),
+    chord([infer.s(request), infer.s(request)])(total.s()).get(timeout=100),
+    chain(infer.s(request), group(label.s(), label.s())).apply_async().get(timeout=100),
+    total(group(infer.s(request), infer.s(request)).apply_async().get(timeout=100)),
 ]
 with Redis.from_url(url) as redis:
     ok = infer.apply_async([request], link=note.si("linked"))
-    first = redis.blpop("notes", 20)[1].decode()
+    first = redis.blpop("notes", 100)[1].decode()
     failed = infer.apply_async([bad], link_error=note.s())
-    second = redis.blpop("notes", 20)[1].decode() == failed.id
+    second = redis.blpop("notes", 100)[1].decode() == failed.id
     named = {"args": [request], "queue": "lowtide.digits", "link": note.si("linked")}
     app.send_task("lowtide.infer", headers={"lowtide-callbacks": {"*": "web"}}, **named)
-    third = redis.blpop("notes", 20)[1].decode()
+    third = redis.blpop("notes", 100)[1].decode()
     app.send_task("lowtide.infer", **named)
-    fourth = redis.brpop("celery", 20) is not None
+    fourth = redis.brpop("celery", 100) is not None
     left = sorted(key.decode() for key in redis.scan_iter("lowtide*"))
 print(json.dumps([got, first, second, third, fourth, left]))
 """
@@ -329,11 +306,11 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
     port = free_port()
     running.start("flower", "flower", LOWTIDE_FLOWER_PORT=str(port), FLOWER_UNAUTHENTICATED_API="true")
     flower = f"http://127.0.0.1:{port}"
-    running.eventually(lambda: get(f"{flower}/healthcheck") == b"OK", within_s=30, what="Flower's start")
+    running.eventually(lambda: get(f"{flower}/healthcheck") == b"OK", within_s=READY_S, what="Flower's start")
     results = topics.listen("lowtide-results")
     stock = Celery("stock", broker=running.env["LOWTIDE_REDIS_URL"], backend=running.env["LOWTIDE_REDIS_URL"])
     running.eventually(
-        lambda: b"lowtide@" in get(f"{flower}/api/workers?refresh=1"), within_s=30, what="a worker in Flower"
+        lambda: b"lowtide@" in get(f"{flower}/api/workers?refresh=1"), within_s=READY_S, what="a worker in Flower"
     )
 
     for index in range(8):
@@ -341,7 +318,7 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
     topics.publish(b"text", request_id="bad", model="digits")
     topics.collect(results, [*map(str, range(8)), "bad"])
     request = {"model": "digits", "data": base64.b64encode(DIGIT).decode()}
-    assert stock.send_task("lowtide.infer", [request], queue="lowtide.digits").get(timeout=30)[0]["label"] == "2"
+    assert stock.send_task("lowtide.infer", [request], queue="lowtide.digits").get(timeout=100)[0]["label"] == "2"
     stock.backend.result_consumer.stop()
     stock.close()
 
@@ -349,7 +326,9 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
         return list(json.loads(get(f"{flower}/api/tasks")).values())
 
     both = {("lowtide.infer", "SUCCESS"), ("lowtide.infer_chunk", "SUCCESS")}
-    running.eventually(lambda: {(t["name"], t["state"]) for t in tasks()} == both, within_s=30, what="both in Flower")
+    running.eventually(
+        lambda: {(t["name"], t["state"]) for t in tasks()} == both, within_s=READY_S, what="both in Flower"
+    )
     chunks = [task for task in tasks() if task["name"] == "lowtide.infer_chunk"]
     assert all(task["args"].startswith("digits × ") and task["runtime"] > 0 for task in chunks)
     assert any("1 failed" in task["result"] for task in chunks)
@@ -359,7 +338,7 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
         workers = json.loads(get(f"{flower}/api/workers?refresh=1") or "{}").values()
         return [worker["stats"]["prefetch_count"] for worker in workers]
 
-    running.eventually(lambda: prefetch() == [64, 64], within_s=30, what="the prefetch of both workers")
+    running.eventually(lambda: prefetch() == [64], within_s=READY_S, what="the worker's prefetch")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(f"{flower}/api/worker/shutdown/any", method="POST")
 

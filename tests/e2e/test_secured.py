@@ -18,16 +18,19 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from lowtide.cli.main import main
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks.access import Access
 from tests.e2e.conftest import Topics
-from tests.fleet import Fleet
+from tests.fleet import LOWTIDE, READY_S, Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGIT = (ROOT / "examples" / "digits" / "images" / "0001.png").read_bytes()
-LOWTIDE = [sys.executable, "-m", "lowtide.cli"]
+RUN_S = 180.0
+"""For a program, and more than it waits for any of its answers."""
 
 PASSWORD, LOGIN, SIGNATURE = "hunter2-redis", "hunter2-flower", "hunter2-signature"
 SECRET = "hunter2"
@@ -36,6 +39,8 @@ AWAY = f"https://localhost:9/cat.png?sig={SIGNATURE}"
 PREFIX = "fleet1:"
 ACL = Access(prefix=PREFIX, db=0).rules.split()
 """What SECURITY.md says that a fleet's user needs."""
+
+pytestmark = pytest.mark.timeout(RUN_S + READY_S)
 
 
 class TlsProxy:
@@ -110,7 +115,7 @@ def fleet(redis_url, local_pubsub, tmp_path_factory) -> Iterator[Fleet]:
     running.start("worker", "worker")
     running.start("flower", "flower")
     running.wait_ready(workers=1, bridges=1)
-    running.eventually(lambda: get(running, "/healthcheck")[0] == 200, within_s=30, what="Flower's start")
+    running.eventually(lambda: get(running, "/healthcheck")[0] == 200, within_s=READY_S, what="Flower's start")
     yield running
     running.stop()
 
@@ -139,7 +144,7 @@ def get(fleet: Fleet, path: str, *, login: str = "") -> tuple[int, str]:
 
 def run(command: list[str], fleet: Fleet, **env: str) -> tuple[int, str]:
     done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **fleet.env, **env}, capture_output=True, text=True, timeout=60
+        command, cwd=ROOT, env={**os.environ, **fleet.env, **env}, capture_output=True, text=True, timeout=RUN_S
     )
     return done.returncode, done.stdout + done.stderr
 
@@ -147,11 +152,11 @@ def run(command: list[str], fleet: Fleet, **env: str) -> tuple[int, str]:
 CALLER = f"""
 from lowtide.tasks import RequestFailed, infer, infer_many
 digit = {{"model": "digits", "data": {b64encode(DIGIT).decode()!r}}}
-print(infer.delay(digit).get(timeout=30)[0]["label"])
-print(*[answer.outputs[0]["label"] for answer in infer_many([digit] * 3, timeout_s=30)])
+print(infer.delay(digit).get(timeout=100)[0]["label"])
+print(*[answer.outputs[0]["label"] for answer in infer_many([digit] * 3, timeout_s=100)])
 for uri in ({SIGNED!r}, {AWAY!r}):
     try:
-        infer.delay({{"model": "digits", "uri": uri}}).get(timeout=30)
+        infer.delay({{"model": "digits", "uri": uri}}).get(timeout=100)
     except RequestFailed as error:
         print(error)
 """
@@ -212,7 +217,9 @@ app.send_task("lowtide.infer", [{{"model": "digits", "uri": {SIGNED!r}}}], queue
         return json.loads(get(fleet, "/api/tasks", login=login)[1] or "{}")
 
     fleet.eventually(
-        lambda: [task for task in tasks().values() if task["state"] == "FAILURE"], within_s=20, what="a failed task"
+        lambda: [task for task in tasks().values() if task["state"] == "FAILURE"],
+        within_s=READY_S,
+        what="a failed task",
     )
     assert all(task["args"].startswith("digits × ") for task in tasks().values())
     (worker,) = json.loads(get(fleet, "/api/workers?refresh=1", login=login)[1])
@@ -225,8 +232,14 @@ app.send_task("lowtide.infer", [{{"model": "digits", "uri": {SIGNED!r}}}], queue
     assert "rediss://fleet:**@localhost" in shown["/broker"][1]
 
 
+def doctor(*options: str, fleet: Fleet, **env: str) -> tuple[int, str]:
+    """Here, so that torch is imported once. As a process of its own: test_up.py."""
+    result = CliRunner().invoke(main, ["doctor", *options], env={**fleet.env, **env})
+    return result.exit_code, result.output
+
+
 def test_the_doctor_is_content_and_shows_no_secret(fleet) -> None:
-    code, said = run([*LOWTIDE, "doctor", "--json"], fleet)
+    code, said = doctor("--json", fleet=fleet)
     findings = [json.loads(line) for line in said.splitlines()]
 
     assert code == 0, said
@@ -239,7 +252,7 @@ def test_the_doctor_says_what_is_wrong_without_a_secret(fleet) -> None:
         "LOWTIDE_WEIGHTS": f"digits=https://localhost:9/w.pt?token={SIGNATURE}",
         "LOWTIDE_REDIS_URL": f"redis://fleet:{PASSWORD}@localhost:9/0",
     }
-    code, said = run([*LOWTIDE, "doctor"], fleet, **wrong)
+    code, said = doctor(fleet=fleet, **wrong)
 
     assert code == 1
     assert "Redis: not reachable" in said
@@ -260,7 +273,7 @@ def test_a_right_that_is_taken_away_is_named_once_and_waited_for(fleet, admin, t
     lacking, lost = f"may not use channel {control[1:]}", "Connection to broker lost"
     before = fleet.log("worker").count(lost)
     admin.execute_command("ACL", "SETUSER", "fleet", *(rule for rule in ACL if rule != control))
-    fleet.eventually(lambda: lacking in fleet.log("worker"), within_s=20, what="the right's name")
+    fleet.eventually(lambda: lacking in fleet.log("worker"), within_s=READY_S, what="the right's name")
     admin.execute_command("ACL", "SETUSER", "fleet", *ACL)
     results = topics.listen("lowtide-results")
     topics.publish(DIGIT, request_id="again")

@@ -1,14 +1,7 @@
-"""`lowtide up` and its fleet: from zero and back, and nothing lost."""
+"""The fleet of `lowtide up`: from zero and back, and nothing lost."""
 
 import contextlib
-import os
-import re
-import shlex
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,19 +15,15 @@ from lowtide.local.vm import Vm
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import live
 from lowtide.tasks.store import connect
-from tests.fleet import eventually
+from tests.fleet import READY_S, eventually
 from tests.services import PubsubEndpoint
 
-ROOT = Path(__file__).resolve().parents[2]
-REQUESTS = 3000
-EXPORT_S = 15.0
-START_S = 90.0
-"""For a worker's imports on a busy machine, beside the two export periods."""
-FLEET = {
-    "LOWTIDE_MODELS": "slow=slow:Slow",
-    "LOWTIDE_FLEET_MAX": "2",
-    "LOWTIDE_FLEET_WORK_S": "2",
-    "LOWTIDE_FLEET_STABILIZATION_S": "10",
+REQUESTS = 1000
+SETTINGS = {
+    "models": "slow=slow:Slow",
+    "fleet_max": 2,
+    "fleet_work_s": 0.02,  # a bridge leases one chunk while there is no worker, and that asks for all
+    "fleet_stabilization_s": 10,
 }
 
 SLOW = """
@@ -43,7 +32,7 @@ import torch
 from lowtide.workers.model import Model
 
 class Slow(Model):
-    # Half a minute of one worker for all of them.
+    # 20 s of one worker for all of them: two start together, and both get some.
     def load(self, device):
         self.version = "1"
 
@@ -51,61 +40,16 @@ class Slow(Model):
         return torch.tensor([*content[:1]])
 
     def predict(self, batch):
-        time.sleep(0.01 * len(batch))
+        time.sleep(0.02 * len(batch))
         return batch
 
     def encode(self, output, params):
         return output.tolist()
 """
 
-ON_ANY_PORTS = """
-from lowtide.cli import up
-from lowtide.local.stack import Ports
-up.PORTS = Ports()
-up.command()
-"""
-"""`lowtide up` beside another one that starts at the same moment: both would find the usual ports free."""
-
-
-class Up:
-    """The process, and what it has said so far."""
-
-    def __init__(self, folder: Path) -> None:
-        self._output = folder / "output"
-        (folder / "slow.py").write_text(SLOW)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LOWTIDE_", "PUBSUB_"))}
-        with self._output.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", ON_ANY_PORTS, "--no-flower"],
-                cwd=ROOT,
-                env={**kept, **FLEET, "PYTHONPATH": str(folder), "PYTHONUNBUFFERED": "1"},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def said(self) -> str:
-        return self._output.read_text()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        [exports] = re.findall(r"^\s*export (.*)$", self.said, re.MULTILINE)
-        return dict(pair.split("=", 1) for pair in shlex.split(exports))
-
-    @property
-    def sizes(self) -> list[tuple[int, int, int]]:
-        """Running, booting and wanted, of each change."""
-        found = re.findall(r"fleet: (\d+) running, (\d+) booting, wanted (\d+):", self.said)
-        return [(int(running), int(booting), int(wanted)) for running, booting, wanted in found]
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
 
 class Burst:
-    """3,000 requests, and what became of them."""
+    """Requests, and what became of them."""
 
     def __init__(self, project: str) -> None:
         self._project = project
@@ -127,13 +71,13 @@ class Burst:
     def publish(self) -> None:
         topic = self._publisher.topic_path(self._project, "lowtide-requests")
         futures = [self._publisher.publish(topic, b"x", model="slow") for _ in range(REQUESTS)]
-        self.sent = {future.result(60) for future in futures}
+        self.sent = {future.result(READY_S) for future in futures}
 
-    def collect(self, *, within_s: float, enough: int = REQUESTS) -> None:
-        """Until so many are answered."""
-        until_s = time.monotonic() + within_s
-        while len(self.answered) < enough:
-            assert time.monotonic() < until_s, f"{len(self.answered)} of {enough} are answered"
+    def collect(self) -> None:
+        """Until all are answered."""
+        until_s = time.monotonic() + READY_S
+        while len(self.answered) < REQUESTS:
+            assert time.monotonic() < until_s, f"{len(self.answered)} of {REQUESTS} are answered"
             with contextlib.suppress(DeadlineExceeded):
                 found = self._subscriber.pull(subscription=self._mine, max_messages=500, timeout=2, retry=None)
                 self.answered |= {each.message.attributes["message_id"] for each in found.received_messages}
@@ -149,60 +93,37 @@ def at_work(stack: Stack) -> list[Vm]:
     return [vm for vm in stack.group.vms if vm.name in slots]
 
 
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    up = Up(tmp_path)
-    yield up
-    up.close()
+def names(stack: Stack) -> set[str]:
+    assert stack.group is not None
+    return {vm.name for vm in stack.group.vms}
 
 
-@pytest.mark.timeout(400)
-def test_a_burst_makes_workers_and_its_end_deletes_them_and_every_request_has_its_result(
-    up: Up, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    eventually(lambda: "lowtide status" in up.said, within_s=120, what="the welcome")
-    assert up.sizes == [], "nothing waits, so nobody works"
-    env = up.environment
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", env["PUBSUB_EMULATOR_HOST"])
-    with Burst(env["LOWTIDE_PROJECT"]) as burst:
-        burst.publish()
-        eventually(lambda: up.sizes, within_s=2 * EXPORT_S + 5, what="a decision")
-        burst.collect(within_s=START_S)
-    eventually(lambda: up.sizes[-1] == (0, 0, 0), within_s=120, what="an empty fleet")
-    assert max(running for running, _, _ in up.sizes) == 2, (
-        "first one, that Pub/Sub's count wakes, then all there may be"
-    )
-    up.process.send_signal(signal.SIGINT)
-    assert up.process.wait(60) == 0
-
-
-@pytest.mark.timeout(400)
-def test_half_of_the_workers_preempted_on_the_way_lose_nothing_and_are_replaced(
+@pytest.mark.timeout(6 * READY_S)
+def test_a_burst_makes_workers_one_that_is_preempted_loses_nothing_and_is_replaced_and_the_end_deletes_all(
     google_emulator: PubsubEndpoint, project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On Google's emulator, of whose messages no Monitoring knows: the bridges' words alone wake the fleet."""
-    policy = {name.removeprefix("LOWTIDE_").lower(): value for name, value in FLEET.items()}
-    policy["fleet_work_s"] = "0.2"  # a bridge leases what its workers have room for, and no more
+    """On Google's emulator, of whose messages no Monitoring knows: the bridge's words alone wake the fleet."""
     (tmp_path / "slow.py").write_text(SLOW)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", google_emulator.host)
     events: list[Event] = []
-    host = google_emulator.host
     with Stack(
-        load_settings(project=project, **policy),
+        load_settings(project=project, **SETTINGS),
         folder=tmp_path,
         workers=None,
         boot_s=1.0,
         on_event=events.append,
-        pubsub_host=host,
+        pubsub_host=google_emulator.host,
     ) as stack:
-        stack.wait_ready()
-        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
-        with Burst(str(stack.settings.project)) as burst:
+        stack.wait_ready(READY_S)
+        assert events == [], "nothing waits, so nobody works"
+        with Burst(project) as burst:
             burst.publish()
-            eventually(lambda: len(at_work(stack)) == 2, within_s=2 * EXPORT_S + START_S, what="two workers")
+            eventually(lambda: len(at_work(stack)) == 2, within_s=READY_S, what="two workers")
             victim = at_work(stack)[0]
             victim.preempt()
-            burst.collect(within_s=START_S)
-            victim.join()
-        eventually(lambda: events[-1].running + events[-1].booting == 0, within_s=120, what="an empty fleet")
+            eventually(lambda: "vm-3" in names(stack), within_s=READY_S, what="another in its place")
+            burst.collect()
+        eventually(lambda: events[-1].running + events[-1].booting == 0, within_s=READY_S, what="an empty fleet")
+    assert max(event.running + event.booting for event in events) == 2, "all there may be"
     assert "instance/preempted is TRUE: draining" in (tmp_path / f"{victim.name}.log").read_text()
