@@ -19,6 +19,8 @@ from lowtide.tasks.errors import RedisUnusable
 URL = "LOWTIDE_REDIS_URL"
 CODE = re.compile(r"\bE(?:rror|rrno) (\d+)\b|\[Errno (\d+)\]")
 COMMAND = re.compile(r"run the '([^']+)' command|unknown command ['`]?([\w|]+)", re.IGNORECASE)
+ADDRESS = re.compile(r"(connecting to|reading from) \S+")
+"""What redis-py quotes is the operator's own: `redis.default.svc.cluster.local` is no cluster of Redis."""
 UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN}
 
 
@@ -37,7 +39,7 @@ class Trouble:
 def trouble_of(error: BaseException) -> Trouble:
     """What an error of redis-py, kombu or Celery says, whatever they have wrapped it into."""
     errors = list(_chain(error))
-    text = " | ".join(str(each) for each in errors)
+    text = " | ".join(ADDRESS.sub(r"\1 it", str(each)) for each in errors)
     for looks_like, made in _TABLE:
         if looks_like(errors, text):
             return made(errors, text)

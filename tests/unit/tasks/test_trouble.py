@@ -49,6 +49,22 @@ TROUBLES = {
 }
 
 
+@pytest.mark.parametrize(
+    "host", ["redis.default.svc.cluster.local", "uploading", "removed-1", "redis-readonly", "noperm", "mset.moved.example"]
+)
+@pytest.mark.parametrize(
+    ("words", "called"),
+    [
+        ("Error 111 connecting to {}:6379. Connection refused.", "nothing listens there"),
+        ("Error -2 connecting to {}:6379. Name or service not known.", "its host is not found"),
+        ("Timeout reading from {}:6379", "does not answer in time"),
+        ("Error while reading from {}:6379 : (104, 'Connection reset by peer')", "closes the connection"),
+    ],
+)
+def test_the_name_of_a_host_says_nothing_of_what_is_wrong(host: str, words: str, called: str) -> None:
+    assert called in str(trouble_of(exceptions.ConnectionError(words.format(host))))
+
+
 @pytest.mark.parametrize("words", TROUBLES)
 def test_what_redis_says_is_called_what_it_is_also_when_it_is_wrapped(words: str) -> None:
     error = exceptions.ResponseError(words)
