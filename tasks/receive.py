@@ -85,11 +85,8 @@ class Request(request.Request):
     """Celery's own, described by what the task holds."""
 
     def __init__(self, message: Any, **options: Any) -> None:
-        try:
-            super().__init__(message, **options)
-            _, _ = self.time_limits
-        except CHOKED as error:
-            raise InvalidTaskError(f"its headers can't be read: {type(error).__name__}") from error
+        super().__init__(message, **options)
+        _, _ = self.time_limits  # as Celery does in a thread of the pool
         if not isinstance(self.name, str):
             # Celery counts by it, in a thread of the pool: see below.
             raise InvalidTaskError("the name that it is shown by (shadow) is no text")
@@ -112,13 +109,19 @@ class Request(request.Request):
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[..., Any]:
-    """Celery's own, for messages that this release understands. Runs on Celery's loop."""
+    """Celery's own, for messages that this release understands. Runs on Celery's loop. What it returns raises
+    InvalidTaskError, and RedisError.
+    """
     usual = default(task, app, consumer, **options)
 
     def handle(message: Any, body: Any, *args: Any) -> Any:
         version = wire_version(message.headers)
         if version <= WIRE_VERSION:
-            return None if _postponed(message, body) else usual(message, body, *args)
+            try:
+                return None if _postponed(message, body) else usual(message, body, *args)
+            except CHOKED as error:
+                # Here somebody can still be told: see `fail`.
+                raise InvalidTaskError(f"it can't be read: {type(error).__name__}") from error
         if version not in _told:
             _told.add(version)
             log.warning(

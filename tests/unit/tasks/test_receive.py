@@ -100,17 +100,42 @@ def test_nobody_waits_for_a_message_without_an_id(headers: Any) -> None:
     receive.fail(None, SimpleNamespace(headers=headers), None, InvalidTaskError("x"))
 
 
-def received(**headers: Any) -> receive.Request:
+def deep(levels: int) -> list[Any]:
+    nested: list[Any] = []
+    for _ in range(levels):
+        nested = [nested]
+    return nested
+
+
+def received(payload: object = ([{"model": "m", "uri": "gs://b/1"}], {}, {}), **headers: Any) -> receive.Request:
+    """What a worker's pool gets of a message."""
+    got: list[receive.Request] = []
+    consumer = SimpleNamespace(
+        hostname="h",
+        connection_errors=(),
+        event_dispatcher=None,
+        timer=SimpleNamespace(call_at=None),
+        apply_eta_task=None,
+        disable_rate_limits=True,
+        task_buckets={},
+        on_task_request=got.append,
+        _limit_task=None,
+        _limit_post_eta=None,
+        controller=SimpleNamespace(state=SimpleNamespace(revoked=())),
+        pool=SimpleNamespace(apply_async=None),
+    )
     given = SimpleNamespace(
         headers={"id": "t", "task": "lowtide.infer", **headers},
-        payload=[[{"model": "m", "uri": "gs://b/1"}], {}, {}],
+        payload=payload,
         body=b"",
         properties={},
         delivery_info={},
         content_type="application/json",
         content_encoding="utf-8",
+        channel=SimpleNamespace(qos=None),
     )
-    return receive.Request(given, app=infer.app, task=infer, hostname="h")
+    receive.strategy(infer, infer.app, consumer)(given, None, None, None, [])
+    return got[0]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +146,12 @@ def test_headers_that_a_thread_would_fail_on_are_refused_while_somebody_can_be_t
     assert received().argsrepr == "m × 1"
     with pytest.raises(InvalidTaskError):
         received(**headers)
+
+
+@pytest.mark.parametrize("payload", [5, None, True, 1.5, "x", [], {}, [5, {}, {}], [deep(5000), {}, {}]])
+def test_a_body_that_is_no_task_is_refused_while_somebody_can_be_told(payload: object) -> None:
+    with pytest.raises(InvalidTaskError):
+        received(payload)
 
 
 @pytest.mark.parametrize("it", [[{"model": "m"}] * 3, [[{"model": "m"}]] * 3, [[[{"model": "m"}] * 3]]])
