@@ -16,9 +16,11 @@ MAY_BEGIN = b'{["' + BLANKS.encode() + b"\0\xef\xff\xfe"
 STEP_BYTES = 65_536
 """So much is unpacked at a time where nothing of it is kept."""
 UTF_8 = ("utf-8", "utf-8-sig")
+PART_BYTES = 200
+"""The largest object that a comma or an opening bracket of JSON makes, about."""
 PARTS_MAX = 100_000
-"""Most commas and opening brackets in JSON. Each makes an object of up to some 200 bytes: ten million characters of
-empty arrays would take 200 MB for as long as the message is held, and 20 kB of gzip say them.
+"""Most of them in JSON that is read: ten million characters of empty arrays would take 200 MB for as long as the message
+is held, and 20 kB of gzip say them.
 """
 
 
@@ -61,13 +63,15 @@ def read_text(text: str) -> Any:
 
 
 def size_bytes(data: bytes) -> int:
-    """What data takes in memory once it was read: if it is packed, as much as it claims to unpack to, within the bound.
-    It is never unpacked to more.
-    """
-    if not data.startswith(GZIP):
+    """What data takes in memory once it was read, at most: JSON unpacked, with the objects that it becomes."""
+    if not begin(data):
         return len(data)
-    claimed = _claimed_bytes(data)
-    return max(len(data), claimed if claimed <= UNPACKED_MAX_BYTES else 0)
+    try:
+        unpacked = _unpacked(data) if data.startswith(GZIP) else data
+    except Malformed:  # nor is it read
+        return len(data)
+    parts = min(PARTS_MAX, sum(map(unpacked.count, (b",", b"[", b"{"))))
+    return max(len(data), len(unpacked)) + PART_BYTES * parts
 
 
 def _first_character(data: bytes) -> str:

@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from lowtide.bridge import decode
+from lowtide.bridge.content import is_raw
 from lowtide.tasks.wire import InferenceRequest
 
 FRAMING_BYTES = 16
 """What protobuf adds to an attribute, at most: two tags, three lengths."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: its size is kept
 class Received:
     """A message as Pub/Sub delivered it. `published_s`: Unix time at which Pub/Sub took it."""
 
@@ -26,10 +28,11 @@ class Received:
         """The message's name in Redis and in this process. Stays the same when it is delivered again."""
         return f"{self.subscription}:{self.message_id}"
 
-    @property
+    @cached_property
     def size_bytes(self) -> int:
-        """What it takes here, at most: what is packed counts unpacked."""
-        return decode.size_bytes(self.data) - len(self.data) + size_bytes(self.data, self.attributes)
+        """What it takes here, at most: with its JSON unpacked and read."""
+        data_bytes = len(self.data) if is_raw(self.attributes) else decode.size_bytes(self.data)
+        return data_bytes - len(self.data) + size_bytes(self.data, self.attributes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@ import gzip
 import json
 import random
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -104,10 +105,29 @@ def test_what_claims_to_be_small_is_not_unpacked_to_more() -> None:
     assert peak_bytes < 1_000_000
 
 
-def test_a_packed_message_counts_with_its_unpacked_size() -> None:
-    def received(data: bytes) -> Received:
-        return Received(subscription="s", ack_id="k", message_id="1", data=data, attributes={}, published_s=0.0)
+def received(data: bytes, **attributes: str) -> Received:
+    return Received(subscription="s", ack_id="k", message_id="1", data=data, attributes=attributes, published_s=0.0)
 
+
+def test_a_packed_message_counts_with_its_unpacked_size() -> None:
     packed = pack(b"{" + b" " * 5_000_000)
     assert received(packed).size_bytes > 5_000_000 > len(packed)
     assert received(b"x" * 100).size_bytes < 200
+
+
+def test_content_is_never_read_and_counts_as_it_came() -> None:
+    for content in (received(pack(b"x" * 5_000_000)), received(b"[" + b"0," * 50_000, lowtide_content="raw")):
+        assert content.size_bytes < len(content.data) + 100
+
+
+@pytest.mark.parametrize("packing", [bytes, pack], ids=["plain", "packed"])
+@pytest.mark.parametrize("part", [b"[]", b"{}", b'{"":0}', b'["",0]', b"0.5"])
+def test_json_counts_with_the_objects_that_it_becomes(part: bytes, packing: Callable[[bytes], bytes]) -> None:
+    data = packing(b'{"model": "a", "params": {"k": [' + b",".join([part] * 30_000) + b"]}}")
+    tracemalloc.start()
+    document = read(data)
+    takes_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    assert takes_bytes <= received(data).size_bytes < 20 * takes_bytes
+    assert document["model"] == "a"
