@@ -19,8 +19,8 @@ UTF_8 = ("utf-8", "utf-8-sig")
 PART_BYTES = 200
 """The largest object that a comma or an opening bracket of JSON makes, about."""
 PARTS_MAX = 100_000
-"""Most of them in JSON that is read: ten million characters of empty arrays would take 200 MB for as long as the message
-is held, and 20 kB of gzip say them.
+"""Most of them in JSON that is read: ten million characters of empty arrays would take 200 MB for as long as the
+message is held, and 20 kB of gzip say them.
 """
 
 

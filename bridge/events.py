@@ -165,7 +165,9 @@ def _upload(bucket: str, name: str, generation: Any, *, size: Any) -> Said:
         ignore("folder")
     if size in ("0", 0) and not isinstance(size, bool):
         ignore("empty")
-    return Said(fields={"uri": f"gs://{bucket}/{name}", "generation": generation or None}, upload=True)
+    return Said(
+        fields={"uri": f"gs://{bucket}/{name}", "generation": None if generation == "" else generation}, upload=True
+    )
 
 
 def _description(data: bytes, name: str) -> Mapping[str, Any]:

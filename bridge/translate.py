@@ -88,7 +88,7 @@ def _translate(received: Received, rules: Rules) -> Translated:
     event = events.event_attributes(received.attributes)
     said = _said(received.data, received.attributes, event)
     fields = {**_given(received.attributes, event), **_without_nulls(said.fields)}
-    if not fields.get("model"):
+    if fields.get("model") in (None, ""):
         fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
         )

@@ -106,6 +106,14 @@ def test_json_of_so_many_parts_that_it_takes_memory_is_refused(
     assert peak_bytes < 40_000_000
 
 
+@pytest.mark.parametrize("value", [0, False, [], {}, 0.0])
+def test_what_is_no_model_or_generation_is_not_taken_for_none(value: object) -> None:
+    event = {"specversion": "1.0", "type": FINALIZED, "data": {"bucket": "b", "name": "n", "generation": value}}
+    for field, data in (("model", {"model": value, "data": "aGk="}), ("generation", event)):
+        rejection = rejected(message(data), WITH_DEFAULT)
+        assert (rejection.reason, rejection.message.partition(":")[0]) == ("invalid_request", field)
+
+
 def test_an_upload_asks_for_the_default_model() -> None:
     received = message({"kind": "storage#object"}, eventType="OBJECT_FINALIZE", bucketId="b", objectId="a b/ü#1.jpg")
 

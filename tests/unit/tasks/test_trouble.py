@@ -50,7 +50,8 @@ TROUBLES = {
 
 
 @pytest.mark.parametrize(
-    "host", ["redis.default.svc.cluster.local", "uploading", "removed-1", "redis-readonly", "noperm", "mset.moved.example"]
+    "host",
+    ["redis.default.svc.cluster.local", "uploading", "removed-1", "redis-readonly", "noperm", "mset.moved.example"],
 )
 @pytest.mark.parametrize(
     ("words", "called"),
