@@ -4,6 +4,8 @@ from functools import partial
 from typing import Any
 
 from celery import Celery
+from celery.app.utils import Settings as CelerySettings
+from celery.loaders.app import AppLoader
 
 from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.redis_url import RedisAddress
@@ -59,8 +61,48 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
+class Conf(CelerySettings):
+    """Celery's own, which would follow CELERY_BROKER_URL and the like: in an application's environment these are its
+    own, and its broker is no fleet.
+    """
+
+    @property
+    def broker_url(self) -> Any:
+        """As configured."""
+        return self["broker_url"]
+
+    @property
+    def broker_read_url(self) -> Any:
+        """As configured, else `broker_url`."""
+        return self["broker_read_url"] or self.broker_url
+
+    @property
+    def broker_write_url(self) -> Any:
+        """As configured, else `broker_url`."""
+        return self["broker_write_url"] or self.broker_url
+
+    @property
+    def result_backend(self) -> Any:
+        """As configured."""
+        return self["result_backend"]
+
+
+class Loader(AppLoader):
+    """Celery's own, which would read the module that CELERY_CONFIG_MODULE names: an application's, likewise."""
+
+    def read_configuration(self, env: str = "") -> None:
+        """None: settings are ours alone."""
+
+
 class App(Celery):
-    """Reads the environment's settings when they are first needed."""
+    """Reads the settings, of variables that begin with LOWTIDE_ alone, when they are first needed."""
+
+    def __init__(self, main: str | None = None, **options: Any) -> None:
+        """As Celery's own."""
+        # By name: Celery looks into it when the process is Django's.
+        super().__init__(main, **{**options, "loader": f"{__name__}:{Loader.__name__}"})
+        # Celery makes it itself, and what is assigned to it becomes a setting.
+        object.__setattr__(self.conf, "__class__", Conf)
 
     def on_configure(self) -> None:
         """Celery's hook, first of all when it reads its configuration; until it succeeds, Celery asks again. Raises

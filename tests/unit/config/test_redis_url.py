@@ -3,6 +3,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery.backends.redis import RedisBackend
 from kombu import Connection
 from redis import Redis
 
@@ -118,6 +119,28 @@ def test_a_wrong_setting_sends_no_task_to_a_rabbitmq_of_this_machine(monkeypatch
             fresh.connection_for_write()
     monkeypatch.setenv("LOWTIDE_REDIS_URL", "redis://h:1/0")
     assert fresh.conf.broker_url == "redis://h:1/0"
+
+
+def test_variables_of_celerys_that_an_application_has_send_nothing_of_ours_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"):
+        monkeypatch.setenv(name, "amqp://rabbit")
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", "rpc://")
+    monkeypatch.setenv("CELERY_LOADER", "default")
+    monkeypatch.setenv("CELERY_CONFIG_MODULE", "theirs")
+    tmp_path.joinpath("theirs.py").write_text("task_always_eager, broker_read_url = True, 'amqp://rabbit'")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("LOWTIDE_REDIS_URL", "redis://h:1/0")
+
+    fresh = App("fresh", set_as_current=False)
+    assert isinstance(fresh.backend, RedisBackend)
+    assert fresh.backend.connparams["host"] == "h"
+    for connection in (fresh.connection_for_write(), fresh.connection_for_read(), fresh.connection()):
+        assert (connection.transport_cls, connection.hostname, connection.port) == ("redis", "h", 1)
+    assert not fresh.conf.task_always_eager
+    fresh.conf.update(broker_url="redis://h:2/0")
+    assert fresh.connection_for_write().port == 2
 
 
 def test_whatever_goes_wrong_with_settings_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
