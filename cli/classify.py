@@ -25,6 +25,7 @@ from lowtide.cli.terminal import is_utf8, shown
 from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
+from lowtide.workers.names import check_case
 
 TOLD_CHARS = 200
 TOLD = 3
@@ -121,6 +122,9 @@ def command(
     sources = find_sources(paths, listed, output=output)
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
+    if not settings.project:
+        # Else a whole system would start to say it.
+        check_case(model, served=settings.model_names)
     with open_output(output, model=model, resume=resume, overwrite=overwrite) as file:
         todo = [source for source in sources if _is_left(source, file.outcomes, retried)]
         with Progress("classify", len(todo)) as progress, _stopping(progress, file):

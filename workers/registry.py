@@ -1,18 +1,14 @@
 """The registry: entries of LOWTIDE_MODELS to Model instances."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from lowtide.config.settings import Settings, SettingsError
 from lowtide.workers.model import Limits, Model
-
-ENTRY_POINT_GROUP = "lowtide.models"
-SHIPPED = {"digits": "lowtide.workers.models.digits:Digits"}
+from lowtide.workers.names import SHIPPED, installed, known, unknown
 
 Factory = Callable[..., Model]
 """What makes a model: a subclass of Model, or one with its architecture filled in."""
@@ -52,14 +48,14 @@ def _find(spec: str) -> Factory:
         return _imported(spec)
     if spec in SHIPPED:
         return _imported(SHIPPED[spec])
-    for entry_point in entry_points(group=ENTRY_POINT_GROUP, name=spec):
+    for entry_point in installed().select(name=spec):
         return _imported(f"{entry_point.module}:{entry_point.attr}")
     # Not at the top: torchvision's models take half a second to import, and `digits` alone doesn't need them.
     from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier, architectures
 
     if spec in architectures():
         return partial(TorchvisionClassifier, architecture=spec)
-    raise SettingsError(_unknown(spec, [*SHIPPED, *_entry_point_names(), *architectures()]))
+    raise unknown(spec, [*known(), *architectures()])
 
 
 def _imported(path: str) -> Factory:
@@ -84,13 +80,3 @@ def _import_complaint(path: str, module_name: str, error: ImportError) -> str:
     if absent:
         return f"LOWTIDE_MODELS: {path}: there is no module {error.name} in {Path.cwd()} or among installed packages"
     return f"LOWTIDE_MODELS: {path}: {module_name} is there, but importing it failed: {error}"
-
-
-def _entry_point_names() -> list[str]:
-    return [entry_point.name for entry_point in entry_points(group=ENTRY_POINT_GROUP)]
-
-
-def _unknown(spec: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(spec, known)
-    meant = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(known)}"
-    return f"LOWTIDE_MODELS: there is no model {spec}; {meant} Your own: {spec}=package.module:Class"

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -6,7 +8,7 @@ from click.testing import CliRunner
 
 from lowtide.cli import classify
 from lowtide.config import SettingsError
-from lowtide.local.stack import Stack
+from lowtide.local.stack import Stack, StackFailed
 
 
 def test_a_wrong_parameter_is_told_of_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +32,40 @@ def test_a_fleet_without_a_subscription_can_not_be_classified_with(
 
     assert isinstance(run.exception, SettingsError)
     assert not (tmp_path / "r.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "meant"),
+    [
+        ("Digits", "digits"),
+        ("DIGITS", "digits"),
+        ("Cats", "cats"),
+        ("Mobilenet_V2", None),
+        ("resnet18", None),
+        ("ResNet18", None),
+    ],
+)
+def test_a_name_that_only_capitals_tell_from_a_known_one_is_told_of_before_anything_starts(
+    model: str, meant: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise StackFailed("started")
+
+    monkeypatch.setattr(classify, "Stack", start)
+    monkeypatch.setenv("LOWTIDE_MODELS", "digits,cats=own:Cats,ResNet18=own:Net")
+    monkeypatch.delenv("LOWTIDE_PROJECT", raising=False)
+    (tmp_path / "1.png").touch()
+    run = CliRunner().invoke(classify.command, [str(tmp_path), f"--model={model}", f"--output={tmp_path}/r.jsonl"])
+
+    own = f"Your own: {model}=package.module:Class"
+    told = f"LOWTIDE_MODELS: there is no model {model}; did you mean {meant}? {own}" if meant else "started"
+    assert str(run.exception) == told
+    assert (tmp_path / "r.jsonl").exists() == (meant is None)
+
+
+def test_names_are_compared_without_torch() -> None:
+    code = "import sys, lowtide.cli.classify, lowtide.workers.names; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_an_output_is_gone_on_with_or_begun_anew(tmp_path: Path) -> None:

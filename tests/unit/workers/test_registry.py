@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from lowtide.config.settings import Settings, SettingsError
-from lowtide.workers import registry
+from lowtide.workers import names
 from lowtide.workers.models.digits import Digits
-from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier
+from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier, architectures
 from lowtide.workers.registry import build_models
 
 OWN_MODEL = Path(__file__).parents[3] / "examples" / "own_model"
@@ -83,7 +83,7 @@ def test_an_installed_package_adds_models_by_entry_point(monkeypatch: pytest.Mon
     found = EntryPoints(
         [EntryPoint("numerals", "lowtide.workers.models.digits:Digits", "lowtide.models")],
     )
-    monkeypatch.setattr(registry, "entry_points", lambda **wanted: found.select(**wanted))
+    monkeypatch.setattr(names, "entry_points", lambda **wanted: found.select(**wanted))
     assert isinstance(built("numerals")["numerals"], Digits)
     assert "numerals" in complaint("numeral")
 
@@ -91,6 +91,14 @@ def test_an_installed_package_adds_models_by_entry_point(monkeypatch: pytest.Mon
 def test_an_unknown_name_gets_close_matches() -> None:
     assert "did you mean resnet101" in complaint("resnet_101")
     assert "Your own: resnet_101=package.module:Class" in complaint("resnet_101")
+
+
+def test_capitals_are_told_of_however_many_there_are() -> None:
+    assert "there is no model MNASNET0_5; did you mean mnasnet0_5? Your own" in complaint("MNASNET0_5")
+
+
+def test_no_name_of_torchvisions_has_capitals() -> None:
+    assert [name for name in architectures() if name != name.lower()] == []
 
 
 def test_a_name_like_nothing_gets_the_whole_list() -> None:
