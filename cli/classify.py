@@ -17,7 +17,7 @@ from lowtide.cli.answers import Result, error_of
 from lowtide.cli.collect import Collection
 from lowtide.cli.earlier import failure_of
 from lowtide.cli.listing import names_in
-from lowtide.cli.options import DURATION, TEXT, examples, parse_params
+from lowtide.cli.options import TEXT, WAIT, examples, parse_params
 from lowtide.cli.output import STDOUT, Output, is_stdout, is_stream, open_output
 from lowtide.cli.progress import Progress, rounded
 from lowtide.cli.sources import Source, find_sources
@@ -68,7 +68,7 @@ TOLD = 3
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Embedded workers.")
 @click.option(
     "--timeout",
-    type=DURATION,
+    type=WAIT,
     default="30m",
     show_default=True,
     help="Give up after so long without any answer: what is left fails with no_answer.",

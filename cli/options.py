@@ -17,15 +17,23 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, *, may_be_zero: bool = True) -> None:
+        self._may_be_zero = may_be_zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Seconds. Raises click's BadParameter."""
         match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", str(value))
         if match is None:
             self.fail(f"{value}: expected a number and one of {', '.join(UNITS_S)}, such as 2h", param, ctx)
-        return float(match[1]) * UNITS_S[match[2]]
+        seconds = float(match[1]) * UNITS_S[match[2]]
+        if not (seconds or self._may_be_zero):
+            self.fail(f"{value}: expected more than 0", param, ctx)
+        return seconds
 
 
 DURATION = Duration()
+WAIT = Duration(may_be_zero=False)
+"""A time limit, or a pause: 0 may be meant to be none or no end, and is neither."""
 
 
 class Text(click.ParamType[str]):

@@ -9,7 +9,7 @@ import click
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pubsub
 from lowtide.cli.answers import DEAD, NoResult, Result, error_of, is_dead_letter, read_dead_letter, read_result
-from lowtide.cli.options import DURATION, TEXT, examples
+from lowtide.cli.options import TEXT, WAIT, examples
 from lowtide.cli.output import prediction
 from lowtide.cli.reading import Reading
 from lowtide.cli.silence import Silence, duration, why_silent
@@ -19,6 +19,7 @@ from lowtide.config.logs import configure_logging
 from lowtide.tasks.errors import LowtideError
 
 IDLE_S = 5.0
+ELSEWHERE = "what can't have a result is a dead letter: `lowtide replay --dry-run` lists them"
 
 
 class NoResults(LowtideError):
@@ -33,7 +34,7 @@ class NoResults(LowtideError):
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(
     "--timeout",
-    type=DURATION,
+    type=WAIT,
     default="30m",
     show_default=True,
     help="With --max: give up after so long without any result, with exit code 1.",
@@ -57,7 +58,7 @@ def command(
     name = settings.subscription_path(subscription or settings.results_topic.rpartition("/")[2])
     silence = Silence(
         timeout_s=math.inf if follow else timeout if limit else IDLE_S,
-        look=(lambda: why_silent(settings)) if limit else (lambda: ""),
+        look=(lambda: f"{why_silent(settings)}; {ELSEWHERE}") if limit else (lambda: ""),
         say=lambda said: click.echo(shown(said), err=True),
     )
     with contextlib.closing(Pubsub()) as pubsub, Reading(pubsub, name, silence=silence) as reading:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from lowtide.cli.look import Looker
-from lowtide.cli.options import DURATION, examples
+from lowtide.cli.options import WAIT, examples
 from lowtide.cli.status_report import Look, Waiting, to_wire
 from lowtide.config import Process, load_settings
 from lowtide.tasks.errors import LowtideError
@@ -21,7 +21,7 @@ class NoAnswer(LowtideError):
 
 @click.command(epilog=examples("lowtide status", "lowtide status --watch", "lowtide status --watch --every 10s --json"))
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C, also while Redis is away.")
-@click.option("--every", type=DURATION, default="2s", show_default=True, help="How often to look, with --watch.")
+@click.option("--every", type=WAIT, default="2s", show_default=True, help="How often to look, with --watch.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each look.")
 def command(*, watch: bool, every: float, as_json: bool) -> None:
     """Show what waits, who works, and how large the fleet should be, with the reason.

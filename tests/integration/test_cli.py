@@ -78,7 +78,9 @@ def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world
     for told in (first.stderr, again.stderr, dropped.stderr):
         assert told.count("is no result") == len(FOREIGN)
         assert "\x1b" not in told
-    assert again.stderr.rpartition("Error: ")[2].startswith("0 of 1 results came, then none for 1 s: Redis")
+    why = again.stderr.rpartition("Error: ")[2]
+    assert why.startswith("0 of 1 results came, then none for 1 s: Redis")
+    assert "what can't have a result is a dead letter: `lowtide replay --dry-run` lists them" in why
     assert not again.stdout
     assert not dropped.stdout
     assert not world.take("lowtide-results")

@@ -1,6 +1,8 @@
 import click
 import pytest
+from click.testing import CliRunner
 
+from lowtide.cli.main import main
 from lowtide.cli.options import DURATION, TEXT, parse_params
 
 
@@ -15,6 +17,21 @@ def test_an_age_is_a_number_and_a_unit(said: str, seconds: float) -> None:
 def test_what_is_no_age_is_refused(said: str) -> None:
     with pytest.raises(click.BadParameter, match="such as 2h"):
         DURATION.convert(said, None, None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["classify", "x", "--model=m", "--timeout=0s"],
+        ["results", "--timeout=0s"],
+        ["status", "--watch", "--every=0.0s"],
+    ],
+)
+def test_a_wait_of_nothing_is_refused_for_it_may_be_meant_to_be_without_end(command: list[str]) -> None:
+    run = CliRunner().invoke(main, command)
+
+    assert run.exit_code == 2
+    assert "0s: expected more than 0" in run.output
 
 
 def test_a_parameter_that_is_given_twice_is_refused() -> None:
