@@ -15,6 +15,7 @@ from lowtide.autoscaling.signal import Bridges
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import Kind, live
+from lowtide.tasks.served import served
 from lowtide.tasks.trouble import trouble_of
 
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -34,6 +35,7 @@ class WorkerWord(BaseModel):
     busy: bool = False
     draining: bool = False
     deaf_to: list[str] = []
+    models: list[str] = []
     in_process: int = 0
     running: dict[str, int] = {}
     done: dict[str, int] = {}
@@ -83,22 +85,28 @@ class Snapshot:
 
 
 class Camera:
-    """Takes snapshots of one fleet."""
+    """Takes snapshots of one fleet. Its models are those of the settings or, when it `asks`, those that the fleet has
+    written to Redis, if any.
+    """
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(self, redis: Redis, settings: Settings, *, asks: bool = False) -> None:
         self._redis = redis
         self._keys = Keys.of(settings)
-        self._models = settings.model_names
-        self._backlog = BacklogReader(redis, self._keys, settings.model_names)
+        self._asks = asks
+        self._own_models = self._models = settings.model_names
+        self._backlog = BacklogReader(redis, self._keys, self._models)
 
     def take(self) -> Snapshot:
         """The fleet now. Raises RedisError, and ValueError on what Lowtide has not written."""
         seconds, microseconds = self._redis.time()
         rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
+        workers = self._words("worker")
+        if self._asks:
+            self._ask()
         return Snapshot(
             at=seconds + microseconds / 1e6,
             bridge_words=self._words("bridge"),
-            workers=self._words("worker"),
+            workers=workers,
             # Of a model that the fleet no longer serves the rate stays in Redis.
             rates_s=RATES.validate_python(
                 {model: rates[key] for model in self._models if (key := model.encode()) in rates}
@@ -110,6 +118,12 @@ class Camera:
         words = live(self._redis, self._keys, kind)
         WORDS[kind].validate_python(words)
         return words
+
+    def _ask(self) -> None:
+        names = served(self._redis, self._keys, otherwise=frozenset(self._own_models)) or frozenset()
+        if names != set(self._models):
+            self._models = tuple(sorted(names))
+            self._backlog = BacklogReader(self._redis, self._keys, self._models)
 
     def held(self, *, clock: Callable[[], float] = time.monotonic) -> Held[Snapshot]:
         """Snapshots for whoever goes on while Redis is away."""

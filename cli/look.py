@@ -29,7 +29,7 @@ class Looker:
         self._settings = settings
         self._policy = policy_of(settings)
         redis = connect(settings)
-        self._fleet = Camera(redis, settings).held()
+        self._fleet = Camera(redis, settings, asks=True).held()
         self._unread_reader = UnreadReader(redis, settings)
         self._unread: tuple[UnreadList, ...] = ()
         self._unread_next_s = -math.inf

@@ -25,7 +25,8 @@ _EVERYBODY = frozenset(Process)
 _BY_NAME: dict[str, frozenset[Process]] = {
     **dict.fromkeys(("redis_url", "prefix", "callback_queue"), _EVERYBODY),
     "log_level": _OURS,
-    **dict.fromkeys(("health_port", "health_address", "models"), _SERVERS),
+    **dict.fromkeys(("health_port", "health_address"), _SERVERS),
+    "models": _SERVERS | {Process.COMMAND},
     **dict.fromkeys(("grace_s", "stuck_after_s", "metadata_url", "chunk_work_s", "result_max_bytes"), _WORK),
     **dict.fromkeys(("project", "subscription"), _CLOUD),
     **dict.fromkeys(("topic", "results_topic", "dead_letter_topic"), frozenset({Process.BRIDGE, Process.COMMAND})),

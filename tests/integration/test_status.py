@@ -29,7 +29,7 @@ from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Kind, Presence
+from lowtide.tasks.presence import Kind, Presence, announce
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.room import Budget, Turns
 from tests.fleet import LOWTIDE, eventually
@@ -161,6 +161,20 @@ def test_the_work_is_told_with_the_size_that_it_asks_for(filled: Redis) -> None:
     assert said["at_risk"] == 4
     [worker] = said["workers"]
     assert (worker["name"], worker["state"], worker["in_process"]) == ("vm-1:0:17", "busy", 12)
+
+
+def test_the_models_are_those_of_the_fleet_whatever_our_own_settings_say(
+    redis: Redis, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOWTIDE_MODELS", "mine=lowtide.x:Y")
+    announce(redis, KEYS, ["resnet101"])
+    redis.hset(KEYS.rates, "resnet101", "0.5")
+    push(redis, "lowtide.resnet101", 7)
+    said = json.loads(look("--json"))
+
+    assert {model: states["queued"] for model, states in said["backlog"].items()} == {"resnet101": 7}
+    assert said["requests_outstanding"] == 7
+    assert said["gpu_seconds_outstanding"] == pytest.approx(3.5)
 
 
 def test_what_is_held_runs_or_is_reserved(filled: Redis, signed: Signed) -> None:
