@@ -12,10 +12,10 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test fuzz check format bench drill reference lock clean
+.PHONY: help demo up test test-fresh fuzz check format bench drill reference lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
 	@$(BIN)/python examples/digits/demo.py
@@ -26,6 +26,9 @@ up: $(READY) ## Run the whole system on this machine until Ctrl-C
 # What runs beside what: tests/conftest.py.
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-fresh: ## Try `make demo` on a bare Debian 13 (needs root and debootstrap)
+	@tests/fresh/debian.sh
 
 fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --timeout 900 --hypothesis-profile=fuzz tests/fuzz
