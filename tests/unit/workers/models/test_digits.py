@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.models.digits import Digits, DigitsNet
@@ -58,6 +57,8 @@ def test_every_held_out_file_has_a_label_and_is_small() -> None:
 
 def test_a_held_out_image_is_the_scan_that_its_label_is_of(digits: Digits) -> None:
     """The files are images of the data set, none of them twice; labels.csv says what the data set says."""
+    from sklearn.datasets import load_digits  # two seconds, here and not in every process that collects tests
+
     data = load_digits()
     known = {
         (image * 255 / 16).round().astype(np.uint8).tobytes(): str(label)
