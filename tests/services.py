@@ -15,7 +15,7 @@ import grpc
 
 from lowtide.local.process import tied
 
-READY_TIMEOUT_S = 30.0
+READY_TIMEOUT_S = 120.0
 EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 
 

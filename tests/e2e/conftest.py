@@ -32,7 +32,7 @@ class Topics:
         return name
 
     def publish(self, data: bytes, topic: str = "lowtide-requests", **attributes: str) -> str:
-        return self.publisher.publish(self.topic(topic), data, **attributes).result(timeout=30)
+        return self.publisher.publish(self.topic(topic), data, **attributes).result(timeout=READY_S)
 
     def collect(
         self, subscription: str, request_ids: Iterable[str], *, within_s: float = READY_S

@@ -14,7 +14,7 @@ from redis import Redis
 from lowtide.autoscaling.monitoring import Monitoring
 from lowtide.config import load_settings
 from lowtide.local.monitoring.server import MonitoringServer
-from tests.fleet import LOWTIDE, eventually
+from tests.fleet import LOWTIDE, READY_S, eventually
 from tests.services import free_port
 
 
@@ -26,6 +26,7 @@ def get(port: int, path: str) -> str:
         return ""
 
 
+@pytest.mark.timeout(5 * READY_S)
 def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_clean(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -44,20 +45,22 @@ def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_cl
         try:
             eventually(
                 lambda: 'lowtide_gpu_seconds_outstanding{fleet="default"} 2.0' in get(metrics, "/metrics"),
-                within_s=60,
+                within_s=READY_S,
                 what="the figure at the Prometheus endpoint",
             )
             eventually(
-                lambda: json.loads(get(health, "/healthz") or "{}").get("writes"), within_s=60, what="a first write"
+                lambda: json.loads(get(health, "/healthz") or "{}").get("writes"),
+                within_s=READY_S,
+                what="a first write",
             )
             for port in (metrics, health):  # loopback is more than one address, and all but the first are "beyond"
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection(("127.0.0.2", port), timeout=5)
             client = Monitoring(settings)
-            eventually(lambda: client.newest_at(), within_s=60, what="a point")
+            eventually(lambda: client.newest_at(), within_s=READY_S, what="a point")
             client.close()
             process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+            assert process.wait(READY_S) == 0
         finally:
             process.kill()
         assert redis.get("lt:exporter") is None, "another may write at once"

@@ -208,7 +208,7 @@ def test_ctrl_c_stops_everything_and_leaves_no_process(up: subprocess.Popen[str]
     ).stdout.split()
     assert len(children) == 6, "Redis, Pub/Sub and Monitoring, bridge, exporter, worker, Flower"
     up.send_signal(signal.SIGINT)
-    said, _ = up.communicate(timeout=60)
+    said, _ = up.communicate(timeout=RUN_S)
 
     assert up.returncode == 0
     assert re.findall(r"fleet: (\d+) running, (\d+) booting, wanted (\d):", said) == [("0", "1", "1"), ("1", "0", "1")]
