@@ -9,6 +9,7 @@ from redis.exceptions import NoPermissionError
 
 from lowtide.cli.findings import Finding, failed, ok, warning
 from lowtide.config import Settings
+from lowtide.config.addresses import at
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.access import Access
 from lowtide.tasks.store import connect_once
@@ -21,16 +22,16 @@ CLOCK_SKEW_S = 5.0
 
 def redis(settings: Settings) -> Iterator[Finding]:
     """Reachable, lets us do what a fleet does, new enough, keeps what it is told, and agrees about the time."""
-    client = connect_once(settings)
+    client, address = connect_once(settings), RedisAddress.of(settings.redis_url)
     try:
         lacks = Access.of(settings).missing(client)
         info = _info(client)
         skew_s = 0.0 if any(lack.rule == "+time" for lack in lacks) else abs(client.time()[0] - time.time())
     except RedisError as error:
         trouble = trouble_of(error)
-        yield failed(WHAT, trouble.what, trouble.remedy)
+        yield failed(WHAT, f"at {at(address.host, address.port)}: {trouble.what}", trouble.remedy)
         return
-    user = RedisAddress.of(settings.redis_url).username or "default"
+    user = address.username or "default"
     for lack in lacks:
         yield failed(WHAT, f"the user {user} may not use {lack.what}", f"ACL SETUSER {user} {lack.rule}")
     if info is None:

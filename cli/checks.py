@@ -46,7 +46,11 @@ def pubsub(settings: Settings) -> Iterator[Finding]:
         yield failed(what, str(error), "lowtide bridge --create-only")
         return
     except LowtideError as error:
-        yield failed(what, str(error), "start it, or correct PUBSUB_EMULATOR_HOST, LOWTIDE_PROJECT or the credentials")
+        yield failed(
+            what,
+            str(error),
+            "start it, or correct PUBSUB_EMULATOR_HOST, LOWTIDE_PROJECT, LOWTIDE_SUBSCRIPTION or the credentials",
+        )
         return
     yield ok(what, f"at {address()}, project {settings.project}")
     for name, subscription in found.items():

@@ -236,7 +236,10 @@ class Stack:
         try:
             connect(self.settings).ping()
         except RedisError as error:
-            raise StackFailed(f"Redis at LOWTIDE_REDIS_URL can't be used: {trouble_of(error)}") from error
+            raise StackFailed(
+                f"Redis at LOWTIDE_REDIS_URL can't be used: {trouble_of(error)}; or unset LOWTIDE_REDIS_URL for an "
+                "own one"
+            ) from error
 
     def _wait_for_pubsub(self, timeout_s: float) -> None:
         at_host, at_port = host_port(self.pubsub_host)
@@ -247,7 +250,8 @@ class Stack:
                 socket.create_connection((at_host, at_port), timeout=1).close()
             except OSError as error:
                 if time.monotonic() > deadline_s:
-                    raise StackFailed(f"Pub/Sub does not answer at {self.pubsub_host}: {error}") from error
+                    own = "" if self._own_pubsub_port else "; start it, or unset PUBSUB_EMULATOR_HOST for an own one"
+                    raise StackFailed(f"Pub/Sub does not answer at {self.pubsub_host}: {error}{own}") from error
                 time.sleep(READY_POLL_S)
             else:
                 return

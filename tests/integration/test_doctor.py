@@ -53,10 +53,13 @@ def test_a_redis_that_forgets_is_told_of(redis: Redis, redis_url: str) -> None:
     assert "allkeys-lru" in of(findings, Verdict.FAILED)
 
 
-def test_a_redis_that_is_away_is_told_of() -> None:
-    findings = list(check_redis.redis(Settings(redis_url=f"redis://127.0.0.1:{free_port()}/0")))
+def test_a_redis_that_is_away_is_told_of_with_its_address_and_without_its_password() -> None:
+    port = free_port()
+    findings = list(check_redis.redis(Settings(redis_url=f"redis://me:secret@127.0.0.1:{port}/0")))
 
+    assert f"at 127.0.0.1:{port}: not reachable" in of(findings, Verdict.FAILED)
     assert "LOWTIDE_REDIS_URL" in of(findings, Verdict.FAILED)
+    assert "secret" not in of(findings, Verdict.FAILED)
 
 
 def test_topics_that_are_missing_need_the_command_that_makes_them(pubsub_host: str, project: str) -> None:

@@ -14,14 +14,17 @@ def test_a_redis_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path) -
 
     with pytest.raises(
         StackFailed, match=r"Redis at LOWTIDE_REDIS_URL can't be used: not reachable: nothing listens there"
-    ):
+    ) as failed:
         Stack(settings, folder=tmp_path).start()
+    assert "unset LOWTIDE_REDIS_URL" in str(failed.value), "a terminal may still have what an earlier system printed"
 
 
 def test_a_pubsub_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path, redis_url: str) -> None:
     host = f"127.0.0.1:{free_port()}"
 
-    with pytest.raises(StackFailed, match=f"Pub/Sub does not answer at {host}: .*refused"):
+    with pytest.raises(
+        StackFailed, match=f"Pub/Sub does not answer at {host}: .*refused; .* unset PUBSUB_EMULATOR_HOST"
+    ):
         Stack(load_settings(redis_url=redis_url), folder=tmp_path, pubsub_host=host).start()
 
 
