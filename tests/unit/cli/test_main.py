@@ -118,15 +118,15 @@ def test_a_bridge_without_a_subscription_says_that_nobody_needs_it(monkeypatch: 
 
 
 LATE = """
-import os, signal, sys
-import lowtide.cli, lowtide.cli.main
+import os, signal, sys, types
+import lowtide.cli
 
 class Late:
     def __del__(self, kill=os.kill, pid=os.getpid(), term=signal.SIGTERM):
         kill(pid, term)
 
 late = Late()
-lowtide.cli.main.main = lambda: None
+sys.modules["lowtide.cli.main"] = types.SimpleNamespace(main=lambda: None)
 lowtide.cli.run()
 """
 
