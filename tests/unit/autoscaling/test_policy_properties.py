@@ -17,16 +17,14 @@ CONTROLS = st.one_of(
     st.builds(ScaleInControl, time_window_s=st.integers(1, 600), max_scaled_in_fixed=st.integers(1, 10)),
     st.builds(ScaleInControl, time_window_s=st.integers(1, 600), max_scaled_in_percent=st.integers(0, 100)),
 )
-SIGNALS = st.lists(st.sampled_from(NAMES), min_size=1, unique=True).flatmap(
-    lambda names: st.tuples(
-        *(
-            st.builds(
-                Signal, metric=st.just(name), filter=st.just(FILTER), single_instance_assignment=st.floats(0.1, 50)
-            )
-            for name in names
-        )
+METRICS = st.lists(st.sampled_from(NAMES), min_size=1, unique=True)
+ASSIGNMENTS = st.floats(0.1, 50)
+
+
+def signals(draw: st.DrawFn) -> tuple[Signal, ...]:
+    return tuple(
+        Signal(metric=name, filter=FILTER, single_instance_assignment=draw(ASSIGNMENTS)) for name in draw(METRICS)
     )
-)
 
 
 @st.composite
@@ -35,7 +33,7 @@ def policies(draw: st.DrawFn) -> Policy:
     return Policy(
         min_replicas=least,
         max_replicas=draw(st.integers(least, 50)),
-        signals=draw(SIGNALS),
+        signals=signals(draw),
         stabilization_period_s=draw(st.integers(0, 600)),
         scale_in_control=draw(CONTROLS),
     )

@@ -168,7 +168,7 @@ def test_a_server_that_does_not_say_what_changed_is_asked_now_and_then() -> None
         def log_message(self, format: str, *args: object) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         watcher = Preemption(Settings(metadata_url=f"http://127.0.0.1:{server.server_port}"))
         watcher.start()
         time.sleep(1.0)
