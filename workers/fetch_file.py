@@ -1,5 +1,6 @@
 """`file://`: content under the folders that the operator named, symbolic links resolved."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
@@ -27,6 +28,8 @@ class FileSource:
         except PermissionError as error:
             raise ContentError(f"{uri}: the worker's user may not read it", type="forbidden") from error
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                raise ContentError(f"{uri}: no file has so long a name", type="not_found") from error
             raise ContentUnavailable(f"{uri}: {error}") from error
 
     def _allowed(self, uri: str) -> Path:
@@ -35,7 +38,7 @@ class FileSource:
             parts = urlsplit(uri)
         except ValueError as error:
             raise ContentError(f"{uri} is no URL: {error}", type="invalid_uri") from error
-        if parts.netloc not in ("", "localhost") or "\0" in unquote(parts.path):
+        if parts.netloc not in ("", "localhost") or "\0" in unquote(uri):
             raise ContentError(f"{uri} is no path on this machine: expected file:///folder/name", type="invalid_uri")
         try:
             path = Path(unquote(uri.partition("://")[2].removeprefix(parts.netloc))).resolve()

@@ -78,6 +78,8 @@ class GsSource:
             raise ContentUnavailable(f"{uri}: no credentials: {error}") from error
         except api.GoogleAPICallError as error:
             raise ContentError(f"{uri}: Cloud Storage refuses: {error}", type="not_found") from error
+        except ValueError as error:  # of a name that no bucket can have
+            raise ContentError(f"{uri} names no object: {error}", type="invalid_uri") from error
         if generation is not None and not content:
             raise ContentError(f"{uri}: generation {generation} is empty", type=EMPTY_OBJECT)
         return content

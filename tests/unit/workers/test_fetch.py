@@ -409,7 +409,11 @@ def test_a_missing_file_a_folder_and_a_pipe_are_not_found(files: FileSource, roo
         assert refusal(lambda path=path: files.read(f"file://{root}/{path}", timeout_s=5))[0] == "not_found"
 
 
-@pytest.mark.parametrize("uri", ["file://other.host/a", "file:///a%00b", "file://[x/a"])
+def test_a_name_that_is_too_long_for_any_file_is_not_tried_again(files: FileSource, root: Path) -> None:
+    assert refusal(lambda: files.read(f"file://{root}/{'a' * 300}", timeout_s=1.0))[0] == "not_found"
+
+
+@pytest.mark.parametrize("uri", ["file://other.host/a", "file:///a%00b", "file:///a?%00", "file:///a#\0", "file://[x/a"])
 def test_what_is_no_path_here_is_refused(files: FileSource, uri: str) -> None:
     assert refusal(lambda: files.read(uri, timeout_s=5))[0] == "invalid_uri"
 
@@ -532,6 +536,12 @@ def test_cloud_storage_in_trouble_may_answer_later(web: Web, bucket: GsSource, s
 def test_a_bucket_that_is_not_listed_is_never_asked(web: Web, bucket: GsSource) -> None:
     kind, message = refusal(lambda: bucket.read("gs://dogs/rex.jpg", timeout_s=5))
     assert (kind, message) == ("forbidden", "gs://dogs/rex.jpg is not allowed: add its bucket to LOWTIDE_GS_BUCKETS")
+    assert web.asked == []
+
+
+def test_what_is_no_name_of_a_bucket_is_refused(web: Web, bucket: GsSource) -> None:
+    anywhere = GsSource(buckets=["*"], max_bytes=MAX_BYTES, client=bucket._new_client)
+    assert refusal(lambda: anywhere.read("gs://-cats-/a", timeout_s=5.0))[0] == "invalid_uri"
     assert web.asked == []
 
 
