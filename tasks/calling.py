@@ -9,7 +9,8 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sized
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +162,7 @@ class Answers(Iterator[Answer]):
     def close(self) -> None:
         """Wait no longer; what was sent is not sent again. Idempotent."""
         self._chunks = iter(())
-        if not self._closed.done():
+        with suppress(InvalidStateError):  # another thread closes it, too
             self._closed.set_result(())
         self._give_up()
 

@@ -174,3 +174,11 @@ def test_answers_do_not_wait_for_the_rest_of_a_stream_that_pauses(monkeypatch: p
     for answer in answers:
         assert given <= answer.index + 2
     assert given == 50
+
+
+def test_another_thread_may_close_it_in_the_same_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = infer_many([])
+    monkeypatch.setattr(answers._closed, "done", lambda: False)  # nor was it, a moment ago
+
+    answers.close()
+    answers.close()
