@@ -22,19 +22,21 @@ others (`priority_steps`). These are all that there can be.
 SEPARATOR = "\x06\x16"
 """Kombu's, between a queue's name and the step."""
 
-
 PREFIX = "lowtide."
 """What the names of our tasks and queues begin with."""
+HIGH = ".high"
+TOPIC = ".topic"
+"""What the names of queues end with that are urgent, or a bridge's."""
 
 
 def caller_queue(model: str, priority: str = Priority.NORMAL) -> str:
     """The queue that Python callers use for `model`."""
-    return f"lowtide.{model}.high" if priority == Priority.HIGH else f"lowtide.{model}"
+    return f"{PREFIX}{model}{HIGH if priority == Priority.HIGH else ''}"
 
 
 def topic_queue(model: str) -> str:
     """The queue that the bridge uses for `model`: apart, so that neither door starves the other."""
-    return f"lowtide.{model}.topic"
+    return f"{PREFIX}{model}{TOPIC}"
 
 
 def worker_queues(models: Iterable[str]) -> tuple[str, ...]:

@@ -4,8 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 
-GUESS_S = 0.005
-"""Until a model's first batch: a middling image classifier on a middling GPU."""
+from lowtide.tasks.packing import GUESSED_RATE_S
 
 WEIGHT = 0.02
 """Of one request in the average: 35 requests count as much as all before them. A batch counts for all of its
@@ -34,7 +33,7 @@ class Rates:
 
     def request_s(self, model: str) -> float:
         """Device seconds per request of `model`; a guess before the first batch, and for a model that is unknown."""
-        return self._request_s.get(model) or GUESS_S
+        return self._request_s.get(model) or GUESSED_RATE_S
 
     def batch_s(self, model: str) -> float:
         """Seconds that a batch of `model` takes; 0 before the first."""

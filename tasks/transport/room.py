@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from lowtide.tasks.queues import HIGH, PREFIX, TOPIC
+
 TAKE_MAX_MESSAGES = 64
 TAKE_MAX_BYTES = 8 * 1024 * 1024
 """Of one take: Redis serves nobody else while it copies, measured 4 to 5 ms per MiB on two shared cores."""
@@ -12,10 +14,6 @@ CHUNKS_OF_ROOM = 2
 
 MESSAGES_PER_TURN = 64
 """However small: without a bound, a queue of no known cost would keep its turn for ever."""
-
-PREFIX = "lowtide."
-HIGH = ".high"
-TOPIC = ".topic"
 
 
 def is_high(queue: str) -> bool:

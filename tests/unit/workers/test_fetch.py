@@ -413,7 +413,9 @@ def test_a_name_that_is_too_long_for_any_file_is_not_tried_again(files: FileSour
     assert refusal(lambda: files.read(f"file://{root}/{'a' * 300}", timeout_s=1.0))[0] == "not_found"
 
 
-@pytest.mark.parametrize("uri", ["file://other.host/a", "file:///a%00b", "file:///a?%00", "file:///a#\0", "file://[x/a"])
+@pytest.mark.parametrize(
+    "uri", ["file://other.host/a", "file:///a%00b", "file:///a?%00", "file:///a#\0", "file://[x/a"]
+)
 def test_what_is_no_path_here_is_refused(files: FileSource, uri: str) -> None:
     assert refusal(lambda: files.read(uri, timeout_s=5))[0] == "invalid_uri"
 
