@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return {**kept, "TMPDIR": str(tmp_path)}
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """What a shell has started in the background ignores Ctrl-C, and so do those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def photographs(folder: Path, count: int) -> None:
     folder.mkdir()
     random = np.random.default_rng(3)
@@ -37,7 +46,7 @@ def photographs(folder: Path, count: int) -> None:
 
 
 def test_photographs_in_jpg_and_png_get_five_labels_each_and_ctrl_c_leaves_what_is_there(
-    tmp_path: Path, environment: dict[str, str]
+    tmp_path: Path, environment: dict[str, str], hears_ctrl_c: None
 ) -> None:
     photographs(tmp_path / "photos", 6)
     output = tmp_path / "results.jsonl"
