@@ -110,6 +110,10 @@ def _certificate(errors: _Errors, text: str) -> Trouble:
     )
 
 
+def _tls(errors: _Errors, text: str) -> Trouble:
+    return Trouble(what=f"TLS fails: {redacted(_words(errors))}", remedy="compare what both ends allow")
+
+
 def _command(errors: _Errors, text: str) -> Trouble:
     found = COMMAND.search(text)
     name = ((found[1] or found[2]) if found else "?").lower()
@@ -130,13 +134,34 @@ _TABLE: tuple[_Rule, ...] = (
     (_is(ssl.SSLCertVerificationError), _certificate),
     (_says("CERTIFICATE_VERIFY_FAILED"), _certificate),
     (
-        _says("CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE|UNKNOWN_CA"),
-        _plain("it wants a certificate of ours", f"add ssl_certfile and ssl_keyfile to {URL}"),
+        _says("PEM lib|NO_CERTIFICATE_OR_CRL_FOUND|KEY_VALUES_MISMATCH|NO_START_LINE|ASN1"),
+        _plain(
+            f"a file that {URL} names is no certificate, or not the key of the one beside it",
+            "look into ssl_ca_certs, ssl_certfile and ssl_keyfile: they are PEM",
+        ),
     ),
     (
-        _says(r"handshake operation timed out|WRONG_VERSION_NUMBER|UNEXPECTED_EOF|RECORD_LAYER|_ssl\.c|\[SSL"),
+        _says("CERTIFICATE_REQUIRED|HANDSHAKE_FAILURE|BAD_CERTIFICATE|UNKNOWN_CA"),
+        _plain(
+            "it wants a certificate of ours", f"name one that it accepts, with ssl_certfile and ssl_keyfile in {URL}"
+        ),
+    ),
+    (
+        _says("while (writing to|reading from) .*violation of protocol"),
+        _plain(
+            "not reachable: it closes the connection",
+            f"look at it, and whether it wants a certificate of ours (ssl_certfile and ssl_keyfile in {URL})",
+        ),
+    ),
+    (
+        _says("UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION"),
+        _plain("it speaks TLS of another version", "let it speak TLS 1.2 or later"),
+    ),
+    (
+        _says("handshake operation|WRONG_VERSION_NUMBER|violation of protocol|RECORD_LAYER"),
         _plain("it does not speak TLS there", f"write redis:// in {URL}, or name the port that does"),
     ),
+    (_says(r"_ssl\.c|\[SSL"), _tls),
     (
         _says("Authentication required|NOAUTH|must be called with the client already authenticated"),
         _plain("it wants a password", f"write it into {URL}: redis://user:password@host, or redis://:password@host"),

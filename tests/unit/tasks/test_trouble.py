@@ -77,6 +77,25 @@ def test_what_redis_says_is_called_what_it_is_also_when_it_is_wrapped(words: str
             raise AssertionError(str(trouble_of(wrapped)))
 
 
+EOF = "EOF occurred in violation of protocol (_ssl.c:2427)"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Error 136 connecting to h:1. [X509: NO_CERTIFICATE_OR_CRL_FOUND] no certificate or crl found (_ssl.c:4154).",
+        "Error 524297 connecting to h:1. [SSL] PEM lib (_ssl.c:3905).",
+        "Error 116 connecting to h:1. [X509: KEY_VALUES_MISMATCH] key values mismatch (_ssl.c:3926).",
+        "Error 1 connecting to h:1. [SSL: UNSUPPORTED_PROTOCOL] unsupported protocol (_ssl.c:1006).",
+        "Error 1 connecting to h:1. [SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version (_ssl.c:1006).",
+        "Error 1 connecting to h:1. [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca (_ssl.c:2580)",
+        f"Error 8 while writing to socket. {EOF}",
+    ],
+)
+def test_nobody_whose_redis_speaks_tls_is_advised_to_do_without(words: str) -> None:
+    assert "redis://" not in str(trouble_of(exceptions.ConnectionError(words)))
+
+
 @pytest.mark.parametrize(
     ("error", "what"),
     [
@@ -92,6 +111,13 @@ def test_what_redis_says_is_called_what_it_is_also_when_it_is_wrapped(words: str
             "does not speak TLS",
         ),
         (exceptions.ConnectionError("Error 1 connecting: [SSL: WRONG_VERSION_NUMBER] wrong version"), "not speak TLS"),
+        (exceptions.ConnectionError(f"Error 8 connecting to h:1. {EOF}"), "does not speak TLS"),
+        (exceptions.ConnectionError(f"Error 8 while writing to socket. {EOF}"), "closes .*it wants a certificate"),
+        (exceptions.ConnectionError(f"Error while reading from h:1 : (8, '{EOF}')"), "closes the connection"),
+        (
+            exceptions.ConnectionError("Error 1 connecting to h:1. [SSL: ODD] odd (_ssl.c:1)."),
+            r"TLS fails: .*\[SSL: ODD",
+        ),
         (
             caused(exceptions.ConnectionError("x"), socket.gaierror(-2, "Name or service not known")),
             "host is not found",
