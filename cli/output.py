@@ -137,11 +137,11 @@ def open_output(path: Path, *, model: str | None = None, resume: bool = False, o
 
 
 def is_stdout(path: Path) -> bool:
-    """True for `-`, and for what standard output is already, such as /dev/stdout and the file that a shell writes it
-    to: opened twice, each would write over what the other has written.
+    """True for what standard output is already, such as /dev/stdout and the file that a shell writes it to: opened
+    twice, each would write over what the other has written.
     """
     try:
-        return path == STDOUT or os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
+        return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
     except (OSError, ValueError):  # the path does not exist, or a test has put something else in stdout's place
         return False
 

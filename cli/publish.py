@@ -12,6 +12,7 @@ import click
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused
 from lowtide.cli.listing import names_in
 from lowtide.cli.options import TEXT, examples, parse_params
+from lowtide.cli.output import STDOUT
 from lowtide.cli.requests import publish_patiently, request_message
 from lowtide.cli.sources import NoSource, Source, find_sources
 from lowtide.cli.terminal import shown
@@ -61,7 +62,8 @@ def command(
     exit code is 1.
     """
     settings, values = load_settings(Process.COMMAND), parse_params(params)
-    sources = find_sources(paths, names_in(from_file.read(), called=from_file.name) if from_file else ())
+    listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
+    sources = find_sources(paths, listed, output=STDOUT)
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
     optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": _time_after(expires_in)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lowtide.cli.listing import Listed
+from lowtide.cli.output import STDOUT, is_stdout
 from lowtide.cli.terminal import is_utf8
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import LowtideError
@@ -190,6 +191,8 @@ def _checked(uri: str) -> str:
 
 
 def _is_same(path: Path, output: Path) -> bool:
+    if output == STDOUT:
+        return is_stdout(path)
     return path.name == output.name and os.path.realpath(path) == os.path.realpath(output)
 
 

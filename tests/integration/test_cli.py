@@ -127,6 +127,17 @@ def test_what_no_bridge_has_written_is_replayed_only_when_it_is_asked_for(world:
     assert len(world.take("lowtide-requests")) == 2
 
 
+def test_the_file_of_the_printed_ids_is_not_published(world: World, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    env = {**os.environ, "LOWTIDE_PROJECT": world.settings.project}
+    with (tmp_path / "ids").open("wb") as ids:
+        command = [sys.executable, "-m", "lowtide.cli", "publish", str(tmp_path), "--model=m"]
+        subprocess.run(command, env=env, stdout=ids, timeout=60, check=True)
+
+    assert (tmp_path / "ids").read_text().count("\n") == 1
+    assert len(world.take("lowtide-requests")) == 1
+
+
 def test_a_source_that_can_not_be_published_fails_alone(world: World, tmp_path: Path) -> None:
     for name in ("a.png", "caf\udce9.png", "z.png"):
         (tmp_path / name).write_bytes(b"\x89PNG")

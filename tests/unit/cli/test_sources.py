@@ -1,5 +1,6 @@
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,17 @@ def test_the_output_is_no_source(tmp_path: Path) -> None:
         (tmp_path / name).touch()
 
     found = find_sources([str(tmp_path)], output=tmp_path / "." / "results.jsonl")
+
+    assert [source.request_id for source in found] == [str(tmp_path / "a.png")]
+
+
+def test_the_file_to_which_a_shell_writes_the_output_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").touch()
+    with (tmp_path / "results.jsonl").open("w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        found = find_sources([str(tmp_path)], output=Path("-"))
 
     assert [source.request_id for source in found] == [str(tmp_path / "a.png")]
 
