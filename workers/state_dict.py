@@ -113,6 +113,10 @@ def _renamed(state: StateDict, wanted: StateDict, *, source: str, kind: str) -> 
     if len(prefixes) != 1:
         return state
     (prefix,) = prefixes
+    if beside := [name for name in bare if name in targets and not name.startswith(prefix)]:
+        raise WeightsError(
+            f"{source} holds {kind} behind {prefix}, and {_few(beside)} beside it: save the one that is meant"
+        )
     renamed: dict[str, torch.Tensor] = {}
     for name, original in bare.items():
         target = targets.get(name.removeprefix(prefix)) if name.startswith(prefix) else None

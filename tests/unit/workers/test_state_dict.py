@@ -161,6 +161,14 @@ def test_a_module_that_is_there_twice_is_not_guessed() -> None:
     assert "unexpected: module." in complaint({**STATE, **under("module.", OTHER)})
 
 
+def test_a_layer_that_is_there_twice_is_not_taken_from_whichever_comes_last() -> None:
+    other = {name: value for name, value in OTHER.items() if name.startswith("head.")}
+    for state in ({**under("model."), **other}, {**other, **under("model.")}):
+        assert complaint(state) == (
+            "w.pth holds Net behind model., and head.weight, head.bias beside it: save the one that is meant"
+        )
+
+
 def test_weights_with_more_than_the_module_are_refused() -> None:
     assert "unexpected: classifier.weight" in complaint({**under("model."), "classifier.weight": torch.ones(3)})
     assert "unexpected: schema.weight" in complaint({**STATE, "schema.weight": torch.ones(3)})
