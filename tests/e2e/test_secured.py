@@ -255,7 +255,7 @@ def test_the_doctor_says_what_is_wrong_without_a_secret(fleet) -> None:
     code, said = doctor(fleet=fleet, **wrong)
 
     assert code == 1
-    assert "Redis: not reachable" in said
+    assert "Redis: at localhost:9: not reachable" in said
     assert "https://localhost:9/w.pt?… can't be read" in said
     assert SECRET not in said
 
