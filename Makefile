@@ -27,7 +27,7 @@ up: $(READY) ## Run the whole system on this machine until Ctrl-C
 test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing service is an error)
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test-fresh: ## Try `make demo` on a bare Debian 13 (needs root and debootstrap)
+test-fresh: ## Try `make demo` on a bare Debian 13 (SUITE=forky: on the next; needs root and debootstrap)
 	@tests/fresh/debian.sh
 
 fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time

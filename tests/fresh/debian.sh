@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# `make test-fresh`: the first command on a bare Debian 13, in a chroot: an installation that is broken off goes on, and a
+# `make test-fresh`: the first command on a bare Debian, in a chroot: an installation that is broken off goes on, and a
 # second run needs no network. Tries the last commit. Takes ten minutes and 8 GB under TMPDIR, or /var/tmp.
+# SUITE=trixie is Debian 13, with Python 3.13; forky has Python 3.14.
 set -euo pipefail
+suite=${SUITE:-trixie}
 
 skip() {
     echo "make test-fresh: skipped, $1"
@@ -14,7 +16,7 @@ root=$(mktemp -d "${TMPDIR:-/var/tmp}/lowtide-fresh.XXXXXX")
 trap 'rm -rf --one-file-system "$root"' EXIT
 
 debootstrap --variant=minbase --include=python3,python3-venv,git,make,ca-certificates,iproute2 \
-    trixie "$root" >"$root.log" 2>&1 || { tail "$root.log" && exit 1; }
+    "$suite" "$root" >"$root.log" 2>&1 || { tail "$root.log" && exit 1; }
 rm "$root.log"
 # The network of this machine, with whoever it trusts.
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
