@@ -4,6 +4,7 @@
 # SUITE=trixie is Debian 13, with Python 3.13; forky has Python 3.14.
 set -euo pipefail
 suite=${SUITE:-trixie}
+script=/usr/share/debootstrap/scripts/sid  # newer suites may be unknown here; all of Debian are one script
 
 skip() {
     echo "make test-fresh: skipped, $1"
@@ -16,7 +17,7 @@ root=$(mktemp -d "${TMPDIR:-/var/tmp}/lowtide-fresh.XXXXXX")
 trap 'rm -rf --one-file-system "$root"' EXIT
 
 debootstrap --variant=minbase --include=python3,python3-venv,git,make,ca-certificates,iproute2 \
-    "$suite" "$root" >"$root.log" 2>&1 || { tail "$root.log" && exit 1; }
+    "$suite" "$root" http://deb.debian.org/debian "$script" >"$root.log" 2>&1 || { tail "$root.log" && exit 1; }
 rm "$root.log"
 # The network of this machine, with whoever it trusts.
 cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
