@@ -19,6 +19,15 @@ WAIT_S = 0.25
 AGAIN_S = 1.0
 REMEMBERED = 100_000
 """Messages of which is known that they were seen: those that stay come again each time that their lease ends."""
+NOBODYS = "none"
+"""An ack id of no message."""
+
+
+def check_answers(pubsub: Pubsub, subscription: str) -> None:
+    """Raises PubsubError when Pub/Sub does not answer: a pull that finds nothing looks the same. Asks by a call that
+    changes nothing and needs no other right than reading.
+    """
+    pubsub.modify_ack_deadline(subscription, [NOBODYS], 0)
 
 
 class Reading:
@@ -64,6 +73,8 @@ class Reading:
             if self._silence.told(lambda: self._waited_for(limit)):
                 if away:
                     raise away
+                if not (self._held or self._acknowledged):
+                    check_answers(self._pubsub, self._subscription)
                 return
 
     def done(self, message: Received, *, acknowledge: bool, counts: bool = True) -> None:

@@ -16,6 +16,7 @@ from lowtide.bridge.pubsub import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
 from lowtide.cli.options import DURATION, TEXT, examples
 from lowtide.cli.progress import Progress
+from lowtide.cli.reading import check_answers
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.config.logs import configure_logging
@@ -72,10 +73,11 @@ def command(
         after_s=now_s - newer_than if newer_than is not None else 0.0,
     )
     became: Counter[Became] = Counter()
+    letters = settings.subscription_path(subscription or settings.dead_letter_topic.rpartition("/")[2])
     with contextlib.closing(Pubsub()) as pubsub:
         replay = Replay(
             pubsub,
-            subscription=settings.subscription_path(subscription or settings.dead_letter_topic.rpartition("/")[2]),
+            subscription=letters,
             topic=settings.topic_path(topic or settings.topic),
             choice=choice,
             limit=limit,
@@ -86,6 +88,8 @@ def command(
                 became[one.became] += 1
                 progress.advance(failed=one.became not in (Became.REPLAYED, Became.LISTED))
                 _say(one, as_json=as_json, first=became.total() == 1)
+            if not (became or replay.left):
+                check_answers(pubsub, letters)
     _summarize(became, replay.left)
     sys.exit(became[Became.REFUSED] > 0)
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from lowtide.bridge import pubsub
 from lowtide.bridge import replay as replaying
 from lowtide.bridge.create import create_missing
 from lowtide.bridge.endings import Endings
@@ -84,6 +86,19 @@ def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world
     assert not again.stdout
     assert not dropped.stdout
     assert not world.take("lowtide-results")
+
+
+@pytest.mark.parametrize("command", ["results", "replay"])
+def test_a_pubsub_that_takes_calls_and_answers_none_is_not_an_empty_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    assert "Error" not in world.run(command).stderr
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{mute.getsockname()[1]}")
+        monkeypatch.setattr(pubsub, "CALL_S", 0.5)
+        run = world.run(command, code=1)
+
+    assert "Error: DEADLINE_EXCEEDED: Pub/Sub at 127.0.0.1:" in run.stderr
 
 
 def test_what_is_delivered_again_is_not_seen_again(world: World) -> None:
