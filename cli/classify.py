@@ -111,13 +111,7 @@ def command(
     values = parse_params(params)
     settings = load_settings()
     configure_logging(settings, default="WARNING")
-    if not settings.subscription:
-        raise SettingsError("LOWTIDE_SUBSCRIPTION is empty, and what is to be classified goes by topic: leave it unset")
-    if settings.project and (weights or workers > 1):
-        raise click.UsageError(
-            "--weights and --workers are for a system of its own, and LOWTIDE_PROJECT names one that is there: leave "
-            "them out, or unset LOWTIDE_PROJECT"
-        )
+    _check_system(settings, weights, workers)
     listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
     sources = find_sources(paths, listed, output=output)
     if not sources:
@@ -142,6 +136,16 @@ def command(
     failed = sum(failure is not None for failure in file.outcomes.values())
     _summarize(progress, failed=failed, skipped=len(sources) - len(todo), output=output, as_json=as_json)
     sys.exit(failed > 0)
+
+
+def _check_system(settings: Settings, weights: str | None, workers: int) -> None:
+    if not settings.subscription:
+        raise SettingsError("LOWTIDE_SUBSCRIPTION is empty, and what is to be classified goes by topic: leave it unset")
+    if settings.project and (weights or workers > 1):
+        raise click.UsageError(
+            "--weights and --workers are for a system of its own, and LOWTIDE_PROJECT names one that is there: leave "
+            "them out, or unset LOWTIDE_PROJECT"
+        )
 
 
 def _is_left(source: Source, outcomes: Mapping[str, str | None], retried: Sequence[str]) -> bool:
