@@ -96,7 +96,13 @@ class InferenceRequest(Wire):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        given = {name: each for name, each in value.items() if each is not None}
+        # One that is no field is told: an error for each of a hundred thousand would take seconds.
+        for name in [name for name in given if name not in cls.model_fields][1:]:
+            del given[name]
+        return given
 
     @field_validator("uri", mode="before")
     @classmethod

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from lowtide.tasks import InferenceRequest, InvalidRequest, Outcome
 from lowtide.tasks.wire import ERROR_LOOK_CHARS, RequestError, wire_version_of
@@ -168,3 +169,12 @@ def test_a_message_that_is_cut_before_it_is_looked_through_is_cut_between_words(
     filler = "s" * (ERROR_LOOK_CHARS - len(first) - beyond - 1)
     shown = RequestError(type="fetch", message=f"{first}{filler} {second} is away").message
     assert shown == "https://good.org/x?…" + "…"
+
+
+def test_of_many_names_that_are_no_fields_one_is_told_and_the_others_cost_nothing() -> None:
+    odd = {f"k{number}": number for number in range(1000)}
+    with pytest.raises(InvalidRequest, match="^k0: is not a field") as caught:
+        InferenceRequest.parse({"model": "m", **odd, "uri": "gs://b/o"})
+    cause = caught.value.__cause__
+    assert isinstance(cause, ValidationError)
+    assert cause.error_count() == 1
