@@ -1,7 +1,9 @@
 """What the fleet looks like from here: who lives, what waits, how fast models are."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
@@ -10,7 +12,7 @@ from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import Packing
-from lowtide.tasks.presence import live
+from lowtide.tasks.presence import alive
 from lowtide.tasks.queues import topic_queue
 
 ROLL_EVERY_S = 1.0
@@ -43,8 +45,8 @@ class Gauge:
         return Fleet(workers=self.workers, bridges=self._bridges, waiting=waiting)
 
     def _roll(self) -> None:
-        self.workers = len(live(self._redis, self._keys, "worker"))
-        self._bridges = max(1, len(live(self._redis, self._keys, "bridge")))
+        self.workers = alive(self._redis, self._keys, "worker")
+        self._bridges = max(1, alive(self._redis, self._keys, "bridge"))
         found = _rates(self._redis.hgetall(self._keys.rates))
         known = self.packing.rates_s
         # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
@@ -63,4 +65,10 @@ class Gauge:
 
 
 def _rates(found: Mapping[Any, Any]) -> dict[str, float]:
-    return {model.decode(): float(rate) for model, rate in found.items()}
+    """Without what is no rate: another release or another program wrote it, and the bridge has its work to do."""
+    rates: dict[str, float] = {}
+    for model, said in found.items():
+        with suppress(ValueError):
+            if 0 < (rate_s := float(said)) < math.inf:
+                rates[model.decode()] = rate_s
+    return rates

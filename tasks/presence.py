@@ -23,6 +23,9 @@ NODE = "lowtide@"
 
 Kind = Literal["worker", "bridge"]
 
+UNREADABLE = (ValueError, TypeError, AttributeError)
+"""What it raises to read a word that another release, or another program, has written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Roll:
@@ -38,15 +41,32 @@ class Roll:
 
 
 def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
-    """Name → word of every live process of this kind. Names that lapsed are struck from the roll."""
+    """Name → word of every live process of this kind. Names that lapsed are struck from the roll. Raises RedisError,
+    and ValueError on what is no JSON.
+    """
+    return {name: json.loads(word) for name, word in _words(redis, keys, kind).items()}
+
+
+def alive(redis: Redis, keys: Keys, kind: Kind) -> int:
+    """How many processes of this kind live, whatever they say of themselves. Raises RedisError."""
+    return len(_words(redis, keys, kind))
+
+
+def models_of(words: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The models that live workers serve, by their words. Raises one of UNREADABLE."""
+    return {str(model) for word in words.values() for model in word.get("models", ())}
+
+
+def _words(redis: Redis, keys: Keys, kind: Kind) -> dict[str, bytes | str]:
     roll = Roll.of(keys, kind)
-    names = sorted(str(name, "utf-8") if isinstance(name, bytes) else name for name in redis.smembers(roll.names))
+    found = redis.smembers(roll.names)
+    names = sorted(str(name, "utf-8", "replace") if isinstance(name, bytes) else name for name in found)
     if not names:
         return {}
     words = dict(zip(names, redis.mget([roll.key_of(name) for name in names]), strict=True))
     if lapsed := [name for name, word in words.items() if word is None]:
         redis.srem(roll.names, *lapsed)
-    return {name: json.loads(word) for name, word in words.items() if word is not None}
+    return {name: word for name, word in words.items() if word is not None}
 
 
 def announce(redis: Any, keys: Keys, models: Iterable[str]) -> None:

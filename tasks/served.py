@@ -11,7 +11,7 @@ from redis import AuthenticationError, Redis, RedisError
 
 from lowtide.tasks.errors import UnknownModel, not_served
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.presence import UNREADABLE, live, models_of
 from lowtide.tasks.store import connect_briefly
 
 FRESH_S = 5.0
@@ -30,14 +30,13 @@ def listed(redis: Redis, keys: Keys) -> frozenset[str] | None:
 
 def served(redis: Redis, keys: Keys, *, otherwise: frozenset[str] | None = None) -> frozenset[str] | None:
     """The models on the list, without one `otherwise`, and those of live workers, who may be of another release; None:
-    not known. O(workers). Raises RedisError.
+    not known. O(workers). Raises RedisError, and one of UNREADABLE.
     """
     names = listed(redis, keys)
     names = otherwise if names is None else names
     if names is None:
         return None
-    words = live(redis, keys, "worker").values()
-    return names | {str(model) for word in words for model in word.get("models", ())}
+    return names | models_of(live(redis, keys, "worker"))
 
 
 class Served:
@@ -51,8 +50,9 @@ class Served:
         self._fresh_until_s = self._away_until_s = -1.0
 
     def check(self, model: str) -> None:
-        """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, or without
-        Redis, nothing is refused. Raises redis-py's AuthenticationError when the password is wrong.
+        """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, without
+        Redis, or where others have written, nothing is refused. Raises redis-py's AuthenticationError when the
+        password is wrong.
         """
         now_s = self._clock()
         if now_s < self._away_until_s or (now_s < self._fresh_until_s and model in self._known):
@@ -63,7 +63,7 @@ class Served:
                 known = served(self._redis, self._keys)
         except AuthenticationError:
             raise  # Celery would try for 20 s before it said so
-        except RedisError:
+        except (RedisError, *UNREADABLE):
             self._away_until_s = now_s + FRESH_S
             return
         self._known, self._fresh_until_s = known or frozenset(), now_s + FRESH_S

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from redis import Redis, RedisError
 
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.presence import UNREADABLE, live, models_of
 from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.trouble import trouble_of
 
@@ -14,16 +14,18 @@ def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
     """What stands between requests of these models and their answers. O(workers)."""
     try:
         words = live(redis, keys, "worker")
+        theirs = models_of(words)
         with redis.pipeline(transaction=False) as pipe:
             for name in (name for queue in worker_queues(models) for name in lists_of(queue)):
                 pipe.llen(keys.queue(name))
             waiting = sum(pipe.execute())
     except RedisError as error:
         return f"Redis can't be asked: {trouble_of(error)}"
+    except UNREADABLE as error:
+        return f"what workers say of themselves in Redis can't be read: {type(error).__name__}"
     queued = f"{_counted(waiting, 'task waits', 'tasks wait')} in the queues of {_names(models)}"
     if not words:
         return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"
-    theirs = {str(model) for word in words.values() for model in word.get("models", ())}
     if lacking := set(models) - theirs:
         return f"no live worker serves {_names(lacking)}, they serve {_names(theirs)}; {queued}"
     return f"{_counted(len(words), 'worker is', 'workers are')} alive, {queued}"

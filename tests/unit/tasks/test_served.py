@@ -1,4 +1,6 @@
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from redis import ConnectionError as RedisAway
 from lowtide.tasks import InvalidRequest, UnknownModel
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.served import FRESH_S, Served, check
+from lowtide.tasks.unanswered import why_unanswered
 
 
 class Store:
@@ -114,3 +117,12 @@ def test_a_redis_that_is_away_is_not_asked_again_and_again() -> None:
     for _ in range(10):
         fleet.check("x")
     assert store.asked == 1
+
+
+@pytest.mark.parametrize("word", [b"hello", b"[1]", b"null", b'{"models": 5}', b"\xff"])
+def test_where_another_program_says_something_nothing_is_refused_and_nobody_falls(word: bytes) -> None:
+    store: Any = Store(["a"], w=["c"])
+    store.mget = lambda keys: [word]
+    served(store).check("d")
+    store.pipeline = lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0]))
+    assert "can't be read" in why_unanswered(store, Keys(""), ["a"])

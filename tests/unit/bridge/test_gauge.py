@@ -1,0 +1,26 @@
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+from lowtide.bridge.gauge import Gauge
+from lowtide.config import load_settings
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.packing import GUESSED_RATE_S
+
+
+def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
+    rates = {b"a": b"0.25", b"b": b"fast", b"c": b"nan", b"d": b"inf", b"e": b"-1", b"f": b"0", b"\xff": b"1"}
+    redis: Any = SimpleNamespace(
+        smembers=lambda key: {b"w", b"\xff"},
+        mget=lambda keys: [b"hello"] * len(keys),
+        hgetall=lambda key: rates,
+        pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
+    )
+    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"))
+
+    fleet = gauge.read()
+    assert (fleet.workers, fleet.waiting) == (2, 3)
+    assert {name: gauge.packing.request_s(name) for name in "abcdef"} == {
+        "a": 0.25,
+        **dict.fromkeys("bcdef", GUESSED_RATE_S),
+    }
