@@ -132,4 +132,7 @@ class Presence:
 
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_S):
-            self.beat()
+            try:
+                self.beat()
+            except Exception:  # outermost loop: who is silent looks dead, and bridges pull for the living alone
+                log.exception("a beat of %s failed", self._name)
