@@ -153,6 +153,7 @@ class Caller:
         now_s = time.monotonic()
         if now_s < self._next_look_s:
             return
+        self._next_look_s = now_s + LOOK_S  # also if Redis refuses this one: what is unsent goes meanwhile
         old = {task: sent for task, sent in list(self._sent.items()) if now_s - sent.since_s >= OLD_S}
         lost = self._lost.look({task: sent.chunk.queue for task, sent in old.items()})
         if lost:
