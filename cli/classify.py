@@ -29,6 +29,8 @@ from lowtide.workers.names import check_case
 
 TOLD_CHARS = 200
 TOLD = 3
+NO_FAILURE = "none"
+"""What --retry takes for none at all."""
 """So many types of failures are told of, each by one example; the output has them all."""
 
 
@@ -120,6 +122,7 @@ def command(
         # Else a whole system would start to say it.
         check_case(model, served=settings.model_names)
     with open_output(output, model=model, resume=resume, overwrite=overwrite) as file:
+        _tell_of_unmatched(retried, file.outcomes)
         todo = [source for source in sources if _is_left(source, file.outcomes, retried)]
         with Progress("classify", len(todo)) as progress, _stopping(progress, file):
             if todo:
@@ -146,6 +149,14 @@ def _check_system(settings: Settings, weights: str | None, workers: int) -> None
             "--weights and --workers are for a system of its own, and LOWTIDE_PROJECT names one that is there: leave "
             "them out, or unset LOWTIDE_PROJECT"
         )
+
+
+def _tell_of_unmatched(retried: Sequence[str], outcomes: Mapping[str, str | None]) -> None:
+    """A type may be misspelt, and then nothing would be run again without a word."""
+    failures = Counter(filter(None, outcomes.values()))
+    there = ", ".join(f"{shown(failure)} ({count:,})" for failure, count in failures.most_common(TOLD))
+    for name in sorted(set(retried) - failures.keys() - {NO_FAILURE}):
+        click.echo(f"--retry {shown(name)}: no row has that error type; there are: {there or 'no failures'}", err=True)
 
 
 def _is_left(source: Source, outcomes: Mapping[str, str | None], retried: Sequence[str]) -> bool:

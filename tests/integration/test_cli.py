@@ -181,6 +181,7 @@ def test_a_wait_for_answers_ends_and_says_why_and_is_finished_later(world: World
     run = world.run(*classify, code=1)
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     kept = world.run(*classify, "--resume", "--retry", "none", code=1)
+    misspelt = world.run(*classify, "--resume", "--retry", "no_anwser", code=1)
     retried = world.run(*classify, "--resume", "--retry", "no_answer", "--json", code=1)
 
     assert {row["error"]["type"] for row in rows} == {"no_answer"}
@@ -188,6 +189,8 @@ def test_a_wait_for_answers_ends_and_says_why_and_is_finished_later(world: World
     assert "Redis (LOWTIDE_REDIS_URL) can't be read from here" in rows[0]["error"]["message"]
     assert f"waiting for {tmp_path}/0.png and 2 more: Redis" in run.stderr
     assert "0 results, 3 failed, 3 were there already" in kept.stdout
+    assert "--retry" not in kept.stderr + retried.stderr
+    assert "--retry no_anwser: no row has that error type; there are: no_answer (3)" in misspelt.stderr
     assert json.loads(retried.stdout) | {"per_second": 0} == {
         "results": 3,
         "failed": 3,
