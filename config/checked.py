@@ -65,6 +65,15 @@ def folders(value: Texts) -> Texts:
     return value
 
 
+def models(value: Texts) -> Texts:
+    """Each is a name, or `name=package.module:Class`. What ends as queues do would share a queue with another model."""
+    for entry in value:
+        name = entry.partition("=")[0]
+        if name.endswith((".high", ".topic")):
+            raise ValueError(f"a model's name can't end with .high or .topic, as the names of queues do: {name!r}")
+    return value
+
+
 def subscriptions(value: Texts) -> Texts:
     """Each is a name, with or without its project."""
     return tuple(_resource(entry, "subscription") for entry in value)

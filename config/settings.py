@@ -98,7 +98,7 @@ class Settings(BaseModel):
     )
 
     # Models
-    models: values.Names = Field(
+    models: values.Models = Field(
         default=("digits",),
         description="Models that every worker of the fleet serves: `digits`, the name of a torchvision classification "
         "model, or `name=package.module:Class`.",

@@ -117,7 +117,7 @@ def _logins(value: object) -> object:
     return (value,)
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
+Models = Annotated[tuple[str, ...], BeforeValidator(_names), AfterValidator(checked.models)]
 """A comma-separated list or a JSON array in the environment, an array in the file."""
 
 Folders = Annotated[tuple[SkipValidation[str], ...], BeforeValidator(_names), AfterValidator(checked.folders)]

@@ -40,16 +40,13 @@ class WeightsError(LowtideError):
 
 
 def state_dict_in(loaded: object, *, source: object) -> StateDict:
-    """The state dict in what torch loaded: itself, or in a checkpoint the first of ENTRIES, then of AVERAGED, then the
-    only other one. Raises WeightsError.
+    """The state dict in what torch loaded: itself, or in a checkpoint the only one of ENTRIES, else of AVERAGED, else
+    of all. Raises WeightsError.
     """
-    found = _known(loaded)
+    found = _known(loaded, source)
     if found is None:
         parts = loaded if isinstance(loaded, Mapping) else {}
-        others = {name: part for name, part in parts.items() if _is_state_dict(part)}
-        if len(others) > 1:
-            raise WeightsError(f"{source} holds several state dicts, {_few(others)}: save the one that is meant")
-        found = next(iter(others.values()), None)
+        found = _only({name: part for name, part in parts.items() if _is_state_dict(part)}, source)
     if found is None:
         raise WeightsError(f"{source} has no state dict, it is {_contents(loaded)}: {SAVE}")
     return found
@@ -70,14 +67,22 @@ def fitted(state: StateDict, module: torch.nn.Module, *, source: str) -> StateDi
     return complete
 
 
-def _known(loaded: object, depth: int = 3) -> StateDict | None:
+def _known(loaded: object, source: object, depth: int = 3) -> StateDict | None:
     if _is_state_dict(loaded):
         return loaded  # type: ignore[return-value]
     if isinstance(loaded, Mapping) and depth:
-        for name in (*ENTRIES, *AVERAGED):
-            if name in loaded and (found := _known(loaded[name], depth - 1)) is not None:
-                return found
+        for names in (ENTRIES, AVERAGED):
+            parts = {name: _known(loaded[name], source, depth - 1) for name in names if name in loaded}
+            if found := {name: state for name, state in parts.items() if state is not None}:
+                return _only(found, source)
     return None
+
+
+def _only(found: Mapping[str, StateDict], source: object) -> StateDict | None:
+    """One may stand under several names."""
+    if len({id(state) for state in found.values()}) > 1:
+        raise WeightsError(f"{source} holds several state dicts, {_few(found)}: save the one that is meant")
+    return next(iter(found.values()), None)
 
 
 def _is_state_dict(value: object) -> bool:

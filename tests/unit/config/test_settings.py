@@ -79,6 +79,7 @@ def test_the_environment_wins_over_the_file_and_arguments_over_both(
         ("LOWTIDE_FLOWER_URL", "http://host:5555?a=b", "LOWTIDE_FLOWER_URL: expected http://host:port"),
         ("LOWTIDE_FLOWER_URL", "http://host:port", "LOWTIDE_FLOWER_URL: expected http://host:port"),
         ("LOWTIDE_MODELS", " ", "LOWTIDE_MODELS names no model"),
+        ("LOWTIDE_MODELS", "cats,cats.high=cats:Urgent", "LOWTIDE_MODELS: .*end with .high or .topic.*'cats.high'"),
         ("LOWTIDE_MODELS", '["digits"', "LOWTIDE_MODELS: begins with .* no JSON array"),
         ("LOWTIDE_DEFAULT_MODEL", "other", "LOWTIDE_DEFAULT_MODEL names other"),
         ("LOWTIDE_HTTPS_PRIVATE_NETWORKS", "10.0.0.0/8,10.0.0.1/8", "LOWTIDE_HTTPS_PRIVATE_NETWORKS: .*host bits set"),

@@ -47,6 +47,7 @@ def complaint(state, module=None, **options):
         STATE,
         *({name: STATE, "epoch": 3} for name in ("model_state_dict", "state_dict", "model", "ema", "module", "cats")),
         {"model": STATE, "ema": OTHER, "model_ema": OTHER},
+        {"model": STATE, "net": STATE},
         {"ema": OTHER, "model_state_dict": STATE},
         {"model": {"state_dict": STATE, "name": "net"}},
         {"state_dict": STATE, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "param_groups": []}},
@@ -80,9 +81,10 @@ def test_what_has_no_state_dict_is_refused_with_what_it_is_and_what_to_save(load
         state_dict_in(loaded, source="w.pth")
 
 
-def test_of_several_state_dicts_of_unknown_names_none_is_guessed() -> None:
-    with pytest.raises(WeightsError, match="several state dicts, generator, discriminator: save the one that is meant"):
-        state_dict_in({"generator": STATE, "discriminator": OTHER}, source="w.pth")
+@pytest.mark.parametrize("names", [("generator", "discriminator"), ("model", "net"), ("ema", "model_ema")])
+def test_of_several_state_dicts_none_is_guessed(names: tuple[str, str]) -> None:
+    with pytest.raises(WeightsError, match=f"several state dicts, {', '.join(names)}: save the one that is meant"):
+        state_dict_in(dict(zip(names, (STATE, OTHER), strict=True)), source="w.pth")
 
 
 def without_counters(state):
