@@ -101,7 +101,8 @@ def command(
     not UTF-8 is written with \xe9 for such a byte.
 
     --resume finishes a file of results: what ended ok is final and is not run again; every failure is, since files are
-    repaired, models started and networks mended, unless --retry chooses. A new row replaces the earlier one.
+    repaired, models started and networks mended, unless --retry chooses. A new row replaces the earlier one. Sources
+    are told by their names as given, so go on in the folder where you began, with the same parameters.
 
     Exit code 1 if the output holds any failure, also one of an earlier run; 130 after Ctrl-C.
     """
