@@ -17,7 +17,7 @@ from redis.retry import Retry
 from lowtide.local.process import tied
 from lowtide.tasks.errors import LowtideError
 
-READY_TIMEOUT_S = 10.0
+READY_TIMEOUT_S = 60.0
 READY_POLL_S = 0.01
 ANSWER_TIMEOUT_S = 1.0
 STOP_TIMEOUT_S = 10.0

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LOCAL_PROJECT = "lowtide-local"
 READY_POLL_S = 0.05
-PUBSUB_START_S = 20.0
+PUBSUB_START_S = 60.0
 CLOUD = ("pubsub", "monitoring")
 """What stands for Google: others need it to the last."""
 
