@@ -100,13 +100,15 @@ def test_the_doctor_finds_a_healthy_system(environment: dict[str, str]) -> None:
 def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, str]) -> None:
     (command,) = re.findall(r"lowtide (status .*)$", welcome, re.MULTILINE)
 
-    def look() -> dict[str, Any]:
-        return json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment))
+    said: dict[str, Any] = {}
 
-    # Pub/Sub's own count follows an acknowledgement late.
-    eventually(lambda: look()["pubsub_undelivered"] == 0, within_s=READY_S, what="an empty subscription")
-    said = look()
-    assert (len(said["workers"]), len(said["bridges"]), said["requests_outstanding"]) == (1, 1, 0)
+    def settled() -> bool:
+        said.update(json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment)))
+        # Pub/Sub's own count follows an acknowledgement late.
+        there = (said["pubsub_undelivered"], len(said["workers"]), len(said["bridges"]), said["requests_outstanding"])
+        return there == (0, 1, 1, 0)
+
+    eventually(settled, within_s=READY_S, what="an idle worker, a bridge, and nothing that waits")
     assert said["recommendation"]["size"] == 1
     assert "1 were needed in the last 600 s" in said["recommendation"]["reason"]
     assert said["seconds_per_request"].keys() == {"digits"}
