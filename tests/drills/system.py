@@ -1,6 +1,7 @@
 """Everything that a drill runs on: Google's emulator, Redis, and a fleet of real processes that are restarted."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,8 +175,8 @@ class System:
             pass
 
     def empty_redis_folder(self) -> None:
-        for file in (self.folder / "redis").glob("appendonly*"):
-            file.unlink()
+        """While Redis is away. It keeps a file, or from version 7 on a folder of files."""
+        shutil.rmtree(self.folder / "redis")
 
     def kill_redis(self) -> None:
         pid = self.redis.pid
