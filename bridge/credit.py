@@ -1,4 +1,4 @@
-"""How much a bridge may pull: promise 5 of the design. Pure."""
+"""How much a bridge may pull: no more than workers get through in time. Pure."""
 
 from dataclasses import dataclass
 

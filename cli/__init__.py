@@ -21,7 +21,7 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by whoever started us
             # What a terminal's encoding has not is shown escaped; it would be an error in the middle of the results.
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a TextIO need not have it
     try:
         from lowtide.cli.main import main
     except ModuleNotFoundError as error:

@@ -61,7 +61,7 @@ def find_redis() -> str:
 class EmbeddedRedis:
     """A Redis child process on 127.0.0.1 that keeps its data in `folder`. `port=0` picks a free one.
 
-    Settings are those that promise 2 of the design needs: append-only file flushed every second, nothing evicted.
+    An append-only file is flushed every second, and nothing is evicted: a crash costs a second of writes at most.
     Linux ends the child when the *thread* that called `start` ends, so start it from a thread that outlives it.
     """
 

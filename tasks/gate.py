@@ -1,4 +1,4 @@
-"""`Gate`: lets the tasks of this process run together, or one of them alone (promise 3: solo mode).
+"""`Gate`: lets the tasks of this process run together, or one of them alone (solo mode: after a loss).
 
 Alone means that nothing else runs, so that what then takes the process down is known.
 """

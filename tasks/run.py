@@ -1,4 +1,4 @@
-"""`Run`: one task's requests on their way through the engine, all at once or, after a loss, one by one (promise 3)."""
+"""`Run`: one task's requests on their way through the engine, all at once or, after a loss, one by one."""
 
 import logging
 import time

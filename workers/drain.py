@@ -1,4 +1,4 @@
-"""A stop is a drain (promise 7): SIGTERM closes the engine within its grace, while Celery waits for its tasks.
+"""A stop is a drain: SIGTERM closes the engine within its grace, while Celery waits for its tasks.
 
 Celery's warm shutdown stops taking and waits for running tasks without limit; closing the engine is what ends them.
 Its soft shutdown crashes a pool of threads.

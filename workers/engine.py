@@ -113,7 +113,7 @@ class Engine:
 
     def submit(self, requests: Sequence[InferenceRequest]) -> Sequence[Future[Outcome]]:
         """One future per request, in order. Never waits: a task's requests are in memory already, and how many tasks
-        there are is decided before they are taken (promise 6).
+        there are is decided before they are taken.
         """
         arrived_s = time.monotonic()
         jobs = [self._job(request, arrived_s) for request in requests]

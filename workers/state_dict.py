@@ -3,7 +3,7 @@
 import re
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 
@@ -69,7 +69,7 @@ def fitted(state: StateDict, module: torch.nn.Module, *, source: str) -> StateDi
 
 def _known(loaded: object, source: object, depth: int = 3) -> StateDict | None:
     if _is_state_dict(loaded):
-        return loaded  # type: ignore[return-value]
+        return loaded
     if isinstance(loaded, Mapping) and depth:
         for names in (ENTRIES, AVERAGED):
             parts = {name: _known(loaded[name], source, depth - 1) for name in names if name in loaded}
@@ -85,7 +85,7 @@ def _only(found: Mapping[str, StateDict], source: object) -> StateDict | None:
     return next(iter(found.values()), None)
 
 
-def _is_state_dict(value: object) -> bool:
+def _is_state_dict(value: object) -> TypeGuard[StateDict]:
     """Names and tensors, not all of them whole numbers: those are the states of random generators."""
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
         return False

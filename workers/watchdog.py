@@ -1,4 +1,4 @@
-"""Stuck is dead (promise 8): a process that gets nowhere says what each thread does, and ends."""
+"""Stuck is dead: a process that gets nowhere says what each thread does, and ends."""
 
 import faulthandler
 import logging

@@ -21,7 +21,7 @@ def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:
     if verdict.wrong:
         yield f"{verdict.wrong} requests ended as they must not: {verdict.endings}"
     if verdict.duplicated > row.copies_per_try * verdict.tries:
-        yield f"{verdict.duplicated} second copies, more than promise 1 allows"
+        yield f"{verdict.duplicated} second copies, more than are allowed"
     if slow := [flow_s for flow_s in verdict.flow_s if flow_s is None or flow_s > within_s]:
         yield f"other requests did not flow again within {within_s:.0f} s: {slow}"
     if row.runs_once and verdict.again:

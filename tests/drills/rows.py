@@ -18,7 +18,7 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
-    `copies_per_try`: second copies that promise 1 allows; `keeps_redis`: what `infer.delay` sent is promised;
+    `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised;
     `runs_once`: nothing that has finished may run again.
     """
 

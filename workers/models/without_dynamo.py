@@ -17,6 +17,11 @@ _removal = threading.Lock()
 class _StandIn(ModuleType):
     """`torch._dynamo.utils` until somebody needs it: what is asked of it is the real one's answer."""
 
+    @staticmethod
+    def is_compile_supported(device_type: Any) -> Any:
+        """The real one's answer."""
+        return importlib.import_module(MODULE).is_compile_supported(device_type)
+
     def __getattr__(self, name: str) -> Any:
         """Another thread may import the compiler meanwhile, whose own modules find this one."""
         if name.startswith("__"):  # as `inspect` asks of every module
@@ -38,16 +43,11 @@ def without_dynamo() -> Iterator[None]:
         yield
         return
     stand_in = _StandIn(MODULE)
-    stand_in.is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
     sys.modules[MODULE] = stand_in
     try:
         yield
     finally:
         _remove(stand_in)
-
-
-def _is_compile_supported(device_type: Any) -> Any:
-    return importlib.import_module(MODULE).is_compile_supported(device_type)
 
 
 def _remove(stand_in: ModuleType) -> None:

@@ -38,7 +38,7 @@ TWICE = "published twice"
 
 
 class Circumstance(Enum):
-    """In which a second copy of a result is allowed: promise 1 of the design."""
+    """In which a second copy of a result is allowed."""
 
     CRASH = "a bridge crashed between publish and record"
     UNANSWERED = "a publish was not answered"
