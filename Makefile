@@ -17,8 +17,8 @@ READY := .venv/.ready
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-demo: $(READY) ## Classify 300 and more handwritten digits on an embedded system
-	@$(BIN)/python examples/digits/demo.py
+demo: $(READY) ## Classify photographs and handwritten digits on a system on this machine
+	@$(BIN)/python examples/demo.py
 
 up: $(READY) ## Run the whole system on this machine until Ctrl-C
 	@$(BIN)/lowtide up

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -96,14 +97,17 @@ def test_a_model_that_does_not_exist_is_said_to_be_unknown(tmp_path: Path, envir
     assert "resnet101" in run.stderr
 
 
-def test_the_demo_recognises_the_held_out_digits_and_writes_every_result_once(
+def test_the_demo_recognises_photographs_and_held_out_digits_and_writes_every_result_once(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    command = [sys.executable, DIGITS / "demo.py"]
+    command = [sys.executable, DIGITS.parent / "demo.py"]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=RUN_S)
 
     assert run.returncode == 0, run.stderr
+    assert re.search(r"^coffee +espresso +0\.9\d$", run.stdout, re.MULTILINE)
+    assert re.search(r"^chelsea +.* cat +0\.\d\d$", run.stdout, re.MULTILINE)
     accuracy = float(run.stdout.partition("Accuracy: ")[2].partition("%")[0])
     assert accuracy >= 97
-    ids = [json.loads(line)["request_id"] for line in (tmp_path / "results.jsonl").read_text().splitlines()]
-    assert len(ids) == len(set(ids)) == 360
+    for name, count in (("photographs", 7), ("digits", 360)):
+        rows = (tmp_path / f"demo-{name}.jsonl").read_text().splitlines()
+        assert len(rows) == len({json.loads(row)["request_id"] for row in rows}) == count
