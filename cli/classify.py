@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
@@ -27,17 +27,21 @@ from lowtide.config.logs import configure_logging
 from lowtide.local.stack import Stack
 from lowtide.workers.names import check_case
 
+if TYPE_CHECKING:
+    from lowtide.cli.report.report import Report
+
 TOLD_CHARS = 200
 TOLD = 3
+"""So many types of failures are told of, each by one example; the output has them all."""
 NO_FAILURE = "none"
 """What --retry takes for none at all."""
-"""So many types of failures are told of, each by one example; the output has them all."""
 
 
 @click.command(
     epilog=examples(
         "lowtide classify photos/ --model resnet101",
         "lowtide classify gs://bucket/cat.jpg --model mobilenet_v2 --weights random --output cats.csv",
+        "lowtide classify photos/ --model resnet101 --report report.html",
         "find photos -name '*.jpg' | lowtide classify --from-file - --model resnet101 --resume",
     )
 )
@@ -75,6 +79,12 @@ NO_FAILURE = "none"
     show_default=True,
     help="Give up after so long without any answer: what is left fails with no_answer.",
 )
+@click.option(
+    "--report",
+    "report_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write a page to look at, such as report.html: pictures, answers, what failed and why, and times.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     *,
@@ -89,6 +99,7 @@ def command(
     params: Sequence[str],
     workers: int,
     timeout: float,
+    report_path: Path | None,
     as_json: bool,
 ) -> None:
     r"""Run every file, folder and gs:// or https:// URI of PATHS through a model, and collect every result.
@@ -104,6 +115,9 @@ def command(
     repaired, models started and networks mended, unless --retry chooses. A new row replaces the earlier one. Sources
     are told by their names as given, so go on in the folder where you began, with the same parameters.
 
+    --report makes one HTML file that needs nothing else, also of what the output holds already; an earlier report is
+    replaced. It shows up to 10,000 answers and 2,000 failures, and counts all.
+
     Exit code 1 if the output holds any failure, also one of an earlier run; 130 after Ctrl-C.
     """
     if retried and not resume:
@@ -116,7 +130,8 @@ def command(
     configure_logging(settings, default="WARNING")
     _check_system(settings, weights, workers)
     listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
-    sources = find_sources(paths, listed, output=output)
+    report = _report(report_path, output)
+    sources = find_sources(paths, listed, outputs=[output, *([report_path] if report_path else [])])
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
     if not settings.project:
@@ -125,6 +140,8 @@ def command(
     with open_output(output, model=model, resume=resume, overwrite=overwrite) as file:
         _tell_of_unmatched(retried, file.outcomes)
         todo = [source for source in sources if _is_left(source, file.outcomes, retried)]
+        if report:
+            report.gathered.add_earlier(file.held(), again={source.request_id for source in todo})
         with Progress("classify", len(todo)) as progress, _stopping(progress, file):
             if todo:
                 with _system(settings, model, weights, todo, workers) as ready:
@@ -136,10 +153,25 @@ def command(
                         timeout_s=timeout,
                         say=progress.note,
                     )
-                    _collect(collection, todo, file, progress)
+                    _collect(collection, todo, file, progress, report)
+        if report:
+            rate = progress.per_second if todo else None
+            report.write(sources, settings, model=model, per_second=rate, output=str(output))
     failed = sum(failure is not None for failure in file.outcomes.values())
-    _summarize(progress, failed=failed, skipped=len(sources) - len(todo), output=output, as_json=as_json)
+    _summarize(
+        progress, failed=failed, skipped=len(sources) - len(todo), output=output, report=report_path, as_json=as_json
+    )
     sys.exit(failed > 0)
+
+
+def _report(path: Path | None, output: Path) -> "Report | None":
+    if path is None:
+        return None
+    if os.path.realpath(path) == os.path.realpath(output):
+        raise click.UsageError("--report and --output name the same file: results are one thing, the page another")
+    from lowtide.cli.report.report import Report  # here, since it takes what others need not install
+
+    return Report(path)
 
 
 def _check_system(settings: Settings, weights: str | None, workers: int) -> None:
@@ -167,12 +199,19 @@ def _is_left(source: Source, outcomes: Mapping[str, str | None], retried: Sequen
     return failure is not None and (not retried or failure in retried)
 
 
-def _collect(collection: Collection, sources: Sequence[Source], file: Output, progress: Progress) -> None:
+def _collect(
+    collection: Collection, sources: Sequence[Source], file: Output, progress: Progress, report: "Report | None"
+) -> None:
+    progress.begin()
+    if report:
+        report.gathered.begin()
     failures: dict[str, Result] = {}
     counts: Counter[str] = Counter()
     with contextlib.closing(collection.results(sources)) as results:
         for result in results:
             file.write(result)
+            if report:
+                report.gathered.add(result)
             failure = failure_of(result)
             progress.advance(failed=failure is not None)
             if failure is not None:
@@ -228,7 +267,9 @@ def _serving(settings: Settings, model: str) -> tuple[str, ...]:
     return (entry,)
 
 
-def _summarize(progress: Progress, *, failed: int, skipped: int, output: Path, as_json: bool) -> None:
+def _summarize(
+    progress: Progress, *, failed: int, skipped: int, output: Path, report: Path | None, as_json: bool
+) -> None:
     """`failed`: rows of the whole output. On standard error when results are on standard output."""
     summary = {
         "results": progress.done,
@@ -236,6 +277,7 @@ def _summarize(progress: Progress, *, failed: int, skipped: int, output: Path, a
         "skipped": skipped,
         "per_second": round(progress.per_second, 1),
         "output": str(output),
+        **({"report": str(report)} if report else {}),
     }
     err = output == STDOUT
     if as_json:
@@ -244,3 +286,5 @@ def _summarize(progress: Progress, *, failed: int, skipped: int, output: Path, a
     already = f", {skipped} were there already" if skipped else ""
     click.echo(f"{progress.done} results, {failed} failed{already}: {shown(str(output))}", err=err)
     click.echo(f"{rounded(progress.per_second)} images a second", err=err)
+    if report:
+        click.echo(f"The report: {shown(str(report))}", err=err)

@@ -102,6 +102,11 @@ def _missing(error: ModuleNotFoundError) -> str:
         "rich": "autoscaling",
         "cronsim": "autoscaling",
         "prometheus_client": "autoscaling",
+        "jinja2": "report",
+        "matplotlib": "report",
+        "numpy": "report",
+        "PIL": "report",
+        "simplejpeg": "report",
     }
     extra = extras.get((error.name or "").partition(".")[0], "local")
     return f'{error.name} is not installed: pip install "lowtide[{extra}]"'

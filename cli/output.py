@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from lowtide.cli.answers import error_of
+from lowtide.cli.answers import Result, error_of, failed
 from lowtide.cli.earlier import HEADER, Earlier, Row, failure_of, read_csv, read_json_lines
 from lowtide.tasks.errors import LowtideError
 
@@ -38,11 +38,12 @@ class OutputFailed(LowtideError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format:
-    """How rows are written and read. `head`: what stands before them."""
+    """How rows are written and read. `head`: what stands before them. `result`: what a row says, as far as it does."""
 
     head: bytes
     row: Callable[[Mapping[str, Any]], bytes]
     read: Callable[[bytes, Path], Earlier]
+    result: Callable[[bytes], Result]
 
 
 def prediction(result: Mapping[str, Any]) -> str:
@@ -74,8 +75,17 @@ def _csv(*fields: str) -> bytes:
     return written.getvalue().encode("utf-8", "backslashreplace")
 
 
-JSON_LINES = Format(head=b"", row=_json_row, read=read_json_lines)
-CSV = Format(head=_csv(*HEADER), row=_csv_row, read=read_csv)
+def _csv_result(row: bytes) -> Result:
+    fields = next(csv.reader(io.StringIO(row.decode(), newline="")))
+    name, best, status, error = fields
+    if status == "ok":
+        return {"request_id": name, "status": status, "outputs": [best]}
+    kind, _, message = error.partition(": ")
+    return failed(name, kind or status, message, model="", status=status)
+
+
+JSON_LINES = Format(head=b"", row=_json_row, read=read_json_lines, result=json.loads)
+CSV = Format(head=_csv(*HEADER), row=_csv_row, read=read_csv, result=_csv_result)
 
 
 class Output:
@@ -100,6 +110,15 @@ class Output:
             self._file.flush()
         self._repeats |= result["request_id"] in self.outcomes
         self.outcomes[result["request_id"]] = failure_of(result)
+
+    def held(self) -> Iterator[Result]:
+        """What it holds already, of several rows of one request the last one. Raises OutputFailed."""
+        if is_stream(self.path):
+            return
+        with _failing(self.path):
+            data = self.path.read_bytes()
+        for row in _latest(self._format.read(data, self.path).rows):
+            yield self._format.result(data[row.start : row.end])
 
     def __enter__(self) -> Self:
         return self

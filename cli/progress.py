@@ -51,6 +51,10 @@ class Progress:
         else:
             self._line()
 
+    def begin(self) -> None:
+        """Rates count from now on: whatever had to start before has started."""
+        self._started_s = self._last_s = time.monotonic()
+
     def advance(self, *, failed: bool) -> None:
         """One more result."""
         self.done += 1

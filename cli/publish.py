@@ -63,7 +63,7 @@ def command(
     """
     settings, values = load_settings(Process.COMMAND), parse_params(params)
     listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
-    sources = find_sources(paths, listed, output=STDOUT)
+    sources = find_sources(paths, listed, outputs=[STDOUT])
     if not sources:
         raise click.UsageError("nothing to do: name files, folders or URIs")
     optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": _time_after(expires_in)}

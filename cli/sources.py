@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,15 +82,17 @@ class Source:
         return Path(real).as_uri()
 
 
-def find_sources(paths: Iterable[str], listed: Iterable[Listed] = (), *, output: Path | None = None) -> list[Source]:
-    """Every file and URI named, each once, folders searched through, without the `output`. What can't be found is a
+def find_sources(
+    paths: Iterable[str], listed: Iterable[Listed] = (), *, outputs: Collection[Path] = ()
+) -> list[Source]:
+    """Every file and URI named, each once, folders searched through, without the `outputs`. What can't be found is a
     source that is missing; raises NoSource when that is all, or when there is nothing in what was named.
     """
     names = [*(Listed(name=path, where="") for path in paths), *listed]
     found: dict[str, Source] = {}
     for name in names:
         for source in _expand(name):
-            if not (output and source.path and _is_same(source.path, output)):
+            if not (source.path and any(_is_same(source.path, output) for output in outputs)):
                 found.setdefault(source.request_id, source)
     if names and not found:
         raise NoSource(f"{readable(names[0].name)}: nothing is in it, except what begins with a dot and the output")

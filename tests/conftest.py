@@ -1,6 +1,6 @@
 """Services that integration tests share. Each runs once per session on a free port, and ends with it.
 
-`LOWTIDE_TEST_REQUIRE=redis,emulator` names services whose absence is an error; otherwise absence is a skip.
+`LOWTIDE_TEST_REQUIRE=redis,emulator,chromium` names services whose absence is an error; otherwise absence is a skip.
 Tests keep apart through fresh project names (`project`) and an emptied Redis (`redis_url`), not through restarts.
 """
 
@@ -21,11 +21,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from playwright.sync_api import Browser
 from xdist.scheduler import LoadFileScheduling
 
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
 from tests import services
-from tests.services import EmulatorMissing, PubsubEndpoint
+from tests.services import BrowserMissing, EmulatorMissing, PubsubEndpoint
 
 # The same examples each time: a red test is red for everybody. `pytest --hypothesis-profile=deep` looks further.
 hypothesis.settings.register_profile("default", derandomize=True, database=None, deadline=None)
@@ -135,6 +136,16 @@ def local_pubsub(tmp_path_factory) -> Iterator[PubsubEndpoint]:
     """Our own Pub/Sub server, as a process."""
     with services.local_pubsub(tmp_path_factory.mktemp("pubsub") / "log") as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium, without a window."""
+    try:
+        with services.chromium() as browser:
+            yield browser
+    except BrowserMissing as error:
+        _absent("chromium", str(error))
 
 
 @pytest.fixture(params=PUBSUB_SERVERS)

@@ -1,4 +1,4 @@
-"""The Pub/Sub servers that tests and drills run against, as processes of their own."""
+"""What tests, drills and benchmarks run against, as processes of their own: Pub/Sub servers and a browser."""
 
 import os
 import shutil
@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from playwright.sync_api import Browser, sync_playwright
 
 from lowtide.local.process import tied
 
 READY_TIMEOUT_S = 120.0
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 EMULATOR_JARS = "platform/pubsub-emulator/lib/cloud-pubsub-emulator-*.jar"
 
 
 class EmulatorMissing(Exception):
     """Raised when this machine can't run Google's emulator. The message names what to install."""
+
+
+class BrowserMissing(Exception):
+    """Raised when this machine has no Chromium. The message names what to install."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +36,20 @@ class PubsubEndpoint:
     kind: str
     host: str
     pid: int
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser without a window. Raises BrowserMissing."""
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        raise BrowserMissing(f"there is none of {', '.join(BROWSERS)} on the PATH (apt install chromium)")
+    # Its sandbox asks for more than a container grants, and what it opens is ours.
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
+    ):
+        yield browser
 
 
 @contextmanager

@@ -7,8 +7,8 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from lowtide.tasks.errors import ContentError, MemoryShort
@@ -16,6 +16,9 @@ from lowtide.workers.images import bmp, gif, jpeg, libtiff, memory, png, tiff, t
 from lowtide.workers.images.kinds import kind_of
 from lowtide.workers.images.plain import Mode, plain
 from lowtide.workers.images.plan import Plan, cut_off, damaged, unsupported
+
+if TYPE_CHECKING:
+    import torch
 
 PLANS: dict[str, Callable[[bytes], Plan]] = {
     "JPEG": jpeg.plan,
@@ -88,11 +91,13 @@ def decode_image(content: bytes, *, max_pixels: int, mode: Mode = "RGB", enough_
             return _upright(picture, 0 if kind == "TIFF" else orientation)
 
 
-def pixels(picture: Image.Image) -> torch.Tensor:
+def pixels(picture: Image.Image) -> "torch.Tensor":
     """uint8 (channels, height, width) of an RGB or L picture, contiguous.
 
     The same as torchvision's pil_to_tensor; without it, `digits` need not import torchvision.
     """
+    import torch  # here, since reports are made of pictures where there is none
+
     width_px, height_px = picture.size
     flat = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return flat.view(height_px, width_px, -1).permute(2, 0, 1).contiguous()

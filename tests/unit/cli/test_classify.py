@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,8 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from lowtide.cli import classify
+from lowtide.cli.report.page import NoPlaceForReport
 from lowtide.config import SettingsError
 from lowtide.local.stack import Stack, StackFailed
+
+DIGIT = Path(__file__).parents[3] / "examples" / "digits" / "images" / "0001.png"
 
 
 def test_a_wrong_parameter_is_told_of_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +78,45 @@ def test_an_output_is_gone_on_with_or_begun_anew(tmp_path: Path) -> None:
 
     assert run.exit_code == 2
     assert "choose one" in run.output
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "./r.jsonl"])
+def test_a_report_is_another_file_than_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.png").touch()
+    run = CliRunner().invoke(classify.command, ["1.png", "--model=digits", "--output=r.jsonl", f"--report={name}"])
+
+    assert run.exit_code == 2
+    assert "--report and --output name the same file" in run.output
+    assert not (tmp_path / "r.jsonl").exists()
+
+
+def test_somebody_s_page_is_told_of_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classify, "Stack", None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "index.html").write_text("<h1>My page</h1>")
+    run = CliRunner().invoke(classify.command, ["index.html", "--model=digits", "--report=index.html"])
+
+    assert isinstance(run.exception, NoPlaceForReport)
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_report_of_what_was_there_already_needs_no_system_and_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classify, "Stack", None)
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DIGIT, "photos.png")
+    row = {"request_id": "photos.png", "model": "digits", "status": "ok", "outputs": [{"label": "3", "score": 0.98}]}
+    (tmp_path / "results.jsonl").write_text(json.dumps(row) + "\n")
+    for _ in range(2):  # now there is a report, too
+        run = CliRunner().invoke(classify.command, [".", "--model=digits", "--resume", "--report=report.html"])
+
+        assert run.exit_code == 0, run.output
+        assert "0 results, 0 failed, 1 were there already" in run.output
+    page = (tmp_path / "report.html").read_text()
+    assert "0.980" in page
+    assert page.count("data:image/webp") == 1
 
 
 def test_retry_without_resume_is_told_of_before_anything_starts(tmp_path: Path) -> None:

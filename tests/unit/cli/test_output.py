@@ -279,3 +279,24 @@ def test_a_pipe_takes_json_lines_and_can_not_be_resumed(tmp_path: Path) -> None:
     assert [json.loads(line) for line in read[0].splitlines()] == [BAD, BAD]
     with pytest.raises(OutputFailed, match="--resume needs a file"):
         open_output(pipe, resume=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_an_output_holds_can_be_read_again_the_latest_row_of_each(tmp_path: Path, name: str) -> None:
+    better = {"request_id": "late.jpg", "status": "ok", "outputs": [{"label": "café"}]}
+    write(tmp_path / name, CAT, BAD, LATE)
+    with open_output(tmp_path / name, resume=True) as output:
+        output.write(better)
+        held = {result["request_id"]: result for result in output.held()}
+
+    assert list(held) == ["cat.jpg", "bad.jpg", "late.jpg"]
+    assert held["bad.jpg"]["error"] == {"type": "truncated_image", "message": "cut, off"}
+    assert "cat" in str(held["cat.jpg"]["outputs"])
+    assert "café" in str(held["late.jpg"]["outputs"])
+
+
+def test_a_stream_holds_nothing_that_can_be_read_again() -> None:
+    with open_output(Path("/dev/null")) as output:
+        output.write(CAT)
+
+        assert not list(output.held())

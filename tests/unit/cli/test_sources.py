@@ -50,7 +50,7 @@ def test_a_folder_with_nothing_in_it_is_told_of(tmp_path: Path) -> None:
     output = tmp_path / "r.jsonl"
     output.touch()
     with pytest.raises(NoSource, match=f"^{tmp_path}: nothing is in it"):
-        find_sources([str(tmp_path)], output=output)
+        find_sources([str(tmp_path)], outputs=[output])
 
 
 @pytest.mark.parametrize("names", [["nowhere/x.jpg"], ["nowhere/x.jpg", "nowhere/y.jpg"]])
@@ -119,7 +119,7 @@ def test_the_output_is_no_source(tmp_path: Path) -> None:
     for name in ("a.png", "results.jsonl"):
         (tmp_path / name).touch()
 
-    found = find_sources([str(tmp_path)], output=tmp_path / "." / "results.jsonl")
+    found = find_sources([str(tmp_path)], outputs=[tmp_path / "." / "results.jsonl"])
 
     assert [source.request_id for source in found] == [str(tmp_path / "a.png")]
 
@@ -130,7 +130,7 @@ def test_the_file_to_which_a_shell_writes_the_output_is_no_source(
     (tmp_path / "a.png").touch()
     with (tmp_path / "results.jsonl").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
-        found = find_sources([str(tmp_path)], output=Path("-"))
+        found = find_sources([str(tmp_path)], outputs=[Path("-")])
 
     assert [source.request_id for source in found] == [str(tmp_path / "a.png")]
 

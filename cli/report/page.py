@@ -1,0 +1,102 @@
+"""The page itself: `page.html`, filled in. Whatever comes from outside is text there: it is escaped, and the page runs
+no script.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment
+
+from lowtide.cli.report import plots
+from lowtide.cli.report.gathered import Gathered, Row
+from lowtide.cli.terminal import shown
+from lowtide.tasks.errors import LowtideError
+
+MARK = '<meta name="generator" content="lowtide classify">'
+MARK_WITHIN_BYTES = 1000
+ROWS_AT_ONCE = 100
+"""A browser lays out such a group when it is scrolled to."""
+OPEN_ROWS = 20
+"""Up to so many failures are shown at once; of more, what is behind a click is what somebody wants to see."""
+
+TITLES = {
+    "queued": ("Waiting", "from publication on, until a worker had it"),
+    "decode": ("Decoding", "from bytes to what the model takes"),
+    "gpu": ("Device", "an image's share of its batch's time"),
+}
+
+
+class NoPlaceForReport(LowtideError):
+    """Raised when a report can't be written where it should. The message names the file and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What stands beside the results. `settings`: what was set, names and values."""
+
+    model: str
+    command: str
+    settings: Mapping[str, str]
+    when: str
+    version: str
+    per_second: str
+    output: str
+
+
+def check_place(path: Path) -> None:
+    """Raises NoPlaceForReport: no folder can be there, or what is there is no report and may be someone's work."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            return
+        if not path.is_file():
+            raise NoPlaceForReport(f"--report {path}: is no file that can be replaced")
+        with path.open("rb") as file:
+            beginning = file.read(MARK_WITHIN_BYTES)
+    except OSError as error:
+        raise NoPlaceForReport(f"--report {path}: {error.strerror}") from error
+    if beginning and MARK.encode() not in beginning:
+        raise NoPlaceForReport(f"--report {path}: that file is no report, and is left alone: name another")
+
+
+def write(path: Path, gathered: Gathered, facts: Facts, thumbnails: Mapping[str, str]) -> None:
+    """Write the page, in one step: whoever looks meanwhile finds the former one. Raises NoPlaceForReport."""
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["shown"] = shown
+    environment.filters["groups"] = _groups
+    environment.filters["percent"] = lambda score: f"{100 * score:.1f}%"
+    template = environment.from_string(files(__package__).joinpath("page.html").read_text("utf-8"))
+    page = template.stream(
+        mark=MARK,
+        open_rows=OPEN_ROWS,
+        gathered=gathered,
+        facts=facts,
+        thumbnails=thumbnails,
+        plots=_plots(gathered),
+    )
+    page.enable_buffering(ROWS_AT_ONCE)
+    real = path.resolve()
+    part = real.with_name(f".{real.name}.part")
+    try:
+        page.dump(str(part), encoding="utf-8", errors="replace")
+        part.replace(real)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise NoPlaceForReport(f"--report {path}: {error.strerror}") from error
+
+
+def _plots(gathered: Gathered) -> list[tuple[str, str, str]]:
+    """Title, what it shows, and the SVG."""
+    drawn = []
+    if gathered.arrived_s:
+        drawn.append(("Images a second", "answers, over time", plots.rate(gathered.arrived_s)))
+    for name, (title, meaning) in TITLES.items():
+        if values := gathered.timings_ms[name]:
+            drawn.append((title, f"{meaning}; {plots.summary(values)}", plots.times(values)))
+    return drawn
+
+
+def _groups(rows: Sequence[Row]) -> list[Sequence[Row]]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
