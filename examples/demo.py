@@ -1,7 +1,7 @@
 """`make demo`: photographs and handwritten digits through the whole system on this machine, and how many were right.
 
-Writes `demo-photographs.jsonl` and `demo-digits.jsonl` into the current folder, one line per picture, in place of those
-of an earlier run.
+Writes `demo-photographs.jsonl` and `demo-digits.jsonl` into the current folder, one line per picture, and a page
+of each to look at, in place of those of an earlier run.
 """
 
 import csv
@@ -103,7 +103,8 @@ def classify(paths: Sequence[Path], model: str, output: Path, system: Mapping[st
 
     Unless every picture has an answer, the demo ends with the exit code of that run, which has said why.
     """
-    arguments = [*map(str, paths), f"--model={model}", f"--output={output}", "--overwrite"]
+    outputs = [f"--output={output}", "--overwrite", f"--report={output.with_suffix('.html')}"]
+    arguments = [*map(str, paths), f"--model={model}", *outputs]
     command = [sys.executable, "-m", "lowtide.cli", "classify", *arguments]
     if code := subprocess.run(command, env={**os.environ, **system}).returncode:
         sys.exit(code)

@@ -111,3 +111,7 @@ def test_the_demo_recognises_photographs_and_held_out_digits_and_writes_every_re
     for name, count in (("photographs", 7), ("digits", 360)):
         rows = (tmp_path / f"demo-{name}.jsonl").read_text().splitlines()
         assert len(rows) == len({json.loads(row)["request_id"] for row in rows}) == count
+        assert (tmp_path / f"demo-{name}.html").read_text().count("data:image/webp") == count
+    page = (tmp_path / "demo-photographs.html").read_text()
+    assert re.search(r"coffee\.png.*espresso", page)
+    assert re.search(r"chelsea\.png.* cat", page)

@@ -42,8 +42,9 @@ class System:
 
     def classify(self, command: list[str], *, env: dict[str, str]) -> SimpleNamespace:
         self.runs.append(env)
-        *paths, _, output, overwrite = command[4:]
+        *paths, _, output, overwrite, report = command[4:]
         assert overwrite == "--overwrite"
+        assert report == f"--report={output.partition('=')[2].replace('.jsonl', '.html')}"
         pictures = [each for path in map(Path, paths) for each in (sorted(path.iterdir()) if path.is_dir() else [path])]
         rows = [
             {"request_id": str(path), "outputs": [{"label": self.answers[path.name], "score": 0.5}]}
