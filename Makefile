@@ -65,12 +65,14 @@ clean: ## Remove what these commands made
 	@find . -name __pycache__ -prune -exec rm -rf {} +
 
 .uv/bin/uv:
+	@$(PYTHON) requirements/machine.py
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/pip install --quiet uv
 
 # Compiled here, once, by all cores: else the first processes to start would each compile torch, which takes 20 s and more,
 # and every process where Python may write no bytecode (PYTHONDONTWRITEBYTECODE).
 $(READY): requirements/dev.txt pyproject.toml | $(UV)
+	@$(PYTHON) requirements/machine.py
 	@echo "Installing Python packages into .venv: a minute or two, once"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
 	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
