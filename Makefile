@@ -73,8 +73,9 @@ clean: ## Remove what these commands made
 # and every process where Python may write no bytecode (PYTHONDONTWRITEBYTECODE).
 $(READY): requirements/dev.txt pyproject.toml | $(UV)
 	@$(PYTHON) requirements/machine.py
-	@echo "Installing Python packages into .venv: a minute or two, once"
+	@echo "Installing Python packages into .venv, once: 3.3 GB of downloads, most of it PyTorch with CUDA"
 	@$(UV) venv --quiet --allow-existing --python $(PYTHON) .venv
-	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
+	@[[ -t 2 ]] || quiet=--quiet; \
+	$(UV) pip sync $${quiet-} --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
