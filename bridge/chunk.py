@@ -15,7 +15,7 @@ def chunks_of(arrived: Sequence[Translated], packing: Packing) -> Iterator[tuple
     """Groups of one model, those of high priority first."""
     for urgent in (True, False):
         some = [item for item in arrived if (item.request.priority is Priority.HIGH) == urgent]
-        yield from map(tuple, pack(some, request_of=_request, packing=packing))
+        yield from map(tuple, pack(some, request_of=_request, packing=lambda: packing))
 
 
 def to_chunk(task_id: str, items: Sequence[Translated]) -> Chunk:

@@ -1,10 +1,7 @@
 """What the fleet looks like from here: who lives, what waits, how fast models are."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any
 
 from redis import Redis
 
@@ -14,6 +11,7 @@ from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import Packing
 from lowtide.tasks.presence import alive
 from lowtide.tasks.queues import topic_queue
+from lowtide.tasks.rates import measured
 
 ROLL_EVERY_S = 1.0
 
@@ -47,7 +45,7 @@ class Gauge:
     def _roll(self) -> None:
         self.workers = alive(self._redis, self._keys, "worker")
         self._bridges = max(1, alive(self._redis, self._keys, "bridge"))
-        found = _rates(self._redis.hgetall(self._keys.rates))
+        found = measured(self._redis, self._keys)
         known = self.packing.rates_s
         # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
         for model in known.keys() - found.keys():
@@ -62,13 +60,3 @@ class Gauge:
             max_work_s=self._settings.chunk_work_s,
             rates_s=rates_s,
         )
-
-
-def _rates(found: Mapping[Any, Any]) -> dict[str, float]:
-    """Without what is no rate: another release or another program wrote it, and the bridge has its work to do."""
-    rates: dict[str, float] = {}
-    for model, said in found.items():
-        with suppress(ValueError):
-            if 0 < (rate_s := float(said)) < math.inf:
-                rates[model.decode()] = rate_s
-    return rates

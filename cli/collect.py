@@ -7,14 +7,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 from lowtide.bridge.create import Admin
 from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable
 from lowtide.bridge.pulls import Pulls
 from lowtide.cli.answers import NoResult, Result, failed, is_dead_letter, read_dead_letter, read_result
-from lowtide.cli.requests import TRIES, publish_patiently, request_message
+from lowtide.cli.requests import TRIES, publish_all, request_message
 from lowtide.cli.silence import Silence, duration, why_silent
 from lowtide.cli.sources import NoSource, Source
 from lowtide.config import Settings
@@ -72,7 +73,7 @@ class Collection:
         self._failure: Exception | None = None
         self._unsent: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._published = self._noticed = 0
-        """Messages, and how many of them had been seen to go."""
+        """Sources that were published, or could not be, and how many of them had been seen to go."""
         self._over = threading.Event()
 
     def results(self, sources: Sequence[Source]) -> Generator[Result]:
@@ -125,32 +126,20 @@ class Collection:
     def _publish_all(self, sources: Mapping[str, Source]) -> None:
         try:
             topic = self._settings.topic_path(self._settings.topic)
-            numbers: list[str] = []
-            for messages in grouped(self._messages(sources, numbers)):
-                # The group after this one may have begun.
-                ours, numbers[: len(messages)] = numbers[: len(messages)], []
-                sent = publish_patiently(self._pubsub, topic, messages, tries=self._tries)
-                refused = [(number, each) for number, each in zip(ours, sent, strict=True) if not isinstance(each, str)]
-                for number, error in refused:
-                    self._unsent.put((number, _failed("refused", str(error))))
-                self._published += len(messages)
+            items = takewhile(lambda _: not self._over.is_set(), sources.items())
+            for (number, _), sent in publish_all(self._pubsub, topic, items, self._message, tries=self._tries):
+                if not isinstance(sent, str):
+                    why = "no_source" if isinstance(sent, NoSource) else "refused"
+                    self._unsent.put((number, _failed(why, str(sent))))
+                self._published += 1
         except Exception as error:  # noqa: BLE001 (the thread's outermost loop: `results` raises it)
             self._failure = error
 
-    def _messages(self, sources: Mapping[str, Source], numbers: list[str]) -> Iterator[Pb]:
-        for number, source in sources.items():
-            if self._over.is_set():
-                return
-            own = {RUN: self._run, SOURCE: number}
-            try:
-                message = request_message(
-                    source, self._model, self._params, local_files=self._local_files, attributes=own
-                )
-            except NoSource as error:
-                self._unsent.put((number, _failed("no_source", str(error))))
-            else:
-                numbers.append(number)
-                yield message
+    def _message(self, numbered: tuple[str, Source]) -> Pb:
+        """Raises NoSource."""
+        number, source = numbered
+        own = {RUN: self._run, SOURCE: number}
+        return request_message(source, self._model, self._params, local_files=self._local_files, attributes=own)
 
     def _answers(self, pulls: Pulls) -> list[Answer]:
         """What there is; waits a moment for the first."""

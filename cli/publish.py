@@ -5,16 +5,17 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import BinaryIO
 
 import click
 
-from lowtide.bridge.pubsub import Pubsub, PubsubRefused
+from lowtide.bridge.pubsub import Pubsub
 from lowtide.cli.listing import names_in
 from lowtide.cli.options import TEXT, examples, parse_params
 from lowtide.cli.output import STDOUT
-from lowtide.cli.requests import publish_patiently, request_message
-from lowtide.cli.sources import NoSource, Source, find_sources
+from lowtide.cli.requests import Sent, publish_all, request_message
+from lowtide.cli.sources import Source, find_sources
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.tasks.wire import Priority
@@ -69,14 +70,9 @@ def command(
     optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": _time_after(expires_in)}
     attributes = {name: value for name, value in optional.items() if value is not None}
     topic, failed = settings.topic_path(settings.topic), 0
+    make = partial(request_message, model=model, params=values, attributes=attributes)
     with contextlib.closing(Pubsub()) as pubsub:
-        for source in sources:
-            sent: str | NoSource | PubsubRefused
-            try:
-                message = request_message(source, model, values, attributes=attributes)
-                (sent,) = publish_patiently(pubsub, topic, [message])
-            except NoSource as error:
-                sent = error
+        for source, sent in publish_all(pubsub, topic, sources, make):
             failed += not isinstance(sent, str)
             _say(source, sent, as_json=as_json)
     sys.exit(failed > 0)
@@ -89,7 +85,7 @@ def _time_after(seconds: float | None) -> str | None:
         raise click.UsageError(f"--expires-in {seconds}: there is no such time") from error
 
 
-def _say(source: Source, sent: str | NoSource | PubsubRefused, *, as_json: bool) -> None:
+def _say(source: Source, sent: Sent, *, as_json: bool) -> None:
     """What became of a source: the message id, or why it is not published."""
     message_id, why = (sent, None) if isinstance(sent, str) else (None, str(sent))
     if as_json:

@@ -5,17 +5,21 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from lowtide.bridge.content import CONTENT, RAW, may_be_read_as_request
 from lowtide.bridge.dead_letter import MESSAGE_MAX_BYTES, VALUE_MAX_BYTES, cut
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, message_of, publish_each
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, grouped, message_of, publish_each
 from lowtide.cli.sources import NoSource, Source
 
 log = logging.getLogger(__name__)
 
 TRIES = 5
+
+Item = TypeVar("Item")
+Sent = str | NoSource | PubsubRefused
 
 
 def request_message(
@@ -50,6 +54,38 @@ def fitting(request_id: str) -> str:
     if len(request_id.encode()) <= VALUE_MAX_BYTES:
         return request_id
     return cut(request_id, VALUE_MAX_BYTES - 16) + "…" + hashlib.sha256(request_id.encode()).hexdigest()[:12]
+
+
+def publish_all(
+    pubsub: Pubsub,
+    topic: str,
+    items: Iterable[Item],
+    message_of: Callable[[Item], Pb],
+    *,
+    tries: int = TRIES,
+) -> Iterator[tuple[Item, Sent]]:
+    """What became of each item, in their order: the id of its message, or why there is none. As many go at once as one
+    publish may hold. `message_of` may raise NoSource. Raises what `publish_patiently` does.
+    """
+    asked: deque[tuple[Item, NoSource | None]] = deque()
+
+    def messages() -> Iterator[Pb]:
+        for item in items:
+            try:
+                message = message_of(item)
+            except NoSource as error:
+                asked.append((item, error))
+            else:
+                asked.append((item, None))
+                yield message
+
+    for group in grouped(messages()):
+        sent = deque(publish_patiently(pubsub, topic, group, tries=tries))
+        # The first of the next group may have been asked for already.
+        while asked and (sent or asked[0][1]):
+            item, error = asked.popleft()
+            yield item, error or sent.popleft()
+    yield from ((item, error) for item, error in asked if error)
 
 
 def publish_patiently(

@@ -28,6 +28,8 @@ from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 PAUSE_S = 0.1
 """Who takes longer to give a request has no use for a full chunk: what was given goes."""
 
+CHUNK_MAX_REQUESTS = 64
+
 Request = InferenceRequest | Mapping[str, Any]
 
 
@@ -105,6 +107,11 @@ def infer_many(
     return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
 
 
+def _packing() -> Packing:
+    """By what workers measured, as a bridge packs; fewer at most, for whoever iterates waits for the whole chunk."""
+    return Packing(max_requests=CHUNK_MAX_REQUESTS, rates_s=served.rates(app))
+
+
 class Stream:
     """The requests with their places, and None after a pause of whoever gives them."""
 
@@ -135,7 +142,7 @@ class Answers(Iterator[Answer]):
         self._chunks: Iterator[list[tuple[int, InferenceRequest]]] = pack(
             self._stream,
             request_of=lambda item: item[1],
-            packing=Packing(max_requests=64),
+            packing=_packing,
         )
         self._chunks_in_flight = chunks_in_flight
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s

@@ -45,30 +45,33 @@ def weight_bytes(request: InferenceRequest) -> int:
 
 
 def pack(
-    items: Iterable[Item | None], *, request_of: Callable[[Item], InferenceRequest], packing: Packing
+    items: Iterable[Item | None],
+    *,
+    request_of: Callable[[Item], InferenceRequest],
+    packing: Callable[[], Packing],
 ) -> Iterator[list[Item]]:
     """Lists of items that travel together: one model, priority and wire version each, within the bounds, in the order
-    given.
+    given. `packing` is asked for each chunk: a stream outlives what was measured when it began.
 
     An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs. At None all
     that was given so far goes: the next item took its time.
     """
-    open_chunks: dict[tuple[str, str, int], tuple[list[Item], int]] = {}
+    open_chunks: dict[tuple[str, str, int], tuple[list[Item], int, Packing]] = {}
     for item in items:
         if item is None:
-            yield from (chunk for chunk, _ in open_chunks.values())
+            yield from (chunk for chunk, _, _ in open_chunks.values())
             open_chunks.clear()
             continue
         request = request_of(item)
         key = (request.model, request.priority, request.wire_version)
-        chunk, size = open_chunks.pop(key, ([], 0))
+        chunk, size, bounds = open_chunks.pop(key) if key in open_chunks else ([], 0, packing())
         weight = weight_bytes(request)
-        if chunk and size + weight > packing.max_bytes:
+        if chunk and size + weight > bounds.max_bytes:
             yield chunk
-            chunk, size = [], 0
+            chunk, size, bounds = [], 0, packing()
         chunk.append(item)
-        if len(chunk) >= packing.room_for(request.model) or size + weight >= packing.max_bytes:
+        if len(chunk) >= bounds.room_for(request.model) or size + weight >= bounds.max_bytes:
             yield chunk
         else:
-            open_chunks[key] = (chunk, size + weight)
-    yield from (chunk for chunk, _ in open_chunks.values())
+            open_chunks[key] = (chunk, size + weight, bounds)
+    yield from (chunk for chunk, _, _ in open_chunks.values())

@@ -1,8 +1,11 @@
-"""Which models the fleet serves: a list in Redis, and what live workers say. A caller's own settings don't know it."""
+"""Which models the fleet serves, and how fast they are: a list in Redis, and what workers say. A caller's own settings
+don't know it.
+"""
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +15,7 @@ from redis import AuthenticationError, Redis, RedisError
 from lowtide.tasks.errors import UnknownModel, not_served
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import UNREADABLE, live, models_of
+from lowtide.tasks.rates import measured
 from lowtide.tasks.store import connect_briefly
 
 FRESH_S = 5.0
@@ -47,7 +51,8 @@ class Served:
         self._keys = keys
         self._clock = clock
         self._known: frozenset[str] = frozenset()
-        self._fresh_until_s = self._away_until_s = -1.0
+        self._rates: Mapping[str, float] = {}
+        self._fresh_until_s = self._away_until_s = self._rates_until_s = -1.0
 
     def check(self, model: str) -> None:
         """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, without
@@ -70,13 +75,34 @@ class Served:
         if known is not None and model not in known:
             raise UnknownModel(not_served(model, known), "model")
 
+    def rates(self) -> Mapping[str, float]:
+        """Model → device seconds per request, as far as workers have measured it and Redis can be asked."""
+        now_s = self._clock()
+        if now_s >= max(self._rates_until_s, self._away_until_s):
+            self._rates_until_s = now_s + FRESH_S
+            with suppress(RedisError):
+                self._rates = measured(self._redis, self._keys)
+        return self._rates
+
 
 def check(app: Celery, model: str) -> None:
     """Raises UnknownModel when the fleet that `app` sends to does not serve the model."""
+    if fleet := _fleet_of(app):
+        fleet.check(model)
+
+
+def rates(app: Celery) -> Mapping[str, float]:
+    """`Served.rates` of the fleet that `app` sends to."""
+    fleet = _fleet_of(app)
+    return fleet.rates() if fleet else {}
+
+
+def _fleet_of(app: Celery) -> Served | None:
+    """None: nothing is sent, or to the broker in memory that an application has in its tests."""
     url = app.conf.broker_url
-    # Else there is no fleet: nothing is sent, or to the broker in memory that an application has in its tests.
-    if url.startswith(("redis://", "rediss://")) and not app.conf.task_always_eager:
-        _served_of(app, url, app.conf.broker_transport_options["global_keyprefix"]).check(model)
+    if not url.startswith(("redis://", "rediss://")) or app.conf.task_always_eager:
+        return None
+    return _served_of(app, url, app.conf.broker_transport_options["global_keyprefix"])
 
 
 @lru_cache

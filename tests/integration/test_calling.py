@@ -376,6 +376,17 @@ def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_t
 
 
 @pytest.mark.usefixtures("app")
+def test_chunks_are_as_large_as_the_fleet_s_rates_allow(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    served._served_of.cache_clear()
+    with Redis.from_url(redis_url) as redis:
+        redis.hset(Keys("").rates, mapping={"a": 0.05})  # as `RateTeller` writes it
+        with pytest.raises(NotAnswered):
+            list(infer_many([{"model": "a", "uri": "gs://b/1"}] * 20, timeout_s=0.2))
+
+        assert redis.llen("lowtide.a") == 10
+
+
+@pytest.mark.usefixtures("app")
 def test_who_waits_without_a_bound_is_told_once_in_the_log_why_nothing_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

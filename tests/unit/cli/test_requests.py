@@ -8,7 +8,7 @@ import pytest
 from lowtide.bridge.messages import Received, Translated
 from lowtide.bridge.pubsub import Pb, PubsubRefused, message_of, publish_each
 from lowtide.bridge.translate import Rules, translate
-from lowtide.cli.requests import fitting, request_message
+from lowtide.cli.requests import fitting, publish_all, request_message
 from lowtide.cli.sources import INLINE_MAX_BYTES, NoSource, Source
 from lowtide.local.pubsub import limits
 from lowtide.local.pubsub.resources import Content
@@ -132,3 +132,51 @@ def test_what_pubsub_says_of_the_topic_is_no_fault_of_a_message() -> None:
 
     with pytest.raises(PubsubRefused):
         publish_each(publish, "t", [message_of(b"a", {}), message_of(b"b", {})])
+
+
+class Publishing:
+    """A Pub/Sub that counts, and refuses what holds `bad`."""
+
+    def __init__(self) -> None:
+        self.groups: list[int] = []
+
+    def publish(self, topic: str, messages: Sequence[Pb]) -> list[str]:
+        self.groups.append(len(messages))
+        if any(b"bad" in message.data for message in messages):
+            raise PubsubRefused("INVALID_ARGUMENT", "bad")
+        return [message.data.decode() for message in messages]
+
+
+def made(name: str) -> Pb:
+    if name.startswith("missing"):
+        raise NoSource(name)
+    return message_of(name.encode() if name != "large" else b"x" * 9_000_000, {})
+
+
+def test_sources_are_published_many_at_a_time_and_told_of_in_their_order() -> None:
+    names = ["missing 0", *(f"{number}" for number in range(150)), "missing 1", "missing 2"]
+    pubsub = Publishing()
+
+    told = list(publish_all(pubsub, "t", names, made))
+
+    assert [name for name, _ in told] == names
+    assert [str(sent) for _, sent in told] == names
+    assert pubsub.groups == [64, 64, 22]
+
+
+def test_one_that_is_refused_or_missing_beside_large_ones_is_told_of_alone() -> None:
+    names = ["a", "missing 0", "large", "missing 1", "b", "large", "bad", "c", "missing 2"]
+
+    told = dict(enumerate(publish_all(Publishing(), "t", names, made)))
+
+    assert [name for name, _ in told.values()] == names
+    assert isinstance(told[6][1], PubsubRefused)
+    assert [number for number, (_, sent) in told.items() if not isinstance(sent, str)] == [1, 3, 6, 8]
+
+
+def test_nothing_is_published_of_nothing() -> None:
+    pubsub = Publishing()
+
+    assert list(publish_all(pubsub, "t", [], made)) == []
+    assert [str(sent) for _, sent in publish_all(pubsub, "t", ["missing"], made)] == ["missing"]
+    assert pubsub.groups == []

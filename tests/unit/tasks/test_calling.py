@@ -32,6 +32,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
         return futures[-1]
 
     monkeypatch.setattr(calling, "_submit", submit)
+    monkeypatch.setattr(calling.served, "rates", lambda app: {"n": 1.0})
     return futures
 
 
@@ -43,6 +44,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> None:
         return future
 
     monkeypatch.setattr(calling, "_submit", submit)
+    monkeypatch.setattr(calling.served, "rates", lambda app: {})
 
 
 @pytest.mark.parametrize("one", [REQUEST, InferenceRequest(**REQUEST), "gs://b/1", b"picture"])
@@ -182,3 +184,11 @@ def test_another_thread_may_close_it_in_the_same_moment(monkeypatch: pytest.Monk
 
     answers.close()
     answers.close()
+
+
+def test_a_chunk_holds_a_tenth_of_a_second_of_work_as_the_fleet_measured_it(sent: Sent) -> None:
+    infer_many([{**REQUEST, "model": "n"}] * 5)._send()
+    assert len(sent) == 5  # of a second each
+
+    infer_many([REQUEST] * 40)._send()
+    assert len(sent) == 5 + 2  # by a guess of 5 ms

@@ -11,7 +11,7 @@ def request(model: str = "m", **fields: object) -> InferenceRequest:
 
 
 def sizes(requests: list[InferenceRequest], packing: Packing) -> list[int]:
-    return [len(chunk) for chunk in pack(requests, request_of=lambda item: item, packing=packing)]
+    return [len(chunk) for chunk in pack(requests, request_of=lambda item: item, packing=lambda: packing)]
 
 
 def test_a_chunk_holds_at_most_so_many_requests() -> None:
@@ -40,7 +40,7 @@ def test_whatever_makes_a_request_large_counts(fields: dict[str, object]) -> Non
 
 def test_models_and_priorities_travel_apart() -> None:
     requests = [request("a"), request("b"), request("a", priority="high"), request("a")]
-    chunks = list(pack(requests, request_of=lambda item: item, packing=Packing()))
+    chunks = list(pack(requests, request_of=lambda item: item, packing=Packing))
 
     assert [[(r.model, r.priority) for r in chunk] for chunk in chunks] == [
         [("b", "normal")],
@@ -50,7 +50,7 @@ def test_models_and_priorities_travel_apart() -> None:
 
 
 def test_what_older_workers_cannot_read_travels_apart() -> None:
-    chunks = pack([request(), request(generation=17), request()], request_of=lambda item: item, packing=Packing())
+    chunks = pack([request(), request(generation=17), request()], request_of=lambda item: item, packing=Packing)
 
     assert [[r.wire_version for r in chunk] for chunk in chunks] == [[2], [1, 1]]
 
@@ -59,8 +59,21 @@ def test_packing_takes_no_more_than_the_chunk_needs() -> None:
     taken = count()
     stream = (request() for _ in iter(lambda: next(taken), None))
 
-    assert [len(c) for c in islice(pack(stream, request_of=lambda item: item, packing=Packing(max_requests=3)), 2)] == [
+    assert [
+        len(c) for c in islice(pack(stream, request_of=lambda item: item, packing=lambda: Packing(max_requests=3)), 2)
+    ] == [
         3,
         3,
     ]
     assert next(taken) == 6
+
+
+def test_a_stream_follows_what_is_measured_meanwhile() -> None:
+    rates_s: dict[str, float] = {}
+    chunks = pack(
+        (request() for _ in range(200)), request_of=lambda item: item, packing=lambda: Packing(rates_s=rates_s)
+    )
+
+    assert len(next(chunks)) == 20
+    rates_s["m"] = 0.05
+    assert len(next(chunks)) == 2

@@ -33,7 +33,7 @@ def test_each_request_is_in_one_chunk_in_the_order_of_its_kind(
     requests: list[InferenceRequest], packing: Packing
 ) -> None:
     numbered = list(enumerate(requests))
-    chunks = list(pack(numbered, request_of=lambda item: item[1], packing=packing))
+    chunks = list(pack(numbered, request_of=lambda item: item[1], packing=lambda: packing))
 
     assert sorted(number for number, _ in chain(*chunks)) == list(range(len(requests)))
     orders: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -48,7 +48,7 @@ def test_each_request_is_in_one_chunk_in_the_order_of_its_kind(
 def test_no_chunk_is_over_its_bounds_but_a_request_that_is_so_alone(
     requests: list[InferenceRequest], packing: Packing
 ) -> None:
-    for chunk in pack(requests, request_of=lambda request: request, packing=packing):
+    for chunk in pack(requests, request_of=lambda request: request, packing=lambda: packing):
         assert len(chunk) <= packing.max_requests
         if len(chunk) > 1:
             assert len(chunk) * packing.rates_s.get(chunk[0].model, 0.0) <= packing.max_work_s
@@ -59,7 +59,7 @@ def test_no_chunk_is_over_its_bounds_but_a_request_that_is_so_alone(
 def test_a_chunk_ends_for_a_reason(requests: list[InferenceRequest], packing: Packing) -> None:
     """The next request of its kind did not fit any more."""
     chunks: dict[tuple[str, str], list[list[InferenceRequest]]] = defaultdict(list)
-    for chunk in pack(requests, request_of=lambda request: request, packing=packing):
+    for chunk in pack(requests, request_of=lambda request: request, packing=lambda: packing):
         chunks[kind(chunk[0])].append(chunk)
 
     for ordered in chunks.values():

@@ -9,7 +9,7 @@ from redis import ConnectionError as RedisAway
 
 from lowtide.tasks import InvalidRequest, UnknownModel
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.served import FRESH_S, Served, check
+from lowtide.tasks.served import FRESH_S, Served, check, rates
 from lowtide.tasks.unanswered import why_unanswered
 
 
@@ -19,6 +19,7 @@ class Store:
     def __init__(self, models: list[str] | None = None, **workers: list[str]) -> None:
         self.models = models
         self.workers = workers
+        self.measured: dict[bytes, bytes] = {}
         self.away = False
         self.asked = 0
 
@@ -27,6 +28,12 @@ class Store:
         if self.away:
             raise RedisAway("away")
         return None if self.models is None else json.dumps(self.models).encode()
+
+    def hgetall(self, key: str) -> dict[bytes, bytes]:
+        self.asked += 1
+        if self.away:
+            raise RedisAway("away")
+        return self.measured
 
     def smembers(self, key: str) -> set[bytes]:
         return {name.encode() for name in self.workers}
@@ -126,3 +133,22 @@ def test_where_another_program_says_something_nothing_is_refused_and_nobody_fall
     served(store).check("d")
     store.pipeline = lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0]))
     assert "can't be read" in why_unanswered(store, Keys(""), ["a"])
+
+
+def test_how_fast_models_are_is_asked_every_five_seconds_and_remembered_while_redis_is_away() -> None:
+    store, clock = Store(), Clock()
+    store.measured = {b"a": b"0.25", b"b": b"fast", b"c": b"nan"}
+    fleet = served(store, clock)
+
+    assert fleet.rates() == fleet.rates() == {"a": 0.25}
+    assert store.asked == 1
+    clock.now_s, store.measured = FRESH_S, {b"a": b"0.5"}
+    assert fleet.rates() == {"a": 0.5}
+    clock.now_s, store.away = 2 * FRESH_S, True
+    assert fleet.rates() == fleet.rates() == {"a": 0.5}
+    assert store.asked == 3
+
+
+def test_an_application_that_tests_with_a_broker_in_memory_has_measured_nothing() -> None:
+    with Celery(broker="memory://", set_as_current=False) as app:
+        assert rates(app) == {}
