@@ -3,7 +3,6 @@
 Every method raises RedisError when Redis did not confirm; then nothing is known, and calling again is safe.
 """
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -27,8 +26,7 @@ def forget_subscription(redis: Redis, keys: Keys, subscription: str) -> None:
     """Drop the records of a subscription that is about to be made: an emulator that was started afresh gives new
     messages the ids of old ones, which would be taken for done and acknowledged. Raises RedisError.
     """
-    messages = glob.escape(f"{subscription}:") + "*"
-    for pattern in (keys.end(messages), keys.tries(messages)):
+    for pattern in (keys.end(f"{subscription}:*"), keys.tries(f"{subscription}:*")):
         names = list(redis.scan_iter(pattern, count=AT_ONCE))
         for start in range(0, len(names), AT_ONCE):
             redis.delete(*names[start : start + AT_ONCE])

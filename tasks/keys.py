@@ -1,6 +1,8 @@
 """Every Redis key of Lowtide, in one place. A fleet's keys begin with its prefix, Celery's and kombu's included."""
 
+import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lowtide.config import Settings
 
@@ -9,11 +11,15 @@ END_DONE_S = 7 * 24 * 3600
 TRY_S = 7 * 24 * 3600
 LOSS_S = 24 * 3600
 PRESENCE_S = 15
+SUBSCRIPTION_CHARS = 12
+"""48 bits: that two of a thousand subscriptions get the same hash happens once in 500 million fleets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of keys. `message` is `<subscription>:<message_id>`, `task` a Celery task id."""
+    """Names of keys. `message` is `<subscription>:<message_id>`, of whose first part, a path, a key has a hash: there
+    are millions of them. `task` is a Celery task id.
+    """
 
     prefix: str
 
@@ -24,11 +30,11 @@ class Keys:
 
     def end(self, message: str) -> str:
         """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
-        return f"{self.prefix}lt:end:{message}"
+        return f"{self.prefix}lt:end:{_short(message)}"
 
     def tries(self, message: str) -> str:
         """Attempts of the message that count (7 days)."""
-        return f"{self.prefix}lt:try:{message}"
+        return f"{self.prefix}lt:try:{_short(message)}"
 
     def loss(self, task: str) -> str:
         """Times that a worker vanished while it held the task (1 day)."""
@@ -121,3 +127,13 @@ class Keys:
     def queue(self, name: str) -> str:
         """A queue's list (priority 0; `queues.lists_of` has all)."""
         return f"{self.prefix}{name}"
+
+
+def _short(message: str) -> str:
+    subscription, _, message_id = message.rpartition(":")
+    return f"{_hash(subscription)}:{message_id}"
+
+
+@lru_cache
+def _hash(subscription: str) -> str:
+    return hashlib.sha256(subscription.encode()).hexdigest()[:SUBSCRIPTION_CHARS]
