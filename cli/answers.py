@@ -72,7 +72,7 @@ def failed(
 
 def error_of(result: Result) -> tuple[str, str]:
     """Type and message of what went wrong, as text whatever they are; empty for an answer."""
-    error = result.get("error") or {}
-    if result["status"] == "ok" or not error:
+    error = result.get("error")
+    if result["status"] == "ok" or not isinstance(error, Mapping):
         return ("" if result["status"] == "ok" else str(result["status"])), ""
-    return str(error.get("type", "")), str(error.get("message", ""))
+    return str(error.get("type") or result["status"]), str(error.get("message") or "")

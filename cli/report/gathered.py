@@ -13,6 +13,8 @@ from lowtide.cli.answers import Result, error_of
 ANSWERS_MAX = 10_000
 FAILURES_MAX = 2_000
 """Rows of the page. A browser opens so many within two seconds; the output has them all."""
+RARE = 20
+"""The last quarter of FAILURES_MAX is for types with so few rows: others shall not crowd them out."""
 BEST = 5
 SAID_CHARS = 300
 LABEL_CHARS = 100
@@ -20,6 +22,8 @@ VERSIONS_MAX = 10
 
 TIMINGS = ("queued", "decode", "gpu")
 """Those of the contract that are drawn, in milliseconds."""
+TIMING_MAX_MS = 31 * 24 * 3600 * 1000
+"""Longer keeps Pub/Sub no message: what is more is no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,7 @@ class Row:
 
 
 class Gathered:
-    """Results of one run, and those that its output held already. 24 bytes a result, beside the rows."""
+    """Results of one run, and those that its output held already. 32 bytes a result, beside the rows."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -88,16 +92,16 @@ class Gathered:
         return rows
 
     def _add(self, result: Result) -> None:
-        row = row_of(result)
-        if row.failure:
-            self.failed[row.failure] += 1
+        if failure := error_of(result)[0]:
+            self.failed[failure] += 1
+            if len(self.failures) < (FAILURES_MAX if self.failed[failure] <= RARE else FAILURES_MAX * 3 // 4):
+                self.failures.append(row_of(result))
         else:
             self.answered += 1
             self._add_timings(result.get("timings_ms"))
-        rows, most = (self.failures, FAILURES_MAX) if row.failure else (self.answers, ANSWERS_MAX)
-        if len(rows) < most:
-            rows.append(row)
-        version = str(result.get("model_version") or "")
+            if len(self.answers) < ANSWERS_MAX:
+                self.answers.append(row_of(result))
+        version = _cut(str(result.get("model_version") or ""), LABEL_CHARS)
         if version and len(self.versions) < VERSIONS_MAX:
             self.versions[version] = None
 
@@ -105,7 +109,7 @@ class Gathered:
         """Of answers: a request that failed was not on the device, which is no short time there."""
         for name, values in self.timings_ms.items():
             value = timings.get(name) if isinstance(timings, Mapping) else None
-            if _is_number(value):
+            if _is_number(value) and 0 <= value <= TIMING_MAX_MS:
                 values.append(value)
 
 
@@ -116,6 +120,8 @@ def row_of(result: Result) -> Row:
     if failure:
         return Row(name=name, failure=failure, said=_cut(message.removeprefix(f"{name}: "), SAID_CHARS))
     outputs = result.get("outputs") or []
+    if not isinstance(outputs, list):  # in a file that others have written, too
+        outputs = [outputs]
     if len(outputs) == 1 and isinstance(outputs[0], str):  # also what a CSV file keeps of labels and scores
         return Row(name=name, said=_cut(outputs[0], SAID_CHARS))
     best = tuple((_cut(label, LABEL_CHARS), score) for label, score in map(_scored, outputs[:BEST]) if label)

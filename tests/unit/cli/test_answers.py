@@ -73,3 +73,8 @@ def test_a_dead_letter_is_told_from_a_result_by_what_the_bridge_has_written() ->
     assert not is_dead_letter(message(b"{}"))
     assert error_of(read_dead_letter(received)) == ("no_model", "why")
     assert line(read_dead_letter(received, status="dead")) == "dead    m  r  no_model: why"
+
+
+@pytest.mark.parametrize("error", [None, {}, {"type": None}, {"type": ""}, "boom", ["boom"]])
+def test_a_failure_without_a_type_is_called_by_its_status(error: object) -> None:
+    assert error_of({"request_id": "r", "status": "failed", "error": error}) == ("failed", "")

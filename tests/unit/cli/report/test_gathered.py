@@ -1,4 +1,5 @@
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -80,6 +81,37 @@ def test_everything_is_counted_and_rows_have_a_bound(monkeypatch: pytest.MonkeyP
     assert list(kept.by_failure) == ["no_answer", "no_source"]
     assert list(kept.timings_ms["decode"]) == [4.0] * 10
     assert len(kept.arrived_s) == 20
+
+
+def test_what_fails_rarely_is_shown_beside_what_fails_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gathered, "FAILURES_MAX", 100)
+    kept = Gathered()
+    for number in range(300):
+        kept.add(failure(f"{number}", type="no_answer"))
+    kept.add(failure("rare", type="damaged_image"))
+    for number in range(300):
+        kept.add(failure(f"{number}", type=f"of its own {number}"))
+
+    assert kept.by_failure["damaged_image"] == [Row(name="rare", failure="damaged_image", said="cut off")]
+    assert len(kept.failures) == 100
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e300, 10**400, True, "1"])
+def test_what_is_no_time_is_not_drawn(value: Any) -> None:
+    kept = Gathered()
+    kept.add(answer("a", timings_ms={"queued": value}))
+
+    assert not kept.timings_ms["queued"]
+
+
+@pytest.mark.parametrize("outputs", [{"text": "a"}, 5, True, None, "cat", {}])
+@pytest.mark.parametrize("error", [None, "boom", ["boom"], {}, {"type": None}, {"message": None}])
+@pytest.mark.parametrize("status", ["ok", "failed"])
+def test_a_file_of_results_that_others_have_written_has_rows(outputs: Any, error: Any, status: str) -> None:
+    kept = Gathered()
+    kept.add_earlier([{"request_id": "a", "status": status, "outputs": outputs, "error": error}])
+
+    assert (kept.answered, kept.failed.total()) == ((1, 0) if status == "ok" else (0, 1))
 
 
 def test_what_failed_was_not_on_the_device_for_no_time() -> None:
