@@ -1,34 +1,40 @@
 """Plots, as SVG for a page: text takes the page's font, and colours follow its light or dark."""
 
 import io
-import logging
+import math
 from collections.abc import Sequence
 
+import matplotlib
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 SIZE_IN = (4.6, 2.2)
 """Width and height; matplotlib's inch is 72 units of an SVG."""
-BINS = 40
+BINS_MAX = 40
 LEAST_MS = 0.01
 """What took no time has a place on a logarithmic axis, too."""
-MANY_DECADES = 300
-"""Of the largest to the smallest: from here on an axis is labelled at powers of ten alone."""
+TICKS_MAX = 5
+"""So many durations can be read beside one another."""
+ROUND = (range(1, 10), (1, 2, 5), (1,))
+"""First digits of what stands at a logarithmic axis, the more the shorter it is."""
+UNITS_MS = {"h": 3.6e6, "min": 6e4, "s": 1e3, "ms": 1.0}
 INK, BAR = "#010203", "#040506"
 """Stand for colours of the page until the SVG is written."""
 COLOURS = {INK: "currentColor", BAR: "var(--bar)"}
 
-# It tells of fonts and caches that it makes.
-logging.getLogger("matplotlib").setLevel(logging.ERROR)
+# A matplotlibrc, which may want LaTeX, is for its owner's own plots.
+matplotlib.rcdefaults()
+matplotlib.rcParams.update({"svg.fonttype": "none", "font.family": "sans-serif"})
 
 
 def rate(arrived_s: Sequence[float]) -> str:
     """Results a second over time: `arrived_s` are seconds from the first request's publication."""
     end_s = max(max(arrived_s), 1e-3)
-    counts, edges = np.histogram(arrived_s, bins=BINS, range=(0, end_s))
+    # As many as the square root says: in narrower ones each batch that comes would be a rate of its own.
+    bins = min(BINS_MAX, math.ceil(math.sqrt(len(arrived_s))))
+    counts, edges = np.histogram(arrived_s, bins=bins, range=(0, end_s))
     figure, axes = _axes("seconds since the first was published", "a second")
     axes.stairs(counts / (edges[1] - edges[0]), edges, fill=True, color=BAR)
     axes.set_xlim(0, end_s)
@@ -39,21 +45,31 @@ def times(values_ms: Sequence[float]) -> str:
     """How many took how long, in bins of equal ratio."""
     values = np.maximum(np.asarray(values_ms), LEAST_MS)
     low, high = float(values.min()) / 1.1, float(values.max()) * 1.1
-    counts, edges = np.histogram(values, bins=np.geomspace(low, high, BINS + 1))
+    counts, edges = np.histogram(values, bins=np.geomspace(low, high, BINS_MAX + 1))
     figure, axes = _axes("", "images")
     axes.set_xscale("log")
     axes.stairs(counts, edges, fill=True, color=BAR)
     axes.set_xlim(low, high)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1,) if high / low > MANY_DECADES else (1, 2, 5), numticks=7))
+    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: duration(value)))
     axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return _svg(figure)
 
 
+def ticks(low: float, high: float) -> list[float]:
+    """Round values between the two: as many as can be read, one at least."""
+    decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)))]
+    for digits in ROUND:
+        found = [digit * decade for decade in decades for digit in digits if low <= digit * decade <= high]
+        if len(found) <= TICKS_MAX:
+            break
+    return found[:: math.ceil(len(found) / TICKS_MAX) or 1] or [float(f"{math.sqrt(low * high):.2g}")]
+
+
 def summary(values_ms: Sequence[float]) -> str:
-    """A histogram in words."""
-    half, most = np.percentile(values_ms, (50, 99))
+    """A histogram in words: of the values, since none between two of them has 99 % below it."""
+    half, most = np.percentile(values_ms, (50, 99), method="inverted_cdf")
     return f"half within {duration(half)}, 99 % within {duration(most)}"
 
 
@@ -63,9 +79,8 @@ def duration(value_ms: float) -> str:
     >>> duration(0.25), duration(48.3), duration(1240), duration(90_000)
     ('0.25 ms', '48 ms', '1.2 s', '1.5 min')
     """
-    value, unit = (value_ms, "ms") if value_ms < 1e3 else (value_ms / 1e3, "s")
-    if unit == "s" and value >= 60:
-        value, unit = value / 60, "min"
+    unit = next((unit for unit, least_ms in UNITS_MS.items() if value_ms >= least_ms), "ms")
+    value = value_ms / UNITS_MS[unit]
     return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
 
 
@@ -83,8 +98,7 @@ def _axes(across: str, up: str) -> tuple[Figure, Axes]:
 def _svg(figure: Figure) -> str:
     written = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context({"svg.fonttype": "none", "font.family": "sans-serif"}):
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    figure.savefig(written, format="svg", transparent=True, metadata=nothing)
     svg = written.getvalue()
     for stand_in, colour in COLOURS.items():
         svg = svg.replace(stand_in, colour)
