@@ -156,7 +156,8 @@ def command(
                     _collect(collection, todo, file, progress, report)
         if report:
             rate = progress.per_second if todo else None
-            report.write(sources, settings, model=model, per_second=rate, output=str(output))
+            with _stopping(progress, file):
+                report.write(sources, settings, model=model, per_second=rate, output=str(output))
     failed = sum(failure is not None for failure in file.outcomes.values())
     _summarize(
         progress, failed=failed, skipped=len(sources) - len(todo), output=output, report=report_path, as_json=as_json
@@ -167,6 +168,8 @@ def command(
 def _report(path: Path | None, output: Path) -> "Report | None":
     if path is None:
         return None
+    if path == STDOUT:
+        raise click.UsageError("--report is a page in a file: name one, such as report.html")
     if os.path.realpath(path) == os.path.realpath(output):
         raise click.UsageError("--report and --output name the same file: results are one thing, the page another")
     from lowtide.cli.report.report import Report  # here, since it takes what others need not install

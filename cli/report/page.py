@@ -2,6 +2,7 @@
 no script.
 """
 
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -46,19 +47,34 @@ class Facts:
 
 
 def check_place(path: Path) -> None:
-    """Raises NoPlaceForReport: no folder can be there, or what is there is no report and may be someone's work."""
+    """Raises NoPlaceForReport: nothing can be written there, or a file there is no report and may be someone's work."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            return
-        if not path.is_file():
-            raise NoPlaceForReport(f"--report {path}: is no file that can be replaced")
-        with path.open("rb") as file:
-            beginning = file.read(MARK_WITHIN_BYTES)
+        _check_former(path)
+        part = _part_of(path)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.touch()
+        part.unlink()
     except OSError as error:
         raise NoPlaceForReport(f"--report {path}: {error.strerror}") from error
+
+
+def _check_former(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise NoPlaceForReport(f"--report {path}: is no file that can be replaced")
+    with path.open("rb") as file:
+        beginning = file.read(MARK_WITHIN_BYTES)
     if beginning and MARK.encode() not in beginning:
         raise NoPlaceForReport(f"--report {path}: that file is no report, and is left alone: name another")
+
+
+def _part_of(path: Path) -> Path:
+    """Where the page is until it is whole: beside the file to which a link leads."""
+    real = path.resolve()
+    return real.with_name(f".{real.name}.part")
 
 
 def write(path: Path, gathered: Gathered, facts: Facts, thumbnails: Mapping[str, str]) -> None:
@@ -77,21 +93,22 @@ def write(path: Path, gathered: Gathered, facts: Facts, thumbnails: Mapping[str,
         plots=_plots(gathered),
     )
     page.enable_buffering(ROWS_AT_ONCE)
-    real = path.resolve()
-    part = real.with_name(f".{real.name}.part")
+    part = _part_of(path)
     try:
         page.dump(str(part), encoding="utf-8", errors="replace")
-        part.replace(real)
+        part.replace(path.resolve())
     except OSError as error:
+        why = f"--report {path}: {error.strerror}; with --resume a page is made of the results that are there"
+        raise NoPlaceForReport(why) from error
+    finally:
         part.unlink(missing_ok=True)
-        raise NoPlaceForReport(f"--report {path}: {error.strerror}") from error
 
 
 def _plots(gathered: Gathered) -> list[tuple[str, str, str]]:
     """Title, what it shows, and the SVG."""
     drawn = []
     if gathered.arrived_s:
-        drawn.append(("Images a second", "answers, over time", plots.rate(gathered.arrived_s)))
+        drawn.append(("Images a second", "answers and failures, over time", plots.rate(gathered.arrived_s)))
     for name, (title, meaning) in TITLES.items():
         if values := gathered.timings_ms[name]:
             drawn.append((title, f"{meaning}; {plots.summary(values)}", plots.times(values)))

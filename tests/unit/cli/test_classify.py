@@ -4,11 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
 
-from lowtide.cli import classify
+from lowtide.cli import STOPPED, classify
 from lowtide.cli.report.page import NoPlaceForReport
 from lowtide.config import SettingsError
 from lowtide.local.stack import Stack, StackFailed
@@ -99,6 +100,25 @@ def test_somebody_s_page_is_told_of_before_anything_starts(tmp_path: Path, monke
 
     assert isinstance(run.exception, NoPlaceForReport)
     assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_a_report_is_a_file(tmp_path: Path) -> None:
+    run = CliRunner().invoke(classify.command, [str(tmp_path), "--model=digits", "--report=-"])
+
+    assert run.exit_code == 2
+    assert "name one, such as report.html" in run.output
+
+
+def test_ctrl_c_while_the_report_is_made_leaves_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DIGIT, "1.png")
+    (tmp_path / "results.jsonl").write_text(json.dumps({"request_id": "1.png", "status": "ok"}) + "\n")
+    monkeypatch.setattr("lowtide.cli.report.report.thumbnails", Mock(side_effect=KeyboardInterrupt))
+    run = CliRunner().invoke(classify.command, ["1.png", "--model=digits", "--resume", "--report=report.html"])
+
+    assert run.exit_code == STOPPED
+    assert "--resume goes on" in run.output
+    assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []
 
 
 def test_a_report_of_what_was_there_already_needs_no_system_and_is_no_source(

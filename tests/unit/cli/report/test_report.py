@@ -1,7 +1,9 @@
+import errno
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -132,6 +134,37 @@ def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(NoPlaceForReport, match="Not a directory|File exists"):
         Report(tmp_path / "empty.html" / "report.html")
     assert list((tmp_path / "new").iterdir()) == [path]
+
+
+def test_where_nothing_can_be_written_is_told_at_once(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.html"
+    loop.symlink_to(loop)
+    for path, why in (
+        (Path("/proc/report.html"), "No such file or directory"),
+        (tmp_path / f"{'n' * 250}.html", "File name too long"),
+        (loop, "Too many levels of symbolic links"),
+    ):
+        with pytest.raises(NoPlaceForReport, match=why):
+            Report(path)
+    assert list(tmp_path.iterdir()) == [loop]
+
+
+def test_a_link_is_followed_to_where_nothing_is_yet(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "new" / "page.html")
+    written(path, Report(path))
+
+    assert path.is_symlink()
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["page.html"]
+
+
+def test_a_page_that_has_no_room_leaves_nothing_and_says_what_to_do(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = Report(path)
+    monkeypatch.setattr("jinja2.environment.TemplateStream.dump", Mock(side_effect=OSError(errno.ENOSPC, "No space")))
+    with pytest.raises(NoPlaceForReport, match="No space; with --resume"):
+        report.write([], load_settings(), model="m", per_second=None, output="r.jsonl")
+    assert list(path.parent.iterdir()) == []
 
 
 def test_pictures_stand_beside_their_answers(path: Path, tmp_path: Path) -> None:
