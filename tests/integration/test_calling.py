@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -452,3 +453,15 @@ def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str, monkeypatc
             listener.join(30)
 
     assert sorted(found) == list(range(200))
+
+
+@pytest.mark.usefixtures("app")
+def test_content_in_a_task_is_written_in_base64_once(redis_url: str) -> None:
+    content = base64.b64encode(os.urandom(60_000)).decode()
+    with pytest.raises(NotAnswered):
+        list(infer_many([{"model": "a", "data": content}], timeout_s=0.1))
+    with Redis.from_url(redis_url) as redis:
+        raw = redis.lindex("lowtide.a", 0)
+
+    assert content.encode() in raw
+    assert len(raw) < 1.35 * 60_000
