@@ -17,8 +17,10 @@ LEAST_MS = 0.01
 """What took no time has a place on a logarithmic axis, too."""
 TICKS_MAX = 5
 """So many durations can be read beside one another."""
-ROUND = (range(1, 10), (1, 2, 5), (1,))
+ROUND = ((*range(1, 10),), (1, 2, 5), (1,))
 """First digits of what stands at a logarithmic axis, the more the shorter it is."""
+LESS_ROUND = (*(tenths / 10 for tenths in range(10, 100)),)
+"""Of an axis that is so short that less than two of the above are on it."""
 UNITS_MS = {"h": 3.6e6, "min": 6e4, "s": 1e3, "ms": 1.0}
 INK, BAR = "#010203", "#040506"
 """Stand for colours of the page until the SVG is written."""
@@ -58,13 +60,20 @@ def times(values_ms: Sequence[float]) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round values between the two: as many as can be read, one at least."""
+    """Round values between the two, of which the larger is larger by a fifth: two to as many as can be read."""
+    found = next((found for digits in ROUND if len(found := _round(low, high, digits)) <= TICKS_MAX), None)
+    if found is None:
+        powers = _round(low, high, ROUND[-1])
+        return powers[:: math.ceil(len(powers) / TICKS_MAX)]
+    if len(found) > 1:
+        return found
+    less_round = _round(low, high, LESS_ROUND)
+    return [less_round[0], less_round[-1]]
+
+
+def _round(low: float, high: float, digits: Sequence[float]) -> list[float]:
     decades = [10.0**exponent for exponent in range(math.floor(math.log10(low)), math.ceil(math.log10(high)))]
-    for digits in ROUND:
-        found = [digit * decade for decade in decades for digit in digits if low <= digit * decade <= high]
-        if len(found) <= TICKS_MAX:
-            break
-    return found[:: math.ceil(len(found) / TICKS_MAX) or 1] or [float(f"{math.sqrt(low * high):.2g}")]
+    return [digit * decade for decade in decades for digit in digits if low <= digit * decade <= high]
 
 
 def summary(values_ms: Sequence[float]) -> str:
