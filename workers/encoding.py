@@ -51,6 +51,9 @@ class EncodeThreads:
         try:
             with self.crew.at_work(job):
                 outputs = model.encode(predicted.output, job.request.params)
+            if not isinstance(outputs, list | tuple):
+                why = f"encode gave {described(outputs)}, and a list is wanted"
+                return outcomes.failed(predicted, _blame(model, why))
             result_bytes = len(outcomes.to_json(outputs))
             outcome = outcomes.ok(predicted, outputs)
             outcome.to_wire()  # as the task does with all of its outcomes: one that fails there costs its neighbours

@@ -23,7 +23,7 @@ def known() -> list[str]:
 def unknown(spec: str, names: list[str]) -> SettingsError:
     """What to raise for a `spec` that is none of these names."""
     close = _alike(spec, names) or difflib.get_close_matches(spec, names)
-    meant = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}"
+    meant = f"did you mean {' or '.join(close)}?" if close else f"there are: {', '.join(names)}."
     return SettingsError(f"LOWTIDE_MODELS: there is no model {spec}; {meant} Your own: {spec}=package.module:Class")
 
 

@@ -358,6 +358,21 @@ def test_an_encode_that_does_not_expect_heads_is_told_what_it_got(engine_of) -> 
     assert outcome.error.message.endswith("; encode got a tuple of 2: (4,), (4,)")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"), [({"label": "x"}, "a dict of 1: label a str"), ("x", "a str"), (None, "None"), (7, "an int")]
+)
+def test_an_encode_that_gives_no_list_is_told_so(engine_of, given: Any, said: str) -> None:
+    class Bare(Heads):
+        def encode(self, output: Any, params: Mapping[str, Any]) -> list[Any]:
+            return given
+
+    model = Bare(2, batch_first=True)
+    model.gate.set()
+    (outcome,) = outcomes_of(engine_of({"sum": model}), [request()])
+    assert outcome.error.type == "model_error"
+    assert outcome.error.message == f"model sum: encode gave {said}, and a list is wanted"
+
+
 def test_a_model_whose_example_shows_that_its_outputs_are_wrong_is_not_served(engine_of) -> None:
     class Shown(Heads):
         def example(self) -> torch.Tensor:

@@ -91,6 +91,7 @@ def test_an_installed_package_adds_models_by_entry_point(monkeypatch: pytest.Mon
 def test_an_unknown_name_gets_close_matches() -> None:
     assert "did you mean resnet101" in complaint("resnet_101")
     assert "Your own: resnet_101=package.module:Class" in complaint("resnet_101")
+    assert ", wide_resnet50_2. Your own: x=package.module:Class" in complaint("x")
 
 
 def test_capitals_are_told_of_however_many_there_are() -> None:
