@@ -39,6 +39,8 @@ JOINING = (
 )
 """What callers, publishers and `lowtide status` need to know of a running system, beside the fleet's policy."""
 POLICY = "LOWTIDE_FLEET"
+EXAMPLE = Path("examples/digits/images/0001.png")
+"""In a checkout."""
 
 
 @click.command(
@@ -149,11 +151,12 @@ def welcome(stack: Stack, *, flower: bool) -> str:
     workers = (
         "" if stack.group is None else "\nWorkers come when there is work: the first answer takes as long as a start."
     )
+    picture = EXAMPLE if EXAMPLE.exists() else Path("my-picture.png")
     publish = f"""
 Publish, from another terminal in this folder{also}:
 
   export {exports}
-  lowtide publish --model {model} examples/digits/images/0001.png
+  lowtide publish --model {model} {picture}
   lowtide results --max 1
 
 Call from Python, with the same variables set:
@@ -172,7 +175,7 @@ Lowtide is up, serving {", ".join(settings.model_names)}. Ctrl-C stops everythin
   Flower    {watch}
 {publish}
   from lowtide.tasks import infer
-  print(infer.delay({{"model": "{model}", "uri": "{Path.cwd().as_uri()}/examples/digits/images/0001.png"}}).get())
+  print(infer.delay({{"model": "{model}", "uri": "{picture.absolute().as_uri()}"}}).get())
 
 See what waits and who works: lowtide status --watch
 """

@@ -36,6 +36,17 @@ def test_the_welcome_of_a_redis_of_its_own_can_be_pasted_whole(tmp_path: Path) -
     assert "export LOWTIDE_REDIS_URL=redis://127.0.0.1:" in said
 
 
+def test_the_welcome_names_the_example_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = Stack(load_settings(), folder=tmp_path)
+    monkeypatch.chdir(Path(__file__).parents[3])
+    assert f"{Path.cwd().as_uri()}/examples/digits/images/0001.png" in welcome(stack, flower=False)
+
+    monkeypatch.chdir(tmp_path)
+    said = welcome(stack, flower=False)
+    assert "--model digits my-picture.png" in said
+    assert f"{tmp_path.as_uri()}/my-picture.png" in said
+
+
 def test_what_the_welcome_exports_makes_the_system_that_it_is_of(tmp_path: Path) -> None:
     here = load_settings(
         models=("net=a b.net:Net", "digits"),
