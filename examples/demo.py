@@ -15,9 +15,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lowtide.config import load_settings
-from lowtide.local.stack import Stack
-from lowtide.tasks.errors import LowtideError
+try:
+    from lowtide.config import load_settings
+    from lowtide.local.stack import Stack
+    from lowtide.tasks.errors import LowtideError
+except KeyboardInterrupt:  # it takes seconds
+    sys.exit(130)
 
 EXAMPLES = Path(__file__).resolve().parent
 PHOTOGRAPHS = {

@@ -1,10 +1,11 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 from unittest import mock
 
@@ -56,6 +57,10 @@ class System:
 
 @pytest.fixture(scope="module")
 def demo() -> Any:
+    return imported()
+
+
+def imported() -> Any:
     spec = spec_from_file_location("demo", DEMO)
     assert spec
     assert spec.loader
@@ -86,6 +91,15 @@ def test_photographs_and_digits_are_classified_on_one_system(
     printed = capsys.readouterr().out
     assert "\ncoffee           espresso   0.50\n" in printed
     assert "Accuracy: 100.0% (360 of 360 held-out digits)" in printed
+
+
+def test_ctrl_c_while_the_demo_is_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupted = ModuleType("lowtide.local.stack")
+    interrupted.__getattr__ = mock.Mock(side_effect=KeyboardInterrupt)  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "lowtide.local.stack", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        imported()
+    assert ended.value.code == 130
 
 
 def test_the_demo_sends_nothing_to_a_fleet_that_the_terminal_still_names(demo: Any, system: System) -> None:
