@@ -259,10 +259,14 @@ def _system(
         stack = Stack(own, folder=Path(folder), workers=workers, alone=True)
         click.echo("Starting Redis, Pub/Sub, a bridge and workers on this machine", err=True)
         with stack:
-            stack.wait_ready()
-            # Our own Pub/Sub client finds the stack as any process would.
-            os.environ["PUBSUB_EMULATOR_HOST"] = stack.pubsub_host
-            yield stack.settings
+            try:
+                stack.wait_ready()
+                # Our own Pub/Sub client finds the stack as any process would.
+                os.environ["PUBSUB_EMULATOR_HOST"] = stack.pubsub_host
+                yield stack.settings
+            except KeyboardInterrupt:
+                click.echo("Stopping", err=True)  # workers finish what they have begun, which may take a while
+                raise
 
 
 def _serving(settings: Settings, model: str) -> tuple[str, ...]:

@@ -4,8 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
-from unittest.mock import Mock
+from unittest.mock import MagicMock, Mock
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -119,6 +120,19 @@ def test_ctrl_c_while_the_report_is_made_leaves_what_is_there(tmp_path: Path, mo
     assert run.exit_code == STOPPED
     assert "--resume goes on" in run.output
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == []
+
+
+def test_ctrl_c_says_that_it_was_heard_before_all_has_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DIGIT, "1.png")
+    stack = MagicMock()
+    stack.wait_ready.side_effect = KeyboardInterrupt
+    stack.__exit__.side_effect = lambda *_: click.echo("All has stopped", err=True)
+    monkeypatch.setattr(classify, "Stack", lambda *_, **__: stack)
+    run = CliRunner().invoke(classify.command, ["1.png", "--model=digits"])
+
+    assert run.exit_code == STOPPED
+    assert run.output.index("Stopping") < run.output.index("All has stopped") < run.output.index("Stopped: 0 of 1")
 
 
 def test_a_report_of_what_was_there_already_needs_no_system_and_is_no_source(
