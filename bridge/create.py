@@ -88,14 +88,21 @@ def create_missing(settings: Settings) -> None:
     """
     want = wanted(settings)
     with _admin() as admin:
-        for topic in want.topics:
-            if not admin.has_topic(topic):
-                admin.create_topic(topic)
-        for subscription, topic in {**want.subscriptions, **want.keepers}.items():
+        # Where results are kept is there before requests can come; and what is published to a topic before it has its
+        # subscription is lost, so one follows the other at once.
+        for subscription, topic in {**want.keepers, **want.subscriptions}.items():
             if not admin.has_subscription(subscription):
                 # Before, so that no message can meet them.
                 _forget(settings, subscription)
+                _create_topic(admin, topic)
                 admin.create_subscription(subscription, topic)
+        for topic in want.topics:
+            _create_topic(admin, topic)
+
+
+def _create_topic(admin: "Admin", topic: str) -> None:
+    if not admin.has_topic(topic):
+        admin.create_topic(topic)
 
 
 def _forget(settings: Settings, subscription: str) -> None:

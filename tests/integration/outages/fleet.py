@@ -19,6 +19,7 @@ import grpc
 import pytest
 from redis import Redis, RedisError
 
+from lowtide.bridge.create import Admin
 from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.config import load_settings
 from lowtide.local.process import ChildProcess
@@ -178,6 +179,13 @@ class OutageFleet:
     def held(self) -> int:
         """Messages that the bridge holds."""
         return int(self.health()["leased"])
+
+    def made(self) -> bool:
+        """Topics and subscriptions are there: what is published before is for nobody."""
+        try:
+            return Admin(self.pubsub).has_subscription(self.settings.subscription_path(self.settings.subscription[0]))
+        except PubsubError:
+            return False
 
     def publish(self, count: int) -> list[str]:
         """Raises PubsubError."""

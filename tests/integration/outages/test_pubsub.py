@@ -78,5 +78,6 @@ def test_a_bridge_that_starts_while_pubsub_is_away_waits_for_it(fleet: OutageFle
     fleet.start("bridge", "bridge --create")
     until(lambda: "Pub/Sub does not answer: trying on" in fleet.log("bridge"))
     pubsub.start()
+    until(fleet.made)
     with everything_gets_one_result(fleet):
         until(lambda: fleet.copies)
