@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis import Redis, RedisError
-from redis.exceptions import LockError
-from redis.lock import Lock
+from redis import Redis
 
 from lowtide.autoscaling.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.held import Held, SourceUnreadable
@@ -25,6 +23,7 @@ from lowtide.config import Settings
 from lowtide.config.health import Health
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.leadership import Leadership
 from lowtide.tasks.outage import Outage
 from lowtide.tasks.presence import announce
 
@@ -40,46 +39,6 @@ APART_S = 10.0
 """Between two points of a series, whatever the clock says: Cloud Monitoring refuses what comes within about 5 s."""
 ALARM_AFTER_S = 60.0
 """Without a point for so long an instance group may hold its size."""
-
-
-class Leadership:
-    """Who writes. A lock of redis-py's, which lapses 30 s after its holder was last heard of."""
-
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self.held = False
-        self.sure = True
-        """Redis said so at the last `renew`."""
-        self.anew = False
-        """The last `renew` took it: another may have had it meanwhile, also if it was held before."""
-        self._lock = Lock(redis, keys.exporter, timeout=LEAD_S, blocking=False, thread_local=False)
-
-    def renew(self) -> bool:
-        """Take it or keep it. While Redis is away, whoever had it has it."""
-        self.anew = False
-        try:
-            kept = self._keep()
-            self.held = kept or bool(self._lock.acquire())
-            self.anew = self.held and not kept
-            self.sure = True
-        except RedisError as error:
-            self.sure = False
-            log.debug("leadership is as it was: %s", error)
-        return self.held
-
-    def give_up(self) -> None:
-        """So that another need not wait."""
-        try:
-            if self.held:
-                self._lock.release()
-        except RedisError as error:
-            log.debug("leadership lapses by itself: %s", error)
-        self.held = False
-
-    def _keep(self) -> bool:
-        try:
-            return self.held and bool(self._lock.reacquire())
-        except LockError:
-            return False  # lapsed, or Redis came back empty
 
 
 @dataclass(slots=True)
@@ -119,7 +78,7 @@ class Exporter:
             login = next(iter(settings.flower_basic_auth), "")
             reader = FlowerReader(settings.flower_url, auth=login, clock=monotonic)
             self._flower = Held("flower", reader.read, clock=monotonic)
-        self._leadership = Leadership(redis, self._keys)
+        self._leadership = Leadership(redis, self._keys.exporter, lapse_s=LEAD_S)
         self._outage = Outage("Cloud Monitoring refuses what is written")
         self._unknown = Outage("there is no signal to write, and a group holds its size without one")
         self._undescribed = Outage("Cloud Monitoring refuses descriptors")

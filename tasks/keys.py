@@ -99,6 +99,11 @@ class Keys:
         return f"{self.prefix}lt:exporter"
 
     @property
+    def reaper(self) -> str:
+        """Lock of the one who gives back what vanished workers held (10 s)."""
+        return f"{self.prefix}lt:reaper"
+
+    @property
     def epoch(self) -> str:
         """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
         return f"{self.prefix}lt:epoch"

@@ -1,4 +1,5 @@
-"""Gives back what vanished workers held. Runs in every bridge and every worker; any number of them get on.
+"""Gives back what vanished workers held. Every bridge and every worker can do it, and one at a time does: it looks at
+all that is held, which would cost Redis as much again for each process that did. Two at once get on, too.
 
 A live worker touches what it holds every 5 s. What nobody touched for 20 s, while this reaper could see Redis all
 the time, has no holder. Time is this process' monotonic clock and differences of Redis' own: skew doesn't matter.
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from redis import Redis, RedisError
 
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.leadership import Leadership
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.moves import Moves
 
@@ -21,6 +23,11 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 20.0
 SWEEPS_PER_QUIET = 10
+LAPSES_PER_QUIET = 2
+TRIES_PER_QUIET = 4
+"""Of those who don't lead: the successor of one that vanished begins to watch within 10 + 6 s, and gives back what is
+quiet for 20 s from then on.
+"""
 GAP_SWEEPS = 3
 """So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
 
@@ -60,27 +67,36 @@ class Watch:
 
 
 class Reaper:
-    """Its life is `start` → a sweep every 2 s → `stop`. `redis` answers in bytes."""
+    """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` answers in
+    bytes.
+    """
 
     def __init__(
         self, redis: Redis, keys: Keys, *, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._moves = Moves(redis, keys)
         self._clock = clock
+        self._leadership = Leadership(redis, keys.reaper, lapse_s=quiet_s / LAPSES_PER_QUIET)
         self._interval_s = quiet_s / SWEEPS_PER_QUIET
+        self._try_every_s = quiet_s / TRIES_PER_QUIET
         self._watch = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reaper", daemon=True)
 
     def start(self) -> None:
-        """Sweep from now on."""
+        """Take part from now on."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop sweeping. Idempotent."""
+        """Sweep no more, and let another lead. Idempotent."""
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(ANSWER_S)
+        self._leadership.give_up()
+
+    def turn(self) -> int:
+        """`sweep`, if this one leads."""
+        return self.sweep() if self._leadership.renew() else 0
 
     def sweep(self) -> int:
         """Look once, and give back what has been quiet; returns how many. A failure starts the watch over."""
@@ -96,9 +112,13 @@ class Reaper:
         return moved
 
     def _run(self) -> None:
-        # Not all reapers of a fleet at the same moment: the first to come has the work, the others nothing.
-        while not self._stopped.wait(self._interval_s * random.uniform(0.8, 1.2)):  # noqa: S311
+        while not self._stopped.wait(self._pause_s()):
             try:
-                self.sweep()
+                self.turn()
             except Exception:  # outermost loop: one odd entry must not end the watch over all others
                 log.exception("a sweep failed")
+
+    def _pause_s(self) -> float:
+        """Not all processes of a fleet ask for the lock at the same moment."""
+        pause_s = self._interval_s if self._leadership.held else self._try_every_s
+        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311

@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from redis import Redis
@@ -62,19 +62,19 @@ def take(redis: Redis, *names: str) -> list[Held]:
     return [Held(tag=item.tag, task=item.tag, model="m", requests=1) for item in taken]
 
 
-def watch(reaper: Reaper, clock: Clock, *, seconds: float) -> int:
+def watch(sweep: Callable[[], int], clock: Clock, *, seconds: float) -> int:
     """Sweeps every 2 s for so long; how many went back."""
     moved = 0
     for _ in range(int(seconds / 2)):
         clock.now_s += 2
-        moved += reaper.sweep()
+        moved += sweep()
     return moved
 
 
 def test_what_nobody_touched_for_20_s_goes_back_and_is_a_loss(redis: Redis, reaper: Reaper, clock: Clock) -> None:
     take(redis, "a")
-    assert watch(reaper, clock, seconds=20) == 0
-    assert watch(reaper, clock, seconds=2) == 1
+    assert watch(reaper.sweep, clock, seconds=20) == 0
+    assert watch(reaper.sweep, clock, seconds=2) == 1
     [raw] = redis.lrange(KEYS.queue(QUEUE), 0, -1)
     assert json.loads(raw)["properties"]["delivery_info"]["redelivered"] is True
     assert redis.get(KEYS.loss("a")) == b"1"
@@ -86,7 +86,7 @@ def test_what_went_back_is_served_before_what_waits_oldest_first(redis: Redis, r
     take(redis, "a")
     take(redis, "b")
     redis.lpush(KEYS.queue(QUEUE), "waiting")
-    assert watch(reaper, clock, seconds=22) == 2
+    assert watch(reaper.sweep, clock, seconds=22) == 2
     served = [redis.rpop(KEYS.queue(QUEUE)) for _ in range(3)]
     assert [b'"a"' in served[0], b'"b"' in served[1], served[2]] == [True, True, b"waiting"]
 
@@ -94,7 +94,7 @@ def test_what_went_back_is_served_before_what_waits_oldest_first(redis: Redis, r
 def test_what_is_touched_stays(redis: Redis, reaper: Reaper, clock: Clock) -> None:
     held = take(redis, "a")
     for _ in range(6):
-        assert watch(reaper, clock, seconds=10) == 0
+        assert watch(reaper.sweep, clock, seconds=10) == 0
         Moves(redis, KEYS).touch("w:0", held)
     assert not redis.exists(KEYS.loss("a"))
 
@@ -110,13 +110,13 @@ def test_a_touch_between_the_look_and_the_move_wins(redis: Redis, clock: Clock) 
 def test_a_clock_that_is_wrong_by_a_day_changes_nothing(redis: Redis, reaper: Reaper, clock: Clock) -> None:
     take(redis, "past", "future")
     redis.zadd(KEYS.unacked_index, {"past": 1.0, "future": 9e9})
-    assert watch(reaper, clock, seconds=20) == 0
-    assert watch(reaper, clock, seconds=2) == 2
+    assert watch(reaper.sweep, clock, seconds=20) == 0
+    assert watch(reaper.sweep, clock, seconds=2) == 2
 
 
 def test_an_index_entry_without_a_message_is_removed(redis: Redis, reaper: Reaper, clock: Clock) -> None:
     redis.zadd(KEYS.unacked_index, {"ghost": 5.0})
-    assert watch(reaper, clock, seconds=22) == 0
+    assert watch(reaper.sweep, clock, seconds=22) == 0
     assert not redis.exists(KEYS.unacked_index)
     assert not redis.keys(KEYS.loss("*"))
 
@@ -124,7 +124,7 @@ def test_an_index_entry_without_a_message_is_removed(redis: Redis, reaper: Reape
 def test_a_message_without_an_index_entry_goes_back(redis: Redis, reaper: Reaper, clock: Clock) -> None:
     take(redis, "a")
     redis.delete(KEYS.unacked_index)
-    assert watch(reaper, clock, seconds=22) == 1
+    assert watch(reaper.sweep, clock, seconds=22) == 1
     assert redis.llen(KEYS.queue(QUEUE)) == 1
 
 
@@ -133,7 +133,7 @@ def test_an_unreadable_entry_is_dropped(
 ) -> None:
     redis.hset(KEYS.unacked, "bad", "no json")
     redis.zadd(KEYS.unacked_index, {"bad": 5.0})
-    assert watch(reaper, clock, seconds=22) == 0
+    assert watch(reaper.sweep, clock, seconds=22) == 0
     assert not redis.exists(KEYS.unacked, KEYS.unacked_index)
     assert "can never run" in caplog.text
 
@@ -156,15 +156,48 @@ def test_many_reapers_give_back_once(redis: Redis, server: Server) -> None:
     assert all(redis.get(KEYS.loss(str(number))) == b"1" for number in range(40))
 
 
+def looks(redis: Redis) -> int:
+    return int(redis.info("commandstats").get("cmdstat_hkeys", {}).get("calls", 0))
+
+
+def test_of_many_reapers_one_looks_and_when_it_stops_another_does(redis: Redis, server: Server) -> None:
+    take(redis, "a")
+    clock = Clock()
+    first, *others = reapers = [Reaper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
+    before = looks(redis)
+    for _ in range(10):
+        clock.now_s += 2
+        assert sum(reaper.turn() for reaper in reapers) == 0
+    assert looks(redis) - before == 10
+
+    first.stop()
+    assert watch(others[0].turn, clock, seconds=20) == 0, "what it has not seen for 20 s"
+    assert watch(others[0].turn, clock, seconds=2) == 1
+
+
+def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(redis: Redis, server: Server) -> None:
+    quiet_s = 0.4
+    held = take(redis, "a", "b")
+    gone, other = (Reaper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s) for _ in range(2))
+    gone.turn()
+    assert other.turn() == 0
+    until(lambda: Moves(redis, KEYS).touch("w:0", held[:1]) and other.turn() == 1, timeout_s=5, what="b goes back")
+
+    assert gone.turn() == gone.sweep() == 0
+    assert redis.llen(KEYS.queue(QUEUE)) == 1
+    assert redis.get(KEYS.loss("b")) == b"1"
+    assert not redis.exists(KEYS.loss("a"))
+
+
 def test_a_failed_sweep_starts_the_watch_over(redis: Redis, reaper: Reaper, clock: Clock, server: Server) -> None:
     take(redis, "a")
-    watch(reaper, clock, seconds=18)
+    watch(reaper.sweep, clock, seconds=18)
     redis.rename(KEYS.unacked_index, "aside")
     redis.set(KEYS.unacked_index, "of another type")
-    assert watch(reaper, clock, seconds=2) == 0
+    assert watch(reaper.sweep, clock, seconds=2) == 0
     redis.rename("aside", KEYS.unacked_index)
-    assert watch(reaper, clock, seconds=20) == 0
-    assert watch(reaper, clock, seconds=2) == 1
+    assert watch(reaper.sweep, clock, seconds=20) == 0
+    assert watch(reaper.sweep, clock, seconds=2) == 1
 
 
 def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server) -> None:
