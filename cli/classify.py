@@ -292,6 +292,7 @@ def _summarize(
         return
     already = f", {skipped} were there already" if skipped else ""
     click.echo(f"{progress.done} results, {failed} failed{already}: {shown(str(output))}", err=err)
-    click.echo(f"{rounded(progress.per_second)} images a second", err=err)
+    if progress.done:
+        click.echo(f"{rounded(progress.per_second)} images a second", err=err)
     if report:
         click.echo(f"The report: {shown(str(report))}", err=err)

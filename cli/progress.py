@@ -48,7 +48,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.__exit__(kind, error, trace)
-        else:
+        elif self.total != 0:
             self._line()
 
     def begin(self) -> None:

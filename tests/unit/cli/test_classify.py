@@ -148,6 +148,7 @@ def test_a_report_of_what_was_there_already_needs_no_system_and_is_no_source(
 
         assert run.exit_code == 0, run.output
         assert "0 results, 0 failed, 1 were there already" in run.output
+        assert "0.0" not in run.output
     page = (tmp_path / "report.html").read_text()
     assert "0.980" in page
     assert page.count("data:image/webp") == 1
