@@ -14,7 +14,7 @@ LINE_EVERY_S = 5.0
 
 def rounded(rate: float) -> str:
     """A rate as a person reads it: a slow one is not nothing."""
-    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
 class Progress:

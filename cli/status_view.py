@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lowtide.autoscaling.snapshot import Snapshot
+from lowtide.cli.progress import rounded
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
 from lowtide.cli.terminal import shown
 
@@ -18,11 +19,12 @@ def view(look: Look) -> RenderableType:
     if isinstance(look, Waiting):
         return _text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
     snapshot = look.snapshot
+    workers, bridges = len(snapshot.workers), len(snapshot.bridge_words)
     lines = [
-        f"Fleet {look.fleet}: {len(snapshot.workers)} workers, {len(snapshot.bridge_words)} bridges",
+        f"Fleet {look.fleet}: {_count(workers, 'worker')}, {_count(bridges, 'bridge')}",
         f"Pub/Sub: {_pubsub(look)}",
-        f"Outstanding: {look.work.requests} requests, {look.work.gpu_seconds:.1f} s of device time, "
-        f"{snapshot.backlog.chunks} chunks in flight, {_oldest(snapshot)}",
+        f"Outstanding: {_count(look.work.requests, 'request')}, {look.work.gpu_seconds:.1f} s of device time, "
+        f"{_count(snapshot.backlog.chunks, 'chunk')} in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
     if snapshot.backlog.scheduled:
@@ -33,6 +35,10 @@ def view(look: Look) -> RenderableType:
     return Lines(
         *map(_text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers), *_retrying(snapshot.workers)
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _text(said: str) -> Text:
@@ -56,7 +62,9 @@ def _pubsub(report: Report) -> str:
     # The metric is the older figure: the bridges may have more than it has seen.
     between = ", of which " if bridges.leased <= report.undelivered else "; "
     away = f"; now it can't be read: {source.why}" if source.why else ""
-    return f"{report.undelivered:,} messages waiting{between}{have}; by Monitoring, {source.age_s:.0f} s old{away}"
+    return (
+        f"{_count(report.undelivered, 'message')} waiting{between}{have}; by Monitoring, {source.age_s:.0f} s old{away}"
+    )
 
 
 def _backlog(report: Report) -> Table:
@@ -89,7 +97,7 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     for heading in ("in process", "done", "requests/s of the device"):
         table.add_column(heading, justify="right")
     for name, word in sorted(words.items()):
-        rates = [f"{model} {1 / rate_s:,.0f}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
+        rates = [f"{model} {rounded(1 / rate_s)}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
         done = sum(word.get("done", {}).values())
         table.add_row(_text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", _text(", ".join(rates)))
     return table

@@ -215,7 +215,7 @@ def test_what_fails_and_comes_again_is_told_with_its_reason(filled: Redis, signe
 def test_a_person_sees_the_same(filled: Redis) -> None:
     said = " ".join(look().split())
 
-    for part in ("1 workers, 1 bridges", "400 requests, 4.0 s", "Recommended size 2: gpu", "vm-1:0:17", "busy", "356"):
+    for part in ("1 worker, 1 bridge", "400 requests, 4.0 s", "Recommended size 2: gpu", "vm-1:0:17", "busy", "356"):
         assert part in said
 
 

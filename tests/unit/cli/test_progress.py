@@ -3,7 +3,9 @@ import pytest
 from lowtide.cli.progress import Progress, rounded
 
 
-@pytest.mark.parametrize(("rate", "shown"), [(438.7, "439"), (10.0, "10"), (9.94, "9.9"), (0.62, "0.6")])
+@pytest.mark.parametrize(
+    ("rate", "shown"), [(4387.2, "4,387"), (438.7, "439"), (10.0, "10"), (9.94, "9.9"), (0.62, "0.6")]
+)
 def test_a_slow_rate_is_not_shown_as_nothing(rate: float, shown: str) -> None:
     assert rounded(rate) == shown
 

@@ -80,6 +80,12 @@ def test_the_age_of_the_oldest_is_told() -> None:
     assert line.endswith(", the oldest 30 s old")
 
 
+def test_a_slow_model_s_rate_is_not_nothing() -> None:
+    words = {"w": {"rates": {"slow": 2.5, "quick": 0.0004}}}
+    said = shown(Snapshot(at=1.0, backlog=Backlog(), workers=words, bridge_words={}, rates_s={}))
+    assert "slow 0.4, quick 2,500" in said
+
+
 def test_names_are_shown_as_they_are() -> None:
     words = {"vm[/x]": {"rates": {"net[int8]": 0.5}}}
     requests = {("net[int8]", state): 0 for state in State}
@@ -94,6 +100,21 @@ def test_what_is_not_due_is_told_and_is_no_work() -> None:
     said = shown(Snapshot(at=1.0, backlog=Backlog(scheduled=1200), workers={}, bridge_words={}, rates_s={}))
     assert "Scheduled: 1,200 tasks that are not due yet" in said
     assert "Outstanding: 0 requests" in said
+
+
+def test_one_is_told_as_one_and_thousands_are_set_apart() -> None:
+    words = {"b": {"leased": 1200, "oldest_at": 970.0}}
+    one = Snapshot(at=1000.0, backlog=Backlog(chunks=1), workers={"w": {}}, bridge_words=words, rates_s={})
+    none = Snapshot(at=1000.0, backlog=Backlog(), workers={}, bridge_words={}, rates_s={})
+
+    assert "Fleet default: 1 worker, 1 bridge\n" in stripped(shown(one))
+    assert "Outstanding: 1,200 requests, 6.0 s of device time, 1 chunk in flight" in shown(one)
+    assert "Pub/Sub: 1 message waiting; " in shown(one, undelivered=1)
+    assert "Fleet default: 0 workers, 0 bridges\n" in stripped(shown(none))
+
+
+def stripped(said: str) -> str:
+    return "".join(f"{line.rstrip()}\n" for line in said.splitlines())
 
 
 def test_lists_that_nobody_reads_are_shown_with_what_to_do() -> None:
