@@ -49,7 +49,7 @@ def flower_arguments(settings: Settings) -> list[str]:
         f"--conf={OPTIONS}",
         f"--address={settings.flower_address}",
         f"--port={settings.flower_port}",
-        "--tasks_columns=name,uuid,state,args,result,received,runtime,worker",
+        "--tasks_columns=name,args,result,state,runtime,received,worker,uuid",
         # A worker that was killed would be shown as online for ever.
         "--purge-offline-workers=60",
     ]

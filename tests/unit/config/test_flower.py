@@ -25,6 +25,13 @@ def test_flower_on_loopback_needs_no_login_and_may_only_look(address: str) -> No
     assert "--read_only" not in flower_arguments(load_settings(flower_address=address, flower_read_only="false"))
 
 
+def test_what_a_task_is_and_what_became_of_it_come_first_in_flowers_list_and_the_long_id_last() -> None:
+    (columns,) = (each for each in flower_arguments(load_settings()) if each.startswith("--tasks_columns="))
+    first, *others = columns.partition("=")[2].split(",")
+
+    assert (first, others[:2], others[-1]) == ("name", ["args", "result"], "uuid")
+
+
 def test_a_task_is_shown_without_its_content() -> None:
     stock = format_task(SimpleNamespace(args="({'model': 'digits', 'data': '" + "iVBORw0KGgo" * 50 + "'},)"))
 
