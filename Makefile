@@ -12,7 +12,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test test-fresh fuzz check format bench drill reference lock clean
+.PHONY: help demo up test test-fresh fuzz check format bench drill reference pictures lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ drill: $(READY) ## Try the fault matrix and write docs/reliability.md (ROW=worke
 
 reference: $(READY) ## Write what docs/ says of the code: settings and JSON Schemas
 	@$(BIN)/python docs/reference.py
+
+pictures: $(READY) ## Take the pictures of README and docs/, of a running system (two minutes; needs Chromium)
+	@$(BIN)/python -m docs.pictures
+	@$(BIN)/python benchmarks/burst.py --preempt --plot docs/pictures/burst.png
 
 lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
 	@for extra in autoscaling bridge flower worker; do \

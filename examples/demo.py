@@ -48,9 +48,7 @@ Result = dict[str, Any]
 def main() -> int:
     """Classify, compare, print; the exit code."""
     forget_fleets()
-    # So a worker finds the model's file, which is no installed package, from any current folder.
-    folders = [str(EXAMPLES / "photographs"), os.getenv("PYTHONPATH", "")]
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, folders))
+    import_from(EXAMPLES / "photographs")
     print("Starting Redis, Pub/Sub, a bridge and a worker on this machine", flush=True)
     with (
         tempfile.TemporaryDirectory(prefix="lowtide-") as folder,
@@ -65,6 +63,11 @@ def forget_fleets() -> None:
     """Nothing of the demo goes to a fleet that the terminal may name."""
     for name in [name for name in os.environ if name.startswith(FLEETS)]:
         del os.environ[name]
+
+
+def import_from(folder: Path) -> None:
+    """Let processes find modules there, from any current folder: the photographs' model is no installed package."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.getenv("PYTHONPATH", "")]))
 
 
 def show_photographs(system: Mapping[str, str]) -> bool:

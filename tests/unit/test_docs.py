@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from PIL import Image
 
 from lowtide.autoscaling.fleet_policy import policy_of
 from lowtide.bridge.endings import INTERNAL_ERROR
@@ -21,6 +23,9 @@ from lowtide.tasks.losses import WORKER_LOST
 from lowtide.tasks.wire import Timings
 
 ROOT = Path(__file__).resolve().parents[2]
+PICTURE_MAX_BYTES = 120_000
+PICTURE_MAX_PX = 1000
+"""Of its width."""
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -104,6 +109,33 @@ def test_every_link_to_a_file_of_ours_leads_somewhere(page: str) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text())
 
     assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+def test_pictures_are_small_said_in_words_and_each_is_shown() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = [(page, *found) for page in pages for found in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", page.read_text())]
+    pictures = set((ROOT / "docs" / "pictures").iterdir())
+
+    assert all(len(words.split()) >= 5 for _, words, _ in shown)
+    assert {(page.parent / path).resolve() for page, _, path in shown} == pictures
+    for picture in pictures:
+        assert picture.stat().st_size <= PICTURE_MAX_BYTES, picture
+        with Image.open(picture) as opened:
+            assert opened.width <= PICTURE_MAX_PX, picture
+
+
+def test_without_a_browser_make_pictures_starts_nothing_and_says_what_is_missing() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "docs.pictures"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert run.returncode == 1
+    assert re.fullmatch(r"pictures: there is none of chromium, .* on the PATH \(apt install chromium\)\n", run.stderr)
 
 
 def test_every_command_that_the_readme_names_exists() -> None:
