@@ -26,6 +26,9 @@ from lowtide.tasks.chunks import ChunkResults, ChunkSender
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.store import connect
 
+CONNECTIONS = 10
+"""One for each thread that asks Redis, and one that listens: none waits for another."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -49,7 +52,7 @@ class Parts:
 
 def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
     """The parts of one bridge. Connects to Redis and Pub/Sub on first use."""
-    redis, keys = connect(settings), Keys.of(settings)
+    redis, keys = connect(settings, most=CONNECTIONS), Keys.of(settings)
     pubsub, leases, in_flight = Pubsub(), Leases(), InFlight()
     records = Records(redis, keys, bridge=owner)
     results = ChunkResults(redis, keys, owner)

@@ -12,7 +12,7 @@ from lowtide.config import Settings
 from lowtide.config.addresses import at
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.access import Access
-from lowtide.tasks.store import connect_once
+from lowtide.tasks.store import connect
 from lowtide.tasks.trouble import trouble_of
 
 WHAT = "Redis"
@@ -22,7 +22,7 @@ CLOCK_SKEW_S = 5.0
 
 def redis(settings: Settings) -> Iterator[Finding]:
     """Reachable, lets us do what a fleet does, new enough, keeps what it is told, and agrees about the time."""
-    client, address = connect_once(settings), RedisAddress.of(settings.redis_url)
+    client, address = connect(settings), RedisAddress.of(settings.redis_url)
     try:
         lacks = Access.of(settings).missing(client)
         info = _info(client)

@@ -202,6 +202,11 @@ class Stack:
         return {**self.settings.environment(), "PUBSUB_EMULATOR_HOST": self.pubsub_host}
 
     @property
+    def pids(self) -> dict[str, int]:
+        """The processes that run, by name, without Redis and the workers of a group."""
+        return {process.name: process.pid for process in self._processes if process.pid}
+
+    @property
     def _own_redis_url(self) -> str:
         return f"redis://127.0.0.1:{self._redis_port}/0"
 

@@ -10,11 +10,12 @@ from celery.loaders.app import AppLoader
 from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.callbacks import queue_of
-from lowtide.tasks.fork import separate
+from lowtide.tasks.fork import Lock, separate
 from lowtide.tasks.queues import PREFIX, PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
+_making = Lock()
 
 
 def celery_config(settings: Settings) -> dict[str, Any]:
@@ -45,6 +46,10 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "result_backend_transport_options": {"global_keyprefix": settings.prefix},
         "result_expires": RESULT_EXPIRES_S,
         "redis_socket_timeout": ANSWER_S,
+        "redis_socket_keepalive": True,
+        "redis_backend_health_check_interval": 10,
+        # One backend for all threads, and one subscription: else two connections for each of them.
+        "result_backend_thread_safe": True,
         "accept_content": ["json"],
         "task_serializer": "json",
         "result_serializer": "json",
@@ -92,6 +97,8 @@ class Conf(CelerySettings):
 class Loader(AppLoader):
     """Celery's own, which would read the module that CELERY_CONFIG_MODULE names: an application's, likewise."""
 
+    override_backends = dict.fromkeys(("redis", "rediss"), "lowtide.tasks.results:SharedBackend")
+
     def read_configuration(self, env: str = "") -> None:
         """None: settings are ours alone."""
 
@@ -105,6 +112,12 @@ class App(Celery):
         super().__init__(main, **{**options, "loader": f"{__name__}:{Loader.__name__}"})
         # Celery makes it itself, and what is assigned to it becomes a setting.
         object.__setattr__(self.conf, "__class__", Conf)
+
+    @property
+    def backend(self) -> Any:
+        """Celery's own, but one, also when many threads ask for it at first."""
+        with _making:
+            return super().backend
 
     def on_configure(self) -> None:
         """Celery's hook, first of all when it reads its configuration; until it succeeds, Celery asks again. Raises
@@ -141,4 +154,5 @@ def _route_callback(name: str, *_: Any, otherwise: str, **__: Any) -> dict[str, 
 def configure(settings: Settings) -> Celery:
     """Give the app these settings instead of the environment's. For processes that we start."""
     app.conf.update(_own_config(settings))
+    app._backend_cache = None  # of the settings before
     return app

@@ -33,6 +33,8 @@ LOOK_SELDOM_S = 120.0
 """The longest time between two looks: each that finds all in its place doubles it."""
 GONE_S = 10.0
 """So that two looks decide: a chunk that is there twice does no harm."""
+CONNECTIONS = 4
+"""One listens, one is the thread's; the others are for callers that look which Redis this is, the first time."""
 
 Answer = Future[tuple[Outcome, ...]]
 
@@ -53,7 +55,7 @@ class Caller:
         self._keys = keys = Keys.of(settings)
         self._owner = new_owner()
         self._sender = ChunkSender(app)
-        redis = connect(settings)
+        redis = connect(settings, most=CONNECTIONS)
         self._results = ChunkResults(redis, keys, self._owner)
         self._lost = LostTasks(redis, keys, self._owner, gone_s=GONE_S)
         self._brief = connect_briefly(app.conf)

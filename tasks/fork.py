@@ -28,6 +28,23 @@ def in_each_child(call: Callable[[], None]) -> None:
         os.register_at_fork(after_in_child=call)
 
 
+class Lock:
+    """Reentrant, and free in a child, whoever held it in the parent."""
+
+    def __init__(self) -> None:
+        self._renew()
+        in_each_child(self._renew)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _renew(self) -> None:
+        self._lock = threading.RLock()
+
+
 def separate(app: Celery) -> None:
     """Let processes forked from this one have connections of their own, and its end be quiet."""
     in_each_child(lambda: _start_afresh(app))

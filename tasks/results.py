@@ -1,6 +1,5 @@
-"""Where a worker's results go: Celery's Redis backend, which waits for Redis for as long as that takes.
-
-Celery's own gives up after a while, and then acknowledges a task whose outcome nobody will ever see.
+"""Where results go and come from: Celery's Redis backend, with few connections. A worker's waits for Redis for as long
+as that takes: Celery's own gives up after a while, and then acknowledges a task whose outcome nobody will ever see.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -19,6 +18,7 @@ from celery.exceptions import BackendStoreError, Reject
 from redis import RedisError
 
 from lowtide.tasks.outage import Outage
+from lowtide.tasks.store import ANSWER_S, MOST, Pool, free_within
 
 AGAIN_S = 1.0
 
@@ -53,8 +53,15 @@ class Patience:
                 return given
 
 
-class ResultBackend(RedisBackend):
-    """One per thread. `install` makes it the worker's."""
+class SharedBackend(RedisBackend):
+    """Celery's own, for all threads of a process. Its pool would have a connection for each of them, or an error."""
+
+    def _get_pool(self, **params: Any) -> Pool:
+        return Pool(**{**params, "max_connections": MOST, "timeout": free_within(ANSWER_S)})
+
+
+class ResultBackend(SharedBackend):
+    """`install` makes it the worker's."""
 
     patience = Patience()
 

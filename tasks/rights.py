@@ -9,7 +9,7 @@ from redis import RedisError
 from lowtide.config import Settings
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.access import Access, Lack
-from lowtide.tasks.store import connect_once
+from lowtide.tasks.store import connect
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Rights:
         """`remote`: this process takes part in Celery's remote control and events."""
         self._access = Access.of(settings)
         self._user = RedisAddress.of(settings.redis_url).username or "default"
-        self._redis = connect_once(settings)
+        self._redis = connect(settings)
         self._remote = remote
         self._sleep = sleep
         self._told: set[Lack] = set()

@@ -13,11 +13,13 @@ from celery import Celery
 from redis import AuthenticationError, Redis, RedisError
 
 from lowtide.tasks.errors import UnknownModel, not_served
+from lowtide.tasks.fork import Lock
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.presence import UNREADABLE, live, models_of
 from lowtide.tasks.rates import measured
 from lowtide.tasks.store import connect_briefly
 
+_making = Lock()
 FRESH_S = 5.0
 """So long a model that was on the list is taken to be served, and so long a Redis that was away isn't asked."""
 
@@ -102,7 +104,8 @@ def _fleet_of(app: Celery) -> Served | None:
     url = app.conf.broker_url
     if not url.startswith(("redis://", "rediss://")) or app.conf.task_always_eager:
         return None
-    return _served_of(app, url, app.conf.broker_transport_options["global_keyprefix"])
+    with _making:  # one for all threads, not one for each
+        return _served_of(app, url, app.conf.broker_transport_options["global_keyprefix"])
 
 
 @lru_cache

@@ -1,38 +1,55 @@
-"""Clients of the fleet's Redis. What its URL says is read once: `lowtide.config.redis_url`."""
+"""Clients of the fleet's Redis, and how many connections each may have. What its URL says is read once:
+`lowtide.config.redis_url`. None repeats a command, as redis-py's pools do not: a take whose answer was lost has taken.
+"""
 
+from collections.abc import Mapping
+from contextlib import suppress
+from queue import Full
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import BlockingConnectionPool, Redis
 
 from lowtide.config import Settings
 from lowtide.config.redis_url import RedisAddress
 
 ANSWER_S = 5.0
-"""How long a Redis that accepts and says nothing may hold up a thread."""
+"""How long a Redis that accepts and says nothing may hold up a thread that has a connection."""
 BRIEF_S = 2.0
 """The same for a question that may stay unanswered."""
+MOST = 8
+"""Connections of one client. A round trip takes about a millisecond: threads of Python can't fill so many."""
 
 
-def connect(settings: Settings) -> Redis:
-    """A client of the fleet's Redis, which answers in bytes. Connects on first use."""
-    return _client(settings, socket_timeout=ANSWER_S)
+class Pool(BlockingConnectionPool):
+    """Connections that threads share. A thread that finds none free waits; when `free_within` is over, it gets the
+    error that a Redis which does not answer gives.
+    """
+
+    def release(self, connection: Any) -> None:
+        """redis-py's own, which raises when the pool was emptied since: in a fork, or after a lost subscription."""
+        with suppress(Full):
+            super().release(connection)  # type: ignore[no-untyped-call]
 
 
-def connect_once(settings: Settings, *, timeout_s: float = ANSWER_S) -> Redis:
-    """A client that never repeats a command: a take whose answer was lost has taken."""
-    return _client(settings, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0))
+def free_within(timeout_s: float) -> float:
+    """How long to wait for a connection that others hold. One whose Redis does not answer is held for as long as it
+    takes to connect, and to ask: who waited for it still has a turn.
+    """
+    return 2 * timeout_s
+
+
+def connect(settings: Settings, *, timeout_s: float = ANSWER_S, most: int = MOST) -> Redis:
+    """A client of the fleet's Redis, which answers in bytes. Connects on first use, `most` times at once."""
+    address = RedisAddress.of(settings.redis_url)
+    options = {"health_check_interval": 10, "socket_keepalive": True}
+    return _client(address.url, timeout_s, most, {**options, **(address.tls or {})})
 
 
 def connect_briefly(conf: Any) -> Redis:
     """A client for questions that may stay unanswered, of the Redis that Celery's configuration names."""
-    tls = conf.broker_use_ssl or {}
-    return Redis.from_url(conf.broker_url, socket_timeout=BRIEF_S, retry=Retry(NoBackoff(), 0), **tls)
+    return _client(conf.broker_url, BRIEF_S, 2, conf.broker_use_ssl or {})
 
 
-def _client(settings: Settings, **options: Any) -> Redis:
-    address = RedisAddress.of(settings.redis_url)
-    return Redis.from_url(
-        address.url, health_check_interval=10, socket_keepalive=True, **(address.tls or {}), **options
-    )
+def _client(url: str, timeout_s: float, most: int, options: Mapping[str, Any]) -> Redis:
+    limits = {"max_connections": most, "timeout": free_within(timeout_s), "socket_timeout": timeout_s}
+    return Redis.from_pool(Pool.from_url(url, **limits, **options))

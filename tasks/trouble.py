@@ -199,6 +199,10 @@ _TABLE: tuple[_Rule, ...] = (
         _plain("it is in protected mode: only its own machine reaches it", "set a password there (requirepass)"),
     ),
     (_says("max number of clients"), _plain("it has all the clients that it takes", "raise its maxclients")),
+    (
+        _says("No connection available"),
+        _plain("its connections are all in use, each for long", "look at it: it is slow, or does not answer"),
+    ),
     (_says("used memory > 'maxmemory'|OOM command"), _plain("it is full", "raise its maxmemory, or add workers")),
     (_says("read only replica|READONLY"), _plain("it is a replica, which can't be written to", f"correct {URL}")),
     (_says("MASTERDOWN"), _plain("it is a replica without its master", f"name the master in {URL}")),

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from celery import Celery, signals
+from redis import Redis
 
 from lowtide.config import Settings
 from lowtide.config.ending import leave, leave_after
@@ -25,6 +26,7 @@ from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.receive import leave_unquoted
 from lowtide.tasks.rights import Rights
 from lowtide.tasks.store import connect
+from lowtide.tasks.transport.touch import TOUCH_TIMEOUT_S
 from lowtide.workers.consumer import class_of
 from lowtide.workers.devices import devices_of
 from lowtide.workers.drain import Drain
@@ -73,8 +75,14 @@ def _serve(settings: Settings, rights: Rights, *, slot: str) -> int:
     engine.start()
     port.plug(engine)
     name = f"{socket.gethostname()}:{slot}"
+    # Of those that must never be late, and say a word each: they wait for nobody else.
+    beating = connect(settings, timeout_s=TOUCH_TIMEOUT_S, most=1)
     pulse = transport.install(
-        settings=settings, worker=name, seconds_per_request=engine.seconds_per_request, closed=lambda: GATE.closed
+        settings=settings,
+        worker=name,
+        seconds_per_request=engine.seconds_per_request,
+        closed=lambda: GATE.closed,
+        redis=beating,
     )
     app = configure(settings)
     app.conf.worker_consumer = class_of(rights)
@@ -84,7 +92,16 @@ def _serve(settings: Settings, rights: Rights, *, slot: str) -> int:
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    with running([watchdog, *parts_beside(settings, engine, pulse, listening, drain, name=name)]):
+    presence = Presence(
+        beating,
+        Keys.of(settings),
+        kind="worker",
+        name=f"{name}:{os.getpid()}",
+        word=Word(settings, engine, listening, drain).say,
+        models=settings.model_names,
+    )
+    parts = parts_beside(settings, app.backend.client, engine, pulse, listening)
+    with running([watchdog, *parts, presence]):
         code = _run_celery(app, settings, slot=slot)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -112,14 +129,12 @@ def create_engine(settings: Settings) -> Engine:
 
 
 def parts_beside(
-    settings: Settings, engine: Engine, pulse: transport.Pulse, listening: Listening, drain: Drain, *, name: str
+    settings: Settings, redis: Redis, engine: Engine, pulse: transport.Pulse, listening: Listening
 ) -> list[Part]:
-    """The threads that tell and reap, in the order in which they start."""
-    redis, keys = connect(settings), Keys.of(settings)
-    word = Word(settings, engine, listening, drain)
+    """The threads that reap and tell what is not urgent, by the connections that results are stored by."""
+    keys = Keys.of(settings)
     parts: list[Part] = [
         transport.Reaper(redis, keys),
-        Presence(redis, keys, kind="worker", name=f"{name}:{os.getpid()}", word=word.say, models=settings.model_names),
         Preemption(settings),
         RateTeller(redis, keys, lambda: engine.rates),
     ]

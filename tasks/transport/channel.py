@@ -14,6 +14,7 @@ from kombu.transport import redis as stock
 from kombu.transport import virtual
 from redis import ResponseError
 
+from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.queues import SEPARATOR
 from lowtide.tasks.transport.intake import Intake
@@ -121,6 +122,7 @@ class Channel(stock.Channel):
         self._reused: Any = None
         self._lost = False
         super().__init__(connection, **kwargs)
+        self.async_pool.disconnect()  # kombu's ping, by a connection that most channels do not need
 
     def basic_consume(self, queue: str, no_ack: bool, *args: Any, **kwargs: Any) -> Any:
         """Kombu's own, remembering which queues nobody will acknowledge."""
@@ -164,6 +166,20 @@ class Channel(stock.Channel):
             self.station.pulse.rest()
             self.intake.close()
         super().close()
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        """Kombu's own, a pool for each channel; but one for all in the place of those that wait for nothing."""
+        if asynchronous:
+            return super()._get_pool(asynchronous=True)
+        to = self._connparams()
+        parts = {name: to[name] for name in ("host", "port", "db", "username", "password")}
+        ours = RedisAddress(**parts, tls=self.connection.client.ssl or None) == self.station.address
+        return self.station.pool if ours else super()._get_pool()  # a model's own broker is elsewhere
+
+    def _disconnect_pools(self) -> None:
+        if self._pool is self.station.pool:
+            self._pool = None
+        super()._disconnect_pools()
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         # Kombu makes a client per command, a third of a worker's time. A closed pool means a new client.

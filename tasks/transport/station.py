@@ -9,9 +9,10 @@ from typing import Any
 from redis import RedisError, ResponseError
 
 from lowtide.config import Settings
+from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
-from lowtide.tasks.store import connect_once
+from lowtide.tasks.store import connect
 from lowtide.tasks.transport.ledger import Ledger
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.pulse import Pulse
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 FINISHED = re.compile(rb'"status":\s*"(SUCCESS|FAILURE|REVOKED)"')
 FINISHED_BYTES = 64
 AGAIN_S = 1.0
+LOOP_CONNECTIONS = 2
+"""One for Celery's loop; one for the thread of the pool that sends an event or a callback meanwhile."""
 
 
 class Station:
@@ -40,7 +43,10 @@ class Station:
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
         self.pulse = Pulse(stuck_after_s=settings.stuck_after_s, closed=closed)
-        self.moves = Moves(connect_once(settings), self.keys)
+        self.address = RedisAddress.of(settings.redis_url)
+        redis = connect(settings, most=LOOP_CONNECTIONS)
+        self.pool = redis.connection_pool
+        self.moves = Moves(redis, self.keys)
         self._turns = Turns(settings.chunk_work_s)
         self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s
         self._seconds_per_request = seconds_per_request

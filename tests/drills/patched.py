@@ -186,7 +186,7 @@ def impatient() -> None:
         return {**options, "broker_transport_options": transport, "redis_socket_timeout": HASTE_S}
 
     app.celery_config = hasty
-    store.connect_once.__kwdefaults__["timeout_s"] = HASTE_S
+    store.connect.__kwdefaults__["timeout_s"] = HASTE_S
 
 
 def pull_once() -> None:

@@ -15,7 +15,7 @@ from lowtide.tasks.access import COMMANDS, Access, Lack
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.rights import Rights
-from lowtide.tasks.store import connect, connect_once
+from lowtide.tasks.store import connect
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS = Access(prefix="fleet1:", db=0)
@@ -45,7 +45,7 @@ def test_the_rules_that_are_documented_are_all_that_a_fleet_needs(let: Let) -> N
     settings = let(*ACCESS.rules.split())
 
     assert Access.of(settings) == ACCESS
-    assert ACCESS.missing(connect_once(settings)) == []
+    assert ACCESS.missing(connect(settings)) == []
     assert f"ACL SETUSER fleet1 on >password {ACCESS.rules}\n" in (ROOT / "SECURITY.md").read_text()
 
 
@@ -55,18 +55,18 @@ def test_the_rules_that_are_documented_are_all_that_a_fleet_needs(let: Let) -> N
 def test_a_rule_that_is_missing_is_the_one_that_is_named(let: Let, rule: str) -> None:
     settings = let(*without(rule))
 
-    assert [lack.rule for lack in ACCESS.missing(connect_once(settings))] == [rule]
+    assert [lack.rule for lack in ACCESS.missing(connect(settings))] == [rule]
 
 
 def test_a_rule_for_all_channels_of_the_prefix_does_not_let_a_pattern_pass(let: Let) -> None:
-    lacks = ACCESS.missing(connect_once(let("~fleet1:*", "resetchannels", "&fleet1:*", "+@all", "-@dangerous")))
+    lacks = ACCESS.missing(connect(let("~fleet1:*", "resetchannels", "&fleet1:*", "+@all", "-@dangerous")))
 
     assert [lack.rule for lack in lacks] == [f"&{ACCESS.control}", f"&{ACCESS.events}"]
 
 
 @pytest.mark.parametrize("command", ["publish", "psubscribe", "evalsha", "get", "lpush", "multi", "zadd", "blmove"])
 def test_a_command_that_is_missing_is_named(let: Let, command: str) -> None:
-    lacks = ACCESS.missing(connect_once(let(*ACCESS.rules.split(), f"-{command}")))
+    lacks = ACCESS.missing(connect(let(*ACCESS.rules.split(), f"-{command}")))
 
     assert {lack.rule for lack in lacks} == {f"+{command}"}
     assert not any(lack.is_place for lack in lacks)
@@ -83,7 +83,7 @@ def test_every_command_of_a_script_is_tried() -> None:
 def test_what_is_tried_does_nothing(let: Let, redis_url: str) -> None:
     settings = let(*ACCESS.rules.split())
     with Redis.from_url(redis_url) as admin:
-        ACCESS.missing(connect_once(settings))
+        ACCESS.missing(connect(settings))
         assert admin.dbsize() == 0
         assert admin.pubsub_numpat() == 0
     assert len(set(COMMANDS)) == len(COMMANDS)
@@ -96,7 +96,7 @@ def test_what_keeps_every_fleet_from_working_is_no_question_of_rights(let: Let, 
         admin.config_set("maxmemory", 1)
         try:
             with pytest.raises(ResponseError, match="maxmemory"):
-                ACCESS.missing(connect_once(settings))
+                ACCESS.missing(connect(settings))
             assert not Rights(settings)._lacks_a_place(), "a worker of a full Redis starts, and empties it"
         finally:
             admin.config_set("maxmemory", 0)

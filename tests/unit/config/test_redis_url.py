@@ -1,5 +1,6 @@
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from redis import Redis
 
 from lowtide.config import Process, SettingsError, load_settings
 from lowtide.config.redis_url import RedisAddress
-from lowtide.tasks.app import App, celery_config
+from lowtide.tasks.app import App, celery_config, configure
 from lowtide.tasks.store import connect
 
 SPELLINGS = {
@@ -119,6 +120,17 @@ def test_a_wrong_setting_sends_no_task_to_a_rabbitmq_of_this_machine(monkeypatch
             fresh.connection_for_write()
     monkeypatch.setenv("LOWTIDE_REDIS_URL", "redis://h:1/0")
     assert fresh.conf.broker_url == "redis://h:1/0"
+
+
+def test_all_threads_have_one_result_backend_of_the_settings_given_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = App("fresh", set_as_current=False)
+    monkeypatch.setattr("lowtide.tasks.app.app", fresh)
+    for port in (1, 2):
+        configure(load_settings(redis_url=f"redis://h:{port}/0"))
+        with ThreadPoolExecutor(16) as pool:
+            backends = {id(backend) for backend in pool.map(lambda _: fresh.backend, range(16))}
+        assert backends == {id(fresh.backend)}
+        assert fresh.backend.connparams["port"] == port
 
 
 def test_variables_of_celerys_that_an_application_has_send_nothing_of_ours_elsewhere(

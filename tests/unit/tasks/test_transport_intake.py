@@ -49,7 +49,7 @@ def test_what_nobody_will_acknowledge_is_done_when_delivered(station: Station) -
 
 
 def test_a_take_is_never_repeated_by_the_client(station: Station) -> None:
-    assert station.moves.redis.connection_pool.connection_kwargs["retry"].get_retries() == 0
+    assert station.pool.make_connection().retry.get_retries() == 0
 
 
 def test_while_a_task_runs_alone_nothing_is_taken() -> None:

@@ -39,6 +39,7 @@ TROUBLES = {
     "Redis is loading the dataset in memory": "loading its data",
     "DENIED Redis is running in protected mode because protected mode is enabled": "protected mode",
     "max number of clients reached": "all the clients",
+    "No connection available.": "all in use",
     "command not allowed when used memory > 'maxmemory'.": "is full",
     "You can't write against a read only replica.": "is a replica",
     "MISCONF Redis is configured to save RDB snapshots, but is unable to persist to disk.": "its disk",
