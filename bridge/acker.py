@@ -1,6 +1,7 @@
 """B8: acknowledge what is published, until Pub/Sub confirms."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from redis import RedisError
@@ -11,7 +12,7 @@ from lowtide.bridge.messages import Settled
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable
 from lowtide.bridge.records import Records
 from lowtide.bridge.waiting import Waiting
-from lowtide.tasks.outage import Outage
+from lowtide.tasks.outage import Outages
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Acker:
         self._leases = leases
         self._in_flight = in_flight
         self._waiting: Waiting[Settled] = Waiting()
-        self._outage = Outage("can't acknowledge")
+        self._outages = Outages("can't acknowledge messages")
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,24 +41,27 @@ class Acker:
     def turn(self, timeout_s: float) -> None:
         """Acknowledge what waits, in one go; wait up to `timeout_s` for the first."""
         with self._waiting.take(BULK, timeout_s=timeout_s) as bulk:
-            if bulk:
-                self._acknowledge(bulk)
+            by_subscription: dict[str, list[Settled]] = defaultdict(list)
+            for settled in bulk:
+                by_subscription[settled.subscription].append(settled)
+            for subscription, part in by_subscription.items():
+                self._acknowledge(subscription, part)
 
-    def _acknowledge(self, bulk: Sequence[Settled]) -> None:
+    def _acknowledge(self, subscription: str, bulk: Sequence[Settled]) -> None:
+        """Each subscription for itself: one that can't be reached keeps no others from it."""
         keys = [settled.key for settled in bulk]
+        outage = self._outages.of(subscription)
         try:
-            for subscription, ack_ids in self._leases.by_subscription(keys).items():
-                self._pubsub.acknowledge(subscription, ack_ids)
+            self._pubsub.acknowledge(subscription, self._leases.by_subscription(keys).get(subscription, []))
         except PubsubUnavailable as error:
-            self._outage.failed(error)
+            outage.failed(error)
             self._waiting.put(bulk, after_s=AGAIN_S)
-            return
         except PubsubRefused as error:
             # The subscription is gone, or not ours to acknowledge. If it comes back, so do the messages: done.
-            self._outage.failed(error)
+            outage.failed(error)
             self._finish(bulk, keys, forgotten=[])
         else:
-            self._outage.over()
+            outage.over()
             # Pub/Sub confirms an ack that is too late as well, and delivers the message again: days later, perhaps.
             self._finish(bulk, keys, forgotten=self._leases.surely_ours(keys))
 

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -94,9 +95,8 @@ class Bridge:
         if self._parts.settler.dead_letters.on:
             topic = self._settings.dead_letter_topic
             return Health(ok=False, reason=f"the dead-letter topic {topic} refuses messages", details=details)
-        if refused := self._parts.intake.refused:
-            return Health(ok=False, reason=f"Pub/Sub refuses to be pulled: {refused}", details=details)
-        return Health(ok=True, details=details)
+        others = len(self._settings.subscription) > len(details["refused"])
+        return Health(ok=others, reason=_refusal(details["refused"]), details=details)
 
     def _loop(self, name: str, turn: Any, *, wait_s: float = 0.0) -> Loop:
         return Loop(name, turn, stuck_after_s=self._settings.stuck_after_s, wait_s=wait_s)
@@ -114,14 +114,14 @@ class Bridge:
 
     def _word(self) -> dict[str, Any]:
         """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more; `ignored`:
-        events that asked for nothing, since it began.
+        events that asked for nothing, since it began; `refused`: subscriptions that Pub/Sub refuses it, and why.
         """
         parts = self._parts
         seen = outlook(
             parts.in_flight.older_than(0.0), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time()
         )
         held = {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
-        return {**held, **asdict(seen), "ignored": dict(parts.settler.ignored)}
+        return {**held, **asdict(seen), "ignored": dict(parts.settler.ignored), "refused": dict(parts.pulls.refused)}
 
     def _listen_to_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -158,9 +158,9 @@ class Bridge:
                     "no progress of %s for %.0f s:\n%s", ", ".join(stuck), self._settings.stuck_after_s, _stacks()
                 )
                 return 1
-            if self._parts.intake.refused_for_s(now_s) > self._settings.stuck_after_s:
+            if self._parts.pulls.refused_for_s() > self._settings.stuck_after_s:
                 # A fresh start says what is missing, or makes it.
-                log.error("Pub/Sub refuses to be pulled: %s", self._parts.intake.refused)
+                log.error(_refusal(self._parts.pulls.refused))
                 return 1
         return 0
 
@@ -221,6 +221,12 @@ class Bridge:
         self._parts.results.close()
         self._parts.pubsub.close()
         self._parts.redis.close()
+
+
+def _refusal(refused: Mapping[str, str]) -> str:
+    """A sentence, if there is anything to say."""
+    each = "; ".join(f"{subscription}: {why}" for subscription, why in refused.items())
+    return f"Pub/Sub refuses to be pulled: {each}" if each else ""
 
 
 def _stacks() -> str:

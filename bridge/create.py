@@ -5,7 +5,7 @@ two subscriptions of one topic would get every request twice.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -65,6 +65,18 @@ def wanted(settings: Settings) -> Wanted:
     return Wanted(topics=tuple(topics), subscriptions=sources, keepers=keepers)
 
 
+def prepare(settings: Settings, *, create: bool) -> None:
+    """What a bridge works with is there, or made. Of several subscriptions some are enough: they are to be served,
+    whatever is wrong with the others. Raises PubsubMissing, PubsubError.
+    """
+    try:
+        (create_missing if create else check_exists)(settings)
+    except (PubsubMissing, PubsubRefused) as error:
+        if not _serves_some(settings):
+            raise
+        log.warning("not every subscription can be served: %s", error)
+
+
 def check_exists(settings: Settings) -> None:
     """Raises PubsubMissing when a topic or a subscription that the bridge works with does not exist; PubsubError."""
     want = wanted(settings)
@@ -103,6 +115,24 @@ def create_missing(settings: Settings) -> None:
 def _create_topic(admin: "Admin", topic: str) -> None:
     if not admin.has_topic(topic):
         admin.create_topic(topic)
+
+
+def _serves_some(settings: Settings) -> bool:
+    want = wanted(settings)
+    others = set(want.topics) - set(want.subscriptions.values())
+    with _admin() as admin:
+        there = [
+            _is_there(admin.has_subscription, name) and _is_there(admin.has_topic, topic)
+            for name, topic in want.subscriptions.items()
+        ]
+        return any(there) and not all(there) and all(map(admin.has_topic, others))
+
+
+def _is_there(look: Callable[[str], bool], name: str) -> bool:
+    try:
+        return look(name)
+    except PubsubRefused:
+        return False
 
 
 def _forget(settings: Settings, subscription: str) -> None:

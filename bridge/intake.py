@@ -6,7 +6,6 @@ pulled stays with this thread until Redis took it: what can't go on waits here, 
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -23,7 +22,6 @@ from lowtide.bridge.gauge import Gauge
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Ending, Ignored, Received, Rejection, Settled, SilentEnding, Translated
-from lowtide.bridge.pubsub import PubsubError, PubsubRefused
 from lowtide.bridge.pulls import Pulls
 from lowtide.bridge.records import Claim, Record, Records
 from lowtide.bridge.settle import ANOTHERS_S, Settler
@@ -43,7 +41,6 @@ SETTLING_MAX = 2048
 pulling doesn't help.
 """
 AGAIN_S = 1.0
-REFUSED_AGAIN_S = 5.0
 CREDIT_LOOK_S = 0.02
 """How soon freed credit is seen: a fifth of a chunk's run time."""
 IDLE_LOOK_S = 0.25
@@ -91,13 +88,6 @@ class Intake:
         self._uncertain = False
         self._sizes = Sizes(rules.models)
         self._redis = Outage("Redis can't be used: not pulling")
-        self.pubsub = Outage("can't pull")
-        self.refused: PubsubRefused | None = None
-        self._refused_since_s = 0.0
-
-    def refused_for_s(self, now_s: float) -> float:
-        """So long has Pub/Sub refused to be pulled: the subscription is gone, or a permission. `now_s`: monotonic."""
-        return now_s - self._refused_since_s if self.refused else 0.0
 
     def turn(self) -> None:
         """One step: what waits first, else pull."""
@@ -120,15 +110,7 @@ class Intake:
         """B1. Also without credit, or without Redis: a pull that was asked for before may be answered now."""
         credit = self._credit()
         self._pulls.ask(credit)
-        try:
-            arrived = self._pulls.take(CREDIT_LOOK_S if self._gauge.workers and not credit else IDLE_LOOK_S)
-        except PubsubError as error:
-            self._pull_failed(error)
-            return
-        if arrived is None:
-            return
-        self.pubsub.over()
-        self.refused = None
+        arrived = self._pulls.take(CREDIT_LOOK_S if self._gauge.workers and not credit else IDLE_LOOK_S)
         self._arrived = self._with_room(self._leases.add(arrived))
         if self._arrived:
             self._process()
@@ -142,14 +124,6 @@ class Intake:
         if kept < len(arrived):
             self._leaser.hand_back([message.key for message in arrived[kept:]], after_s=AGAIN_S)
         return arrived[:kept]
-
-    def _pull_failed(self, error: PubsubError) -> None:
-        self.pubsub.failed(error)
-        if not isinstance(error, PubsubRefused):
-            self.refused = None
-        elif self.refused is None:
-            self.refused, self._refused_since_s = error, time.monotonic()
-        self._stopped.wait(REFUSED_AGAIN_S if self.refused else AGAIN_S)
 
     def _credit(self) -> int:
         try:

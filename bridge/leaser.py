@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 from lowtide.bridge.leases import LEASE_S, Leases
 from lowtide.bridge.pubsub import Pubsub, PubsubError, PubsubRefused, PubsubUnavailable
-from lowtide.tasks.outage import Outage
+from lowtide.tasks.outage import Outages
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Leaser:
         self._pubsub = pubsub
         self._leases = leases
         self._clock = clock
-        self._outage = Outage("leases can't be changed")
+        self._outages = Outages("can't change leases")
 
     def turn(self) -> None:
         """Renew what is due."""
@@ -40,10 +40,10 @@ class Leaser:
                 self._pubsub.modify_ack_deadline(subscription, ack_ids, int(after_s))
             except PubsubRefused as error:
                 # Then the lease ends by itself.
-                self._outage.failed(error)
+                self._outages.of(subscription).failed(error)
             except PubsubUnavailable as error:
                 # As do those of the other subscriptions: each call might take as long, and the caller is waiting.
-                self._outage.failed(error)
+                self._outages.of(subscription).failed(error)
                 return
 
     def _renew(self, subscription: str, keys: list[str]) -> None:
@@ -52,8 +52,8 @@ class Leaser:
         try:
             self._pubsub.modify_ack_deadline(subscription, ack_ids, LEASE_S)
         except PubsubError as error:
-            self._outage.failed(error)
+            self._outages.of(subscription).failed(error)
             return
-        self._outage.over()
+        self._outages.of(subscription).over()
         if late := self._leases.renewed(keys, asked_s):
             log.warning("leases of %d messages lapsed before they were renewed: others may work on them as well", late)

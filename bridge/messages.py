@@ -114,6 +114,11 @@ class Settled:
     key: str
     task_id: str | None = None
 
+    @property
+    def subscription(self) -> str:
+        """Its full name."""
+        return self.key.rpartition(":")[0]
+
 
 def size_bytes(data: bytes, attributes: Mapping[str, str]) -> int:
     """What a message takes on the wire, at most."""

@@ -45,6 +45,7 @@ class Parts:
     acker: Acker
     settler: Settler
     collector: Collector
+    pulls: Pulls
     intake: Intake
     backstop: Backstop
     lookout: Lookout
@@ -79,8 +80,9 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         settler=settler,
         endings=endings,
     )
+    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription])
     intake = Intake(
-        pulls=Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription]),
+        pulls=pulls,
         leases=leases,
         leaser=leaser,
         records=records,
@@ -109,6 +111,7 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         acker=acker,
         settler=settler,
         collector=collector,
+        pulls=pulls,
         intake=intake,
         backstop=backstop,
         lookout=Lookout(records, leases),

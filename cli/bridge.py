@@ -2,12 +2,11 @@
 
 import sys
 import time
-from collections.abc import Callable
 
 import click
 
 from lowtide.bridge.bridge import Bridge
-from lowtide.bridge.create import check_exists, create_missing
+from lowtide.bridge.create import create_missing, prepare
 from lowtide.bridge.pubsub import PubsubUnavailable
 from lowtide.cli.options import examples
 from lowtide.config import Process, Settings, SettingsError, load_settings
@@ -39,17 +38,17 @@ def command(*, create: bool, create_only: bool) -> None:
     if create_only:
         create_missing(settings)
         return
-    _wait_for_pubsub(create_missing if create else check_exists, settings)
+    _wait_for_pubsub(settings, create=create)
     Rights(settings, remote=False).wait()
     sys.exit(Bridge(settings).run())
 
 
-def _wait_for_pubsub(look: Callable[[Settings], None], settings: Settings) -> None:
+def _wait_for_pubsub(settings: Settings, *, create: bool) -> None:
     """As a bridge that runs waits for it. A SIGTERM ends this at once, as nothing is held."""
     outage = Outage("Pub/Sub does not answer")
     while True:
         try:
-            look(settings)
+            prepare(settings, create=create)
         except PubsubUnavailable as error:
             outage.failed(error)
             time.sleep(AGAIN_S)

@@ -148,6 +148,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "oldest_s": snapshot.oldest_s,
         "at_risk": bridges.at_risk,
         "ignored": dict(bridges.ignored),
+        "refused": dict(bridges.refused),
         "seconds_per_request": dict(snapshot.rates_s),
         "workers": [
             {

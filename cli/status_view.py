@@ -23,12 +23,13 @@ def view(look: Look) -> RenderableType:
     lines = [
         f"Fleet {look.fleet}: {_count(workers, 'worker')}, {_count(bridges, 'bridge')}",
         f"Pub/Sub: {_pubsub(look)}",
+        *(f"Pub/Sub refuses to be pulled: {name}: {why}" for name, why in snapshot.bridges.refused.items()),
         f"Outstanding: {_count(look.work.requests, 'request')}, {look.work.gpu_seconds:.1f} s of device time, "
         f"{_count(snapshot.backlog.chunks, 'chunk')} in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
     if snapshot.backlog.scheduled:
-        lines.insert(3, f"Scheduled: {snapshot.backlog.scheduled:,} tasks that are not due yet, and no work so far")
+        lines.insert(-1, f"Scheduled: {snapshot.backlog.scheduled:,} tasks that are not due yet, and no work so far")
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
     unread: list[RenderableType] = [_unread(look), ""] if look.unread else []

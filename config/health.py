@@ -20,7 +20,9 @@ PATH = "/healthz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether a process is well; if not, `reason` is a sentence for people. `details` are JSON-ready."""
+    """Whether a process gets anywhere. `reason`: what is wrong, for people, also where the rest goes on. `details` are
+    JSON-ready.
+    """
 
     ok: bool
     reason: str = ""
@@ -28,7 +30,7 @@ class Health:
 
     def to_wire(self) -> dict[str, Any]:
         """What `/healthz` answers."""
-        said = {"status": "ok"} if self.ok else {"status": "stuck", "reason": self.reason}
+        said = {"status": "ok" if self.ok else "stuck", **({"reason": self.reason} if self.reason else {})}
         return {**said, **self.details}
 
 

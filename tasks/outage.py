@@ -38,3 +38,15 @@ class Outage:
             since_s, self._since_s = self._since_s, None
         if since_s is not None:
             log.info("%s: back after %.1f s", self._service, time.monotonic() - since_s)
+
+
+class Outages:
+    """One service in parts, each of which may be away for itself."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._parts: dict[str, Outage] = {}
+
+    def of(self, part: str) -> Outage:
+        """The outages of one part."""
+        return self._parts.setdefault(part, Outage(f"{self._service} of {part}"))

@@ -17,10 +17,10 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 from redis import Redis
 
-from lowtide.bridge import collect, intake, retry
+from lowtide.bridge import collect, intake, retry, source
 from lowtide.bridge.acker import Acker
 from lowtide.bridge.bridge import Bridge
-from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing
+from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing, prepare
 from lowtide.bridge.pubsub import PublishRequest, Pubsub, PullRequest, message_of
 from lowtide.bridge.records import Records
 from lowtide.config import Settings, load_settings
@@ -579,7 +579,7 @@ def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) ->
         world.publish(b"{")
         wait_for(lambda: not bridge.health().ok)
         assert DEAD in bridge.health().reason
-        wait_for(lambda: not bridge._parts.intake._pulls._under_way or world.publish(uris(1)[0]))
+        wait_for(lambda: not any(one.pull for one in bridge._parts.pulls._sources) or world.publish(uris(1)[0]))
         time.sleep(0.5)
         world.publish(*uris(5))
         time.sleep(1.0)
@@ -600,7 +600,7 @@ def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr(intake, "REFUSED_AGAIN_S", 0.1)
+    monkeypatch.setattr(source, "REFUSED_AGAIN_S", 0.1)
     world = make_world(redis_url, project, stuck_after_s=3.0)
     bridge, codes = Bridge(world.settings), []
     thread = threading.Thread(target=lambda: codes.append(bridge.run()))
@@ -613,7 +613,61 @@ def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes
     world.close()
 
     assert codes == [1]
-    assert "Pub/Sub refuses to be pulled: NOT_FOUND" in caplog.text
+    assert f"Pub/Sub refuses to be pulled: {world.requests}: NOT_FOUND" in caplog.text
+
+
+def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_served_again_when_it_is_back(
+    redis_url: str,
+    local_pubsub: Any,
+    project: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
+    monkeypatch.setattr(source, "REFUSED_AGAIN_S", 0.1)
+    world = make_world(redis_url, project, subscription="urgent,lowtide-requests", stuck_after_s=1.0)
+    urgent = world.settings.subscription_path("urgent")
+    with world.worker(), world.bridge() as bridge:
+        Admin(world.pubsub).delete_subscription(urgent)
+        wait_for(lambda: bridge.health().reason)
+        time.sleep(3 * world.settings.stuck_after_s)
+        health = bridge.health()
+        world.publish(*uris(20))
+        assert len(world.results(20)) == 20
+        create_missing(world.settings)
+        message = message_of(json.dumps(uris(1)[0]).encode(), {})
+        world.pubsub.publish(world.settings.topic_path("urgent"), [message])
+        assert len(world.results(1)) == 1
+        wait_for(lambda: not bridge.health().reason)
+    world.close()
+
+    assert health.ok, "a supervisor must not restart it"
+    assert health.reason.startswith(f"Pub/Sub refuses to be pulled: {urgent}: NOT_FOUND")
+    assert list(health.details["refused"]) == [urgent]
+    assert caplog.text.count(f"can't pull {urgent}: trying on") == 1
+
+
+def test_a_bridge_begins_when_some_subscriptions_can_be_served(
+    redis_url: str, pubsub_host: str, project: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = make_world(redis_url, project, subscription="urgent,lowtide-requests")
+    admin = Admin(world.pubsub)
+    admin.delete_subscription(world.settings.subscription_path("urgent"))
+    prepare(world.settings, create=False)
+    assert "not every subscription can be served: not there: projects/" in caplog.text
+    prepare(world.settings, create=True)
+    check_exists(world.settings)
+
+    admin.delete_subscription(world.settings.subscription_path("urgent"))
+    _delete_topic(world, world.settings.topic_path(RESULTS))
+    with pytest.raises(PubsubMissing, match=RESULTS):
+        prepare(world.settings, create=False)
+    create_missing(world.settings)
+    for name in world.settings.subscription:
+        admin.delete_subscription(world.settings.subscription_path(name))
+    with pytest.raises(PubsubMissing, match="urgent.*lowtide-requests"):
+        prepare(world.settings, create=False)
+    world.close()
 
 
 def test_a_subscription_that_is_made_anew_knows_nothing_of_an_earlier_ones_messages(our_world: World) -> None:

@@ -69,7 +69,7 @@ def test_a_pubsub_that_is_gone_and_comes_back_without_topics_is_waited_for(
         create_topics(fleet, pubsub)
         with everything_gets_one_result(fleet):
             until(lambda: fleet.copies)
-    assert said["bridge"] == {"can't pull"}
+    assert said["bridge"] == {f"can't pull {fleet.settings.subscription_path('lowtide-requests')}"}
 
 
 def test_a_bridge_that_starts_while_pubsub_is_away_waits_for_it(fleet: OutageFleet, pubsub: PubsubServer) -> None:

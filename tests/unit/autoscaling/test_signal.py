@@ -84,10 +84,12 @@ def test_the_words_of_all_bridges_are_added_up_and_an_older_release_says_less() 
             {"held": 5, "leased": 7, "settling": 0},
             {"leased": 3, "oldest_at": 20.0, "at_risk": 1, "ignored": {"folder": 1, "deleted": 2}},
             {"leased": 4, "oldest_at": 10.0, "at_risk": 2, "ignored": {"deleted": 3}},
-            {"leased": 0, "oldest_at": None, "at_risk": 0},
+            {"leased": 0, "oldest_at": None, "at_risk": 0, "refused": {"urgent": "gone"}},
         ]
     )
-    assert bridges == Bridges(leased=14, oldest_at=10.0, at_risk=3, ignored={"deleted": 5, "folder": 1})
+    assert bridges == Bridges(
+        leased=14, oldest_at=10.0, at_risk=3, ignored={"deleted": 5, "folder": 1}, refused={"urgent": "gone"}
+    )
 
 
 @given(undelivered=counts | st.none(), leased=counts, topic=mixes, callers=mixes)

@@ -14,11 +14,12 @@ class Outside:
 
     def __init__(self) -> None:
         self.error: PubsubError | None = None
+        self.failing = {"s"}
         self.acknowledged_ids: list[str] = []
         self.let_expire: list[str] = []
 
     def acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> None:
-        if self.error:
+        if self.error and subscription in self.failing:
             raise self.error
         self.acknowledged_ids += ack_ids
 
@@ -38,9 +39,9 @@ class World:
         self.acker.put([Settled(key="s:1"), Settled(key="s:2")])
 
     @staticmethod
-    def delivery(message_id: str) -> Received:
+    def delivery(message_id: str, subscription: str = "s") -> Received:
         return Received(
-            subscription="s",
+            subscription=subscription,
             ack_id=f"ack-{message_id}",
             message_id=message_id,
             data=b"",
@@ -94,3 +95,15 @@ def test_an_acknowledgement_without_an_answer_is_tried_again(world: World) -> No
 
     assert world.outside.let_expire == []
     assert (len(world.leases), len(world.acker)) == (2, 2)
+
+
+@pytest.mark.parametrize("error", [PubsubRefused("NOT_FOUND", "gone"), PubsubUnavailable("UNAVAILABLE", "away")])
+def test_a_subscription_that_fails_keeps_no_acknowledgement_from_another(world: World, error: PubsubError) -> None:
+    world.outside.error = error
+    world.leases.add([world.delivery("3", "another")])
+    world.acker.put([Settled(key="another:3")])
+    world.acker.turn(0.0)
+
+    assert world.outside.acknowledged_ids == ["ack-3"]
+    assert world.outside.let_expire == ["another:3"]
+    assert world.leases.by_subscription(["another:3"]) == {}

@@ -27,7 +27,7 @@ class Outside:
     """Everything that an intake pulls from and hands to."""
 
     def __init__(self, messages: Sequence[Received]) -> None:
-        self.messages: list[Received] | None = list(messages)
+        self.messages = list(messages)
         self.ended: list[Ending] = []
         self.sent: list[Chunk] = []
         self.in_flight, self.leases = InFlight(), Leases()
@@ -46,8 +46,8 @@ class Outside:
     def ask(self, credit: int) -> None:
         self.asked.append(credit)
 
-    def take(self, timeout_s: float) -> list[Received] | None:
-        messages, self.messages = self.messages, None
+    def take(self, timeout_s: float) -> list[Received]:
+        messages, self.messages = self.messages, []
         return messages
 
     def look_up(self, keys: Sequence[str]) -> list[Record]:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.leaser import RENEW_AGE_S, Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import PubsubError, PubsubRefused, PubsubUnavailable
@@ -37,3 +37,23 @@ def test_a_pubsub_that_is_away_is_asked_once_to_take_messages_back(error: Pubsub
 
     assert calls == asked
     assert leases.keys() == []
+
+
+def test_a_subscription_that_refuses_is_told_of_once_while_another_is_served(caplog: pytest.LogCaptureFixture) -> None:
+    class Outside:
+        def modify_ack_deadline(self, subscription: str, ack_ids: Sequence[str], lease_s: int) -> None:
+            if subscription == "one":
+                raise PubsubRefused("NOT_FOUND", "gone")
+
+    outside: Any = Outside()
+    now_s = 0.0
+    leases = Leases(lambda: now_s)
+    leases.add([received("one"), received("two")])
+    leaser = Leaser(outside, leases, clock=lambda: now_s)
+    for _ in range(5):
+        now_s += RENEW_AGE_S
+        leaser.turn()
+
+    assert [record.message for record in caplog.records if "trying on" in record.message] == [
+        "can't change leases of one: trying on: NOT_FOUND: gone"
+    ]

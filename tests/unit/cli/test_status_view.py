@@ -75,6 +75,14 @@ def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, p
     assert line == "Pub/Sub: " + said.format(have, "by Monitoring")
 
 
+def test_a_subscription_that_refuses_a_bridge_is_named_with_the_reason() -> None:
+    words = {"b": {"leased": 0, "refused": {"projects/p/subscriptions/urgent": "NOT_FOUND: gone"}}, "older": {}}
+    snapshot = Snapshot(at=1.0, backlog=Backlog(scheduled=1), workers={}, bridge_words=words, rates_s={})
+    lines = [line.rstrip() for line in shown(snapshot).splitlines()]
+    assert "Pub/Sub refuses to be pulled: projects/p/subscriptions/urgent: NOT_FOUND: gone" in lines
+    assert lines.index(next(line for line in lines if line.startswith("Scheduled"))) == 4
+
+
 def test_the_age_of_the_oldest_is_told() -> None:
     line = read("Outstanding: ", undelivered=None, leased=300, pubsub=Source(known=False, age_s=1.0, why="away"))
     assert line.endswith(", the oldest 30 s old")

@@ -35,6 +35,11 @@ def test_a_healthy_process_answers_200_with_its_details(server: HealthServer) ->
     assert ask(server) == (200, {"status": "ok", "in_process": 3})
 
 
+def test_what_is_wrong_while_the_rest_goes_on_is_said_with_200(server: HealthServer) -> None:
+    ANSWER["health"] = Health(ok=True, reason="one of two is gone")
+    assert ask(server) == (200, {"status": "ok", "reason": "one of two is gone"})
+
+
 def test_a_stuck_process_answers_503_with_the_reason(server: HealthServer) -> None:
     ANSWER["health"] = Health(ok=False, reason="no progress for 130 s", details={"in_process": 3})
     assert ask(server) == (503, {"status": "stuck", "reason": "no progress for 130 s", "in_process": 3})
