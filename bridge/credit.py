@@ -1,10 +1,19 @@
-"""How much a bridge may pull: no more than workers get through in time. Pure."""
+"""How much a bridge may pull, and in how many pulls: no more than workers get through in time. Pure."""
 
+import math
 from dataclasses import dataclass
 
 CHUNKS_PER_WORKER = 2
 PULL_MAX = 1000
 """Most messages in one pull: what Pub/Sub gives at once."""
+PULL_WORTH = 100
+"""Credit for which one pull is enough: workers take 200 ms for it, in which Pub/Sub answers some times over. Before a
+backlog of thousands an answer brings 10 or 20 messages (googleapis/google-cloud-dotnet#5000).
+"""
+PULLS_MAX = 12
+"""Most pulls of one subscription at a time. Google's guide asks for several, as one alone is slow
+(cloud.google.com/pubsub/docs/pull): twelve brought seven times what one did (googleapis/python-pubsub#174).
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,4 +44,29 @@ def credit_messages(chunks: float, *, chunk_requests: float, message_bytes: floa
     if chunks <= 0 or free_bytes <= 0:
         return 0
     fitting = free_bytes / max(1.0, message_bytes)
-    return max(1, int(min(chunks * chunk_requests, fitting, PULL_MAX)))
+    return max(1, int(min(chunks * chunk_requests, fitting, PULLS_MAX * PULL_MAX)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one subscription may be asked for at a time: `messages` in all, in so many pulls."""
+
+    messages: int
+    pulls: int
+
+    @property
+    def each(self) -> int:
+        """Messages of one pull."""
+        return min(PULL_MAX, math.ceil(self.messages / self.pulls))
+
+
+def share(room: int, *, flows: bool, alone: bool) -> Share:
+    """`room`: credit that the other subscriptions leave, at least 1; `flows`: this one gave messages when it was asked
+    last; `alone`: there are no others.
+
+    Until messages flow one pull is enough: it gets what comes as one chunk, and takes no lone message from another
+    bridge. Beside others it asks for one message until then, and for half of the room after that: when it has run dry,
+    they have the rest.
+    """
+    messages = room if alone else max(1, room // 2) if flows else 1
+    return Share(messages=messages, pulls=min(PULLS_MAX, max(1, messages // PULL_WORTH)) if flows else 1)

@@ -1,4 +1,4 @@
-"""Pulls under way: at most one per subscription, asked for in the order of the settings.
+"""Pulls under way: several per subscription when credit is large, asked for in the order of the settings.
 
 A pull is never cancelled but at the end: what Pub/Sub answers at that moment would be leased to nobody.
 """
@@ -6,18 +6,18 @@ A pull is never cancelled but at the end: what Pub/Sub answers at that moment wo
 import queue
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import grpc
 
+from lowtide.bridge.credit import Share, share
 from lowtide.bridge.leases import LEASE_S
 from lowtide.bridge.messages import Received
 from lowtide.bridge.pubsub import Pb, Pubsub, error_of
 from lowtide.bridge.source import Pull, Source
 
 PARKED_S = 0.25
-"""A pull that waits for longer found nothing: what it asked for is not kept from subscriptions after it, so an idle
-one doesn't starve them. Should both fill at the same moment, the bridge holds that much more, once.
-"""
+"""A subscription whose pulls all wait for longer has nothing just now: those after it are asked, too."""
 
 NOTHING = "DEADLINE_EXCEEDED"
 """How an emulator says that there was nothing."""
@@ -45,46 +45,55 @@ class Pulls:
         return min(source.refused_for_s(now_s) for source in self._sources)
 
     def ask(self, credit: int) -> None:
-        """Ask for up to `credit` messages in all, of the most urgent subscription that is not being asked already."""
-        now_s = self._clock()
-        left = credit - self._reserved(now_s)
+        """Ask for up to `credit` messages, of the most urgent subscription, and while that has none of those after it.
+
+        All that is asked for counts until it is taken, so that never more is under way; but for the first message of
+        each other subscription: those that wait in vain would keep small credit from one that has messages.
+        """
+        now_s, alone = self._clock(), len(self._sources) == 1
         for source in self._sources:
-            if left <= 0:
+            room = credit - sum(max(0, one.asked - 1) for one in self._sources if one is not source)
+            if room <= 0 or source.rests(now_s):
+                continue
+            self._ask(source, share(room, flows=source.flows, alone=alone), now_s)
+            if source.flows and now_s - source.pulls[-1].asked_s < PARKED_S:
                 return
-            if source.pull is None and not source.rests(now_s):
-                self._ask(source, left, now_s)
-                left = 0
 
     def take(self, timeout_s: float) -> list[Received]:
-        """What an answer brought; nothing when none came within `timeout_s`, or a failure.
+        """What answers brought; nothing when none came within `timeout_s`, or failures.
 
         An answer that is so old that its leases may have lapsed brings nothing.
         """
         try:
-            pull = self._answered.get(timeout=timeout_s)
+            pulls = [self._answered.get(timeout=timeout_s)]
         except queue.Empty:
             return []
-        return self._messages(pull)
+        # What came meanwhile is packed with it.
+        while not self._answered.empty():
+            pulls.append(self._answered.get())
+        return [message for pull in pulls for message in self._messages(pull)]
 
     def cancel(self) -> list[Received]:
         """End the pulls; returns what they brought nevertheless."""
-        pulls = [source.pull for source in self._sources if source.pull]
+        pulls = [pull for source in self._sources for pull in source.pulls]
         for pull in pulls:
             pull.future.cancel()
         return [message for pull in pulls for message in self._messages(pull)]
 
-    def _ask(self, source: Source, count: int, now_s: float) -> None:
-        future = self._pubsub.pull(source.name, count)
-        source.pull = pull = Pull(source=source, future=future, count=count, asked_s=now_s)
-        future.add_done_callback(lambda _: self._answered.put(pull))
+    def _ask(self, source: Source, share: Share, now_s: float) -> None:
+        while len(source.pulls) < share.pulls and (left := share.messages - source.asked) > 0:
+            count = min(left, share.each)
+            pull = Pull(source=source, future=self._pubsub.pull(source.name, count), count=count, asked_s=now_s)
+            source.pulls.append(pull)
+            pull.future.add_done_callback(partial(self._came, pull))
 
-    def _reserved(self, now_s: float) -> int:
-        pulls = [source.pull for source in self._sources if source.pull]
-        return sum(pull.count for pull in pulls if now_s - pull.asked_s < PARKED_S)
+    def _came(self, pull: Pull, _: grpc.Future) -> None:
+        pull.answered_s = self._clock()
+        self._answered.put(pull)
 
     def _messages(self, pull: Pull) -> list[Received]:
         source, now_s = pull.source, self._clock()
-        source.pull = None
+        source.pulls.remove(pull)
         try:
             deliveries = pull.future.result().received_messages
         except grpc.FutureCancelledError:
@@ -95,7 +104,7 @@ class Pulls:
                 source.failed(meaning, now_s)
                 return []
             deliveries = []
-        source.answered(pull)
+        source.answered(pull, brought=len(deliveries) > 0)
         if now_s - pull.asked_s > LEASE_S:
             # The answer waited: others may have had these messages meanwhile, and even the records of that may be gone.
             return []

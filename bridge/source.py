@@ -1,5 +1,6 @@
 """One subscription as it is pulled: what is under way, and whether Pub/Sub refuses it."""
 
+import math
 from dataclasses import dataclass
 
 import grpc
@@ -9,16 +10,19 @@ from lowtide.tasks.outage import Outage
 
 AGAIN_S = 1.0
 REFUSED_AGAIN_S = 5.0
+FLOWS_S = 1.0
+"""An answer that took longer waited for its first message. Before a backlog Pub/Sub may take a few tenths."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Pull:
-    """One call under way. `asked_s`: monotonic."""
+    """One call under way. Times are monotonic; `answered_s` is set by gRPC's thread."""
 
     source: "Source"
     future: grpc.Future
     count: int
     asked_s: float
+    answered_s: float = math.inf
 
 
 class Source:
@@ -26,11 +30,17 @@ class Source:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.pull: Pull | None = None
+        self.pulls: list[Pull] = []
+        self.flows = False
         self.refused: PubsubRefused | None = None
         self._refused_since_s = 0.0
         self._failed_s = self._again_s = 0.0
         self._outage = Outage(f"can't pull {name}")
+
+    @property
+    def asked(self) -> int:
+        """Messages that it is asked for."""
+        return sum(pull.count for pull in self.pulls)
 
     def rests(self, now_s: float) -> bool:
         """True for a while after a failure: others are asked meanwhile."""
@@ -40,8 +50,9 @@ class Source:
         """So long has Pub/Sub refused it: it is gone, or a permission is."""
         return now_s - self._refused_since_s if self.refused else 0.0
 
-    def answered(self, pull: Pull) -> None:
+    def answered(self, pull: Pull, *, brought: bool) -> None:
         """Pub/Sub serves it. An answer to what was asked before the last failure says nothing of now."""
+        self.flows = brought and pull.answered_s - pull.asked_s < FLOWS_S
         if pull.asked_s >= self._failed_s:
             self._outage.over()
             self.refused = None
@@ -49,6 +60,7 @@ class Source:
     def failed(self, error: PubsubError, now_s: float) -> None:
         """A pull failed."""
         self._outage.failed(error)
+        self.flows = False
         self._failed_s = now_s
         if not isinstance(error, PubsubRefused):
             self._again_s, self.refused = now_s + AGAIN_S, None

@@ -1,6 +1,6 @@
 import pytest
 
-from lowtide.bridge.credit import PULL_MAX, Fleet, credit_chunks, credit_messages
+from lowtide.bridge.credit import PULL_MAX, PULL_WORTH, PULLS_MAX, Fleet, Share, credit_chunks, credit_messages, share
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_without_workers_one_chunk_tells_that_there_is_work(waiting: int, held: 
         (2, 256, 5e6, 1e6, 1),
         (2, 256, 5e6, 0, 0),
         (2, 256, 5e6, -1, 0),
-        (100, 256, 0, 1e9, PULL_MAX),
+        (100, 256, 0, 1e9, PULLS_MAX * PULL_MAX),
     ],
 )
 def test_credit_in_messages_is_bounded_by_work_and_bytes(
@@ -46,3 +46,28 @@ def test_credit_in_messages_is_bounded_by_work_and_bytes(
 ) -> None:
     asked = credit_messages(chunks, chunk_requests=chunk_requests, message_bytes=message_bytes, free_bytes=free_bytes)
     assert asked == messages
+
+
+@pytest.mark.parametrize(
+    ("room", "flows", "messages", "pulls", "each"),
+    [
+        (1, True, 1, 1, 1),
+        (2 * PULL_WORTH - 1, True, 2 * PULL_WORTH - 1, 1, 2 * PULL_WORTH - 1),
+        (2 * PULL_WORTH + 1, True, 2 * PULL_WORTH + 1, 2, PULL_WORTH + 1),
+        (2 * PULL_WORTH, False, 2 * PULL_WORTH, 1, 2 * PULL_WORTH),
+        (PULLS_MAX * PULL_MAX, True, PULLS_MAX * PULL_MAX, PULLS_MAX, PULL_MAX),
+        (PULLS_MAX * PULL_MAX, False, PULLS_MAX * PULL_MAX, 1, PULL_MAX),
+    ],
+)
+def test_large_credit_is_asked_for_in_several_pulls_once_messages_flow(
+    room: int, flows: bool, messages: int, pulls: int, each: int
+) -> None:
+    found = share(room, flows=flows, alone=True)
+    assert (found, found.each) == (Share(messages=messages, pulls=pulls), each)
+
+
+@pytest.mark.parametrize(
+    ("room", "flows", "messages"), [(1, False, 1), (1000, False, 1), (1, True, 1), (2, True, 1), (1000, True, 500)]
+)
+def test_a_subscription_beside_others_leaves_them_half(room: int, flows: bool, messages: int) -> None:
+    assert share(room, flows=flows, alone=False).messages == messages

@@ -11,7 +11,7 @@ from google.pubsub_v1.types import PullResponse
 
 from lowtide.bridge.leases import LEASE_S
 from lowtide.bridge.pubsub import PubsubRefused
-from lowtide.bridge.pulls import Pulls
+from lowtide.bridge.pulls import PARKED_S, Pulls
 from lowtide.bridge.source import REFUSED_AGAIN_S
 
 SUBSCRIPTIONS = ("urgent", "normal")
@@ -87,13 +87,36 @@ def test_an_answer_that_waited_for_longer_than_its_leases_brings_nothing() -> No
         assert world.pulls.take(0.0) == []
 
 
-@pytest.mark.parametrize("code", ["NOT_FOUND", "PERMISSION_DENIED", "UNAVAILABLE"])
+@pytest.mark.parametrize("code", ["NOT_FOUND", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED"])
 def test_a_subscription_that_fails_does_not_starve_the_others(world: World, code: str) -> None:
     world.pubsub.failing = {"urgent": code}
     came = world.turns(240)
 
     assert came["normal"] > 120
     assert world.pubsub.calls["urgent"] >= 240 * TURN_S / REFUSED_AGAIN_S / 2, "it is asked again and again"
+
+
+def test_an_urgent_subscription_is_served_alone_while_it_gives(world: World) -> None:
+    world.pubsub.failing = {}
+    came = world.turns(40)
+
+    assert (came["urgent"], came["normal"]) == (40, 1), "only the first turn asks each"
+
+
+def test_what_has_run_dry_leaves_the_others_half_of_the_credit(world: World) -> None:
+    world.pulls.ask(1000)
+    world.pubsub.answer("urgent")
+    world.pulls.take(0.0)
+    world.pulls.ask(1000)
+    world.clock.now_s += PARKED_S
+    world.pubsub.answer("normal")
+    world.pulls.take(0.0)
+    world.pulls.ask(1000)
+
+    assert {source.name: (source.asked, len(source.pulls)) for source in world.pulls._sources} == {
+        "urgent": (500, 5),
+        "normal": (250, 2),
+    }
 
 
 def test_a_refusal_is_told_once_with_its_subscription_and_once_when_it_is_over(
