@@ -18,7 +18,7 @@ from google.cloud import pubsub_v1
 
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack
-from lowtide.tasks import infer, infer_many
+from lowtide.tasks import caller, infer, infer_many
 from lowtide.tasks.app import configure
 from tests.connected import Connected
 
@@ -99,6 +99,7 @@ def main(requests: int, threads: int) -> None:
             took_s, now = time.monotonic() - began_s, connected.count()
             counts = "".join(f"{f'{connected.most[kind]} → {now[kind]}':>16}" for kind in pids)
             print(f"{name:42}{counts}{took_s:10.1f}", flush=True)
+        caller.close()
 
 
 if __name__ == "__main__":

@@ -119,6 +119,12 @@ class App(Celery):
         with _making:
             return super().backend
 
+    @property
+    def producer_pool(self) -> Any:
+        """Likewise."""
+        with _making:
+            return super().producer_pool
+
     def on_configure(self) -> None:
         """Celery's hook, first of all when it reads its configuration; until it succeeds, Celery asks again. Raises
         SettingsError: later on, Celery takes some errors for a setting that is missing, and then looks for RabbitMQ on

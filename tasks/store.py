@@ -3,8 +3,6 @@
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
-from queue import Full
 from typing import Any
 
 from redis import BlockingConnectionPool, Redis
@@ -26,9 +24,14 @@ class Pool(BlockingConnectionPool):
     """
 
     def release(self, connection: Any) -> None:
-        """redis-py's own, which raises when the pool was emptied since: in a fork, or after a lost subscription."""
-        with suppress(Full):
+        """redis-py's own; but one from before the pool was emptied, by a fork or a subscription that was lost, has no
+        place in it any more.
+        """
+        self._checkpid()
+        if connection in self._connections:
             super().release(connection)  # type: ignore[no-untyped-call]
+        else:
+            connection.disconnect()
 
 
 def free_within(timeout_s: float) -> float:

@@ -137,12 +137,16 @@ def test_who_finds_no_connection_free_is_told_so_after_a_while(redis_url: str) -
 
 
 def test_a_connection_from_before_the_pool_was_emptied_is_let_go(redis_url: str) -> None:
-    with connect(load_settings(redis_url=redis_url), most=1) as client:
-        with client.pubsub() as listening:
-            listening.subscribe("a")
-            client.connection_pool.reset()
-            assert client.ping()
+    with connect(load_settings(redis_url=redis_url), most=1) as client, client.pubsub() as before:
+        before.subscribe("a")
+        old, pool = before.connection, client.connection_pool
+        pool.reset()
+        with client.pubsub() as after:
+            after.subscribe("b")
+            before.close()
+            assert old._sock is None
         assert client.ping()
+        assert [connection._sock is None for connection in pool._connections] == [False]
 
 
 def test_a_redis_that_hangs_while_more_threads_than_connections_store_results_costs_none(tmp_path: Path) -> None:

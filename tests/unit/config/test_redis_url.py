@@ -122,14 +122,16 @@ def test_a_wrong_setting_sends_no_task_to_a_rabbitmq_of_this_machine(monkeypatch
     assert fresh.conf.broker_url == "redis://h:1/0"
 
 
-def test_all_threads_have_one_result_backend_of_the_settings_given_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_threads_have_one_result_backend_and_one_pool_of_senders_by_the_settings_given_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     fresh = App("fresh", set_as_current=False)
     monkeypatch.setattr("lowtide.tasks.app.app", fresh)
     for port in (1, 2):
         configure(load_settings(redis_url=f"redis://h:{port}/0"))
         with ThreadPoolExecutor(16) as pool:
-            backends = {id(backend) for backend in pool.map(lambda _: fresh.backend, range(16))}
-        assert backends == {id(fresh.backend)}
+            shared = set(pool.map(lambda _: (id(fresh.backend), id(fresh.producer_pool)), range(16)))
+        assert shared == {(id(fresh.backend), id(fresh.producer_pool))}
         assert fresh.backend.connparams["port"] == port
 
 
