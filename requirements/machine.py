@@ -8,9 +8,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple, Tuple  # noqa: UP035 - `tuple[int, int]` came with Python 3.9
-
-Version = Tuple[int, int]  # noqa: UP006
+from typing import NamedTuple
 
 OLDEST, NEWEST = (3, 11), (3, 14)
 OTHER = "name another, such as make demo PYTHON=python3.13"
@@ -22,12 +20,14 @@ FREE_GB = 8
 
 
 class Machine(NamedTuple):
-    """What is here. `glibc`: (0, 0) for another C library. `free_gb`: in the current folder."""
+    """What is here. `python`, `glibc`: major and minor version, (0, 0) for another C library. `free_gb`: in the current
+    folder.
+    """
 
     system: str
     architecture: str
-    python: Version
-    glibc: Version
+    python: tuple
+    glibc: tuple
     has_venv: bool
     free_gb: float
 

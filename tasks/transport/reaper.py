@@ -121,4 +121,4 @@ class Reaper:
     def _pause_s(self) -> float:
         """Not all processes of a fleet ask for the lock at the same moment."""
         pause_s = self._interval_s if self._leadership.held else self._try_every_s
-        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311
+        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret

@@ -95,7 +95,7 @@ def test_photographs_and_digits_are_classified_on_one_system(
 
 def test_ctrl_c_while_the_demo_is_imported_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     interrupted = ModuleType("lowtide.local.stack")
-    interrupted.__getattr__ = mock.Mock(side_effect=KeyboardInterrupt)  # type: ignore[method-assign]
+    interrupted.__getattr__ = mock.Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setitem(sys.modules, "lowtide.local.stack", interrupted)
     with pytest.raises(SystemExit) as ended:
         imported()

@@ -1,9 +1,10 @@
 """What `make` says of a machine on which nothing can be installed."""
 
+import runpy
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +15,7 @@ FILE = ROOT / "requirements" / "machine.py"
 
 @pytest.fixture(scope="module")
 def machine() -> Any:
-    spec = spec_from_file_location("machine", FILE)
-    assert spec
-    assert spec.loader
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return SimpleNamespace(**runpy.run_path(str(FILE)))
 
 
 @pytest.fixture(scope="module")
