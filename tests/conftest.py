@@ -1,4 +1,4 @@
-"""Services that integration tests share. Each runs once per session on a free port, and ends with it.
+"""Services that integration tests share. A server runs once per session on a free port, and ends with it.
 
 `LOWTIDE_TEST_REQUIRE=redis,emulator,chromium` names services whose absence is an error; otherwise absence is a skip.
 Tests keep apart through fresh project names (`project`) and an emptied Redis (`redis_url`), not through restarts.
@@ -138,9 +138,11 @@ def local_pubsub(tmp_path_factory) -> Iterator[PubsubEndpoint]:
         yield endpoint
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a window."""
+    """Chromium, without a window. Playwright keeps an event loop running in this thread for as long as it lives, and
+    nothing else can start one meanwhile: no longer than a module.
+    """
     try:
         with services.chromium() as browser:
             yield browser
