@@ -9,18 +9,9 @@ from lowtide.tasks.run import Run
 from lowtide.tasks.stub import StubEngine
 from tests.unit.bridge import protocol_model
 from tests.unit.exploration import WEDGED, Violation, explore
-from tests.unit.tasks.solo_model import (
-    AGAIN,
-    ALONE,
-    BLAMED,
-    ENDLESS,
-    GIVEN_UP,
-    PIECES,
-    WORKER,
-    Circumstance,
-    Model,
-    State,
-)
+from tests.unit.tasks.solo_model import FAULTS, Model
+from tests.unit.tasks.solo_state import CONTENT_LOST, GIVEN_UP, Circumstance, State
+from tests.unit.tasks.solo_variation import AGAIN, ALONE, BLAMED, ENDLESS, PIECES, UNDONE, WORKER
 
 ALL = frozenset(Circumstance)
 
@@ -37,6 +28,18 @@ def given_up(**fields: Any) -> set[int]:
     return {index for result in results for index, outcome in enumerate(result) if outcome == GIVEN_UP}
 
 
+def cost(**fields: Any) -> tuple[int, int]:
+    """Losses, and what is submitted after the first of them, when nothing goes wrong but the poisonous request."""
+    model = Model(**fields, faults=0)
+    state, words = model.start(), ["worker 0: CRASH"] if fields["poison"] is None else []
+    if words:  # an accident
+        state = state.placed(0, "dead")
+    while not model.finished(state):
+        word, state = next(model.moves(state))
+        words.append(word)
+    return sum("give back" in word for word in words), sum("submit" in word and "all" not in word for word in words)
+
+
 def violation(**fields: Any) -> Violation:
     found = explore(Model(**fields)).violation
     assert found is not None, "no state breaks a promise"
@@ -44,14 +47,22 @@ def violation(**fields: Any) -> Violation:
     return found
 
 
-@pytest.mark.parametrize("poison", [None, 0, 1])
+ONE_CHUNK = FAULTS - {"FLUSHALL", "SECOND"}
+ANOTHER_CHUNK = only("FLUSHALL", "SECOND", "CRASH", "BLOB")
+"""All in one are 85,000 states, and as good."""
+
+
+@pytest.mark.parametrize(
+    ("poison", "kinds"),
+    [(None, FAULTS), (0, ONE_CHUNK), (0, ANOTHER_CHUNK), (1, ONE_CHUNK), (1, ANOTHER_CHUNK)],
+)
 def test_whatever_two_faults_happen_the_poisonous_request_is_given_up_its_neighbour_answered_and_nothing_run_twice(
-    poison: int | None,
+    poison: int | None, kinds: frozenset[str]
 ) -> None:
-    found = explore(Model(poison=poison))
+    found = explore(Model(poison=poison, kinds=kinds))
 
     assert found.violation is None, str(found.violation)
-    ends = {state.result for state in found.states if state.result}
+    ends = {state.result for state in found.states if state.result} - {CONTENT_LOST}
     assert ends == {tuple(GIVEN_UP if index == poison else "ok" for index in range(2))}
     assert len(found.states) > 3_000  # else faults were not explored
 
@@ -72,9 +83,49 @@ def test_workers_and_copies_by_other_names_come_to_no_other_states(poison: int |
     assert len(found.states) < len(named.states) / 1.5
 
 
+@pytest.mark.parametrize("poisons", ["submit", "fetch"])
 @pytest.mark.parametrize("poison", [0, 1, 2])
-def test_of_three_requests_the_poisonous_one_alone_is_given_up_whatever_goes_wrong_once(poison: int) -> None:
-    assert given_up(requests=3, poison=poison, faults=1) == {poison}
+def test_of_three_requests_the_poisonous_one_alone_is_given_up_whatever_goes_wrong_once(
+    poison: int, poisons: str
+) -> None:
+    """The first two are a group."""
+    assert given_up(requests=3, groups=(2,), poison=poison, poisons=poisons, faults=1) == {poison}
+
+
+def test_no_accident_while_a_group_runs_is_a_strike_however_often() -> None:
+    assert given_up(poison=None, requests=2, groups=(2,), kinds=only("CRASH"), faults=STRIKES_MAX) == set()
+    assert given_up(poison=0, requests=2, groups=(2,), kinds=only("CRASH"), faults=STRIKES_MAX - 1) == {0}
+
+
+@pytest.mark.parametrize(
+    ("groups", "of_an_accident", "of_a_poisonous_request"),
+    [
+        ((), (1, 256), (4, 258)),
+        ((16,), (1, 16), (5, 34)),
+        ((128,), (1, 2), (5, 132)),
+        ((64, 8), (1, 4), (6, 22)),
+        ((128, 64, 32, 16, 8, 4, 2), (1, 2), (11, 18)),
+    ],
+)
+def test_of_all_groups_that_cost_one_loss_those_of_the_square_root_have_the_fewest_runs(
+    groups: Sequence[int], of_an_accident: tuple[int, int], of_a_poisonous_request: tuple[int, int]
+) -> None:
+    """Losses and runs of 256 requests, the most that a chunk has."""
+    assert cost(requests=256, groups=groups, poison=None) == of_an_accident
+    assert cost(requests=256, groups=groups, poison=100) == of_a_poisonous_request
+
+
+def test_a_request_whose_content_ends_the_process_is_given_up_after_seven_losses() -> None:
+    """One with others, two while it is fetched before it runs, one in its group, three alone."""
+    assert cost(requests=4, poison=2, poisons="fetch")[0] == 7
+
+
+def test_what_is_said_of_content_that_is_lost_ends_no_request_and_is_no_loss_however_often() -> None:
+    found = explore(Model(poison=None, kinds=only("BLOB"), faults=STRIKES_MAX + 1))
+
+    assert found.violation is None, str(found.violation)
+    assert {state.result for state in found.states if state.learned} == {("ok", "ok")}
+    assert not any(state.count or any(state.marks) for state in found.states)
 
 
 def test_an_innocent_request_is_given_up_after_three_crashes_while_it_runs_alone_and_no_fewer() -> None:
@@ -112,7 +163,8 @@ def test_no_step_with_a_request_alone_can_be_left_out_or_taken_earlier(
 
 
 @pytest.mark.parametrize(
-    ("steps", "what"), [(("look", "store", "run", "ack"), AGAIN), (("look", "run", "ack", "store"), WEDGED)]
+    ("steps", "what"),
+    [(("look", "fetch", "store", "run", "ack"), AGAIN), (("look", "fetch", "run", "ack", "store"), WEDGED)],
 )
 def test_a_worker_that_takes_one_step_before_another_breaks_a_promise(steps: Sequence[str], what: str) -> None:
     assert violation(worker=steps, kinds=only("CRASH"), faults=1).what == what
@@ -121,16 +173,31 @@ def test_a_worker_that_takes_one_step_before_another_breaks_a_promise(steps: Seq
 @pytest.mark.parametrize(
     ("piece", "poison", "kinds", "what"),
     [
-        ("reaper", 0, (), WEDGED),
+        ("sweeper", 0, (), WEDGED),
         ("count losses", 0, (), WEDGED),
+        ("split what was lost", 0, (), WEDGED),
         ("send again", 0, ("FLUSHALL",), WEDGED),
         ("store parts", 1, (), AGAIN),
         ("keep what is done at a drain", 1, ("DRAIN",), AGAIN),
+        ("note what is given back", 1, ("DRAIN",), AGAIN),
+        ("note what is sent again", None, ("FLUSHALL",), AGAIN),
         ("skip what is finished", None, ("CRASH",), AGAIN),
+        ("send content again", None, ("BLOB",), WEDGED),
+        ("drop the news", None, ("BLOB",), WEDGED),
+        ("look for a result", None, ("SECOND", "BLOB"), UNDONE),
     ],
 )
 def test_no_piece_of_solo_mode_can_be_left_out(piece: str, poison: int | None, kinds: Sequence[str], what: str) -> None:
-    assert violation(pieces=PIECES - {piece}, poison=poison, kinds=only(*kinds), faults=3).what == what
+    fields: dict[str, Any] = {"poison": poison, "kinds": only(*kinds), "faults": 3}
+
+    assert violation(groups=(2,), pieces=PIECES - {piece}, **fields).what == what
+
+
+def test_a_request_whose_content_ends_the_process_is_never_found_unless_it_is_fetched_within_its_mark() -> None:
+    fields: dict[str, Any] = {"poison": 0, "poisons": "fetch", "kinds": only(), "faults": 0}
+
+    assert violation(**fields, pieces=PIECES - {"fetch within the mark"}).what == WEDGED
+    assert given_up(**fields) == {0}
 
 
 @pytest.mark.parametrize(
@@ -158,8 +225,8 @@ def test_a_trace_tells_how_a_drain_without_absolution_becomes_a_strike() -> None
     left_out = PIECES - {"absolve at a drain"}
     found = violation(poison=None, requests=1, pieces=left_out, kinds=only("CRASH", "DRAIN"), faults=faults)
 
-    crash = ["worker 0: CRASH", "reaper: give back copy 0"]
-    alone = ["worker 0: take copy 0", "worker 0: look", "worker 0: mark 0"]
+    crash = ["worker 0: CRASH", "sweeper: give back copy 0"]
+    alone = ["worker 0: take copy 0", "worker 0: look", "worker 0: fetch", "worker 0: mark 0"]
     drain = ["worker 0: DRAIN, 0 not done", "worker 0: take copy 0"]
     words = ["worker 0: take copy 0", *crash, *(alone + crash) * 2, *alone, *drain, *crash, *alone[:2]]
     assert str(found).splitlines() == [f"{BLAMED}:", *(f"{number:4}. {word}" for number, word in enumerate(words, 1))]
