@@ -3,12 +3,15 @@
 The steps are data, in the order in which the code takes them, so that other orders can be explored as well. Time is no
 number: what may happen after a while may happen at any moment, and a process that stands still is one that takes no
 step while others do. A chunk that nobody waits for any more is left out: its result is read by nobody.
+
+Content may travel beside the chunk: each bridge has a chunk of its own of the message, and content of its own beside it.
+That may be gone at any moment, any number of times, also when its bridge stood still for longer than Redis keeps it.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple
+
+from tests.unit.bridge.protocol_state import NO_CHUNK, REST, Bridge, Circumstance, Move, State
 
 BRIDGE = (
     "pull",
@@ -29,7 +32,18 @@ WORKER = ("take", "store", "ack")
 DONE = ("acknowledge", "let expire")
 """What a bridge does that finds a message done."""
 
-PIECES = frozenset({"reaper", "send again", "claims lapse", "sure leases", "forget what is stale", "drop old answers"})
+PIECES = frozenset(
+    {
+        "sweeper",
+        "send again",
+        "say that content is lost",
+        "send content again",
+        "claims lapse",
+        "sure leases",
+        "forget what is stale",
+        "drop old answers",
+    }
+)
 """What the protocol needs beside its steps."""
 
 LOST = "acknowledged, and nothing was published"
@@ -37,88 +51,15 @@ UNRECORDED = "acknowledged, and not recorded"
 TWICE = "published twice"
 
 
-class Circumstance(Enum):
-    """In which a second copy of a result is allowed."""
-
-    CRASH = "a bridge crashed between publish and record"
-    UNANSWERED = "a publish was not answered"
-    LOST_DATA = "a lease or a claim was lost, and data of Redis"
-    OVERSLEPT = "a bridge stood still between the renewal of its claim and the record, until the claim lapsed"
-
-
-class Bridge(NamedTuple):
-    """A bridge, and its chunk.
-
-    `at`: index of its next step. `leased`: Pub/Sub keeps the message for it; `lapsed`: at some time since the pull it
-    did not. `queued`, `held`, `result`: the chunk is in its queue, in `unacked`, among Celery's results. `forgot`:
-    Redis lost its data, and the bridge has yet to notice. `stale`: a record may have come and gone since it looked.
-    `unread`: an answer with the message waits to be taken, and its lease is over.
-    """
-
-    at: int = 0
-    leased: bool = False
-    lapsed: bool = False
-    queued: bool = False
-    held: bool = False
-    result: bool = False
-    forgot: bool = False
-    stale: bool = False
-    unread: bool = False
-
-
-REST = Bridge()
-NO_CHUNK = {"queued": False, "held": False, "result": False, "forgot": False}
-
-
-class State(NamedTuple):
-    """Everything at one moment.
-
-    `copies`: letters that were published; of a message that ends in silence, whether it was recorded. `record`: ""
-    (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven days), "short"
-    (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step.
-    `astray`: a lease or claim was lost. `excused`: a second copy is allowed; then copies are counted no longer.
-    """
-
-    acked: bool = False
-    copies: int = 0
-    record: str = ""
-    bridges: tuple[Bridge, Bridge] = (REST, REST)
-    chunk: int | None = None
-    worker: int = 0
-    lost_data: bool = False
-    astray: bool = False
-    excused: bool = False
-    faults_left: int = 0
-
-    def of(self, b: int, me: Bridge) -> "State":
-        """With bridge `b` as it is now."""
-        return self._replace(bridges=(me, self.bridges[1]) if b == 0 else (self.bridges[0], me))
-
-    def renamed(self) -> "State":
-        """With each bridge called as the other was."""
-        return self._replace(
-            bridges=self.bridges[::-1],
-            record={"0": "1", "1": "0"}.get(self.record, self.record),
-            chunk=None if self.chunk is None else 1 - self.chunk,
-        )
-
-    def without_chunk(self, b: int) -> "State":
-        """Nobody waits for the chunk of `b` any more."""
-        new = self.of(b, self.bridges[b]._replace(**NO_CHUNK))
-        return new._replace(chunk=None, worker=0) if self.chunk == b else new
-
-
-Move = tuple[str, State]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """The protocol, or a variation of it: another order of steps, pieces left out, circumstances not excused. `silent`:
-    for a message that ends without a letter.
+    for a message that ends without a letter. `beside`: content travels beside the chunk.
     """
 
     bridge: Sequence[str] = BRIDGE
     silent: bool = False
+    beside: bool = False
     worker: Sequence[str] = WORKER
     pieces: frozenset[str] = PIECES
     circumstances: frozenset[Circumstance] = frozenset(Circumstance)
@@ -154,7 +95,7 @@ class Model:
         if not me.at:
             return
         if me.forgot and "send again" in self.pieces:
-            yield "sends again", state.of(b, me._replace(forgot=False, queued=True))
+            yield "sends again", state.of(b, self._sent(me))
         if not (me.leased or state.acked or state.bridges[1 - b].leased):
             yield "pulls what it holds", state.of(b, me._replace(leased=True))
         if state.record == "short":
@@ -197,11 +138,17 @@ class Model:
             yield "look up: another's, forget", self._forget(state, b)
 
     def _enqueue(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
-        yield "enqueue", self._next(state.of(b, me._replace(queued=True)), b)
+        yield "enqueue", self._next(state.of(b, self._sent(me)), b)
+
+    def _sent(self, me: Bridge) -> Bridge:
+        """With its content, in one step, in which goes what was said of that."""
+        return me._replace(queued=True, forgot=False, blob=self.beside, content_lost=False)
 
     def _learn(self, state: State, b: int, me: Bridge) -> Iterator[Move]:
         if me.result:
-            yield "learn", self._next(state.of(b, me._replace(forgot=False)), b)
+            yield "learn", self._next(state.of(b, me._replace(forgot=False, blob=False)), b)
+        elif me.content_lost and "send content again" in self.pieces:
+            yield "learn: content lost, send it again", state.of(b, self._sent(me))
 
     def _claim(self, state: State, b: int, me: Bridge, word: str = "claim") -> Iterator[Move]:
         if me.stale and "forget what is stale" in self.pieces:
@@ -241,20 +188,27 @@ class Model:
             for b, me in enumerate(state.bridges):
                 if me.queued:
                     taken = state.of(b, me._replace(queued=False, held=True))
-                    yield f"worker: take the chunk of {b}", taken._replace(chunk=b, worker=1)
+                    read = me.blob or not self.beside
+                    yield f"worker: take the chunk of {b}", taken._replace(chunk=b, worker=1, read=read)
             return
         step, me = self.worker[state.worker], state.bridges[state.chunk]
-        new = state.of(state.chunk, me._replace(result=True) if step == "store" else me._replace(held=False))
+        if step == "ack":
+            me = me._replace(held=False)
+        elif state.read or me.blob or me.result:
+            me = me._replace(result=True, content_lost=False)
+        else:
+            said = "say that content is lost" in self.pieces
+            step, me = "store that content is lost", me._replace(content_lost=said)
+        new = state.of(state.chunk, me)
         last = state.worker + 1 == len(self.worker)
-        yield (
-            f"worker: {step}",
-            new._replace(chunk=None, worker=0) if last else new._replace(worker=state.worker + 1),
-        )
+        yield f"worker: {step}", new.at_rest() if last else new._replace(worker=state.worker + 1)
 
     def _time(self, state: State) -> Iterator[Move]:
         for b, me in enumerate(state.bridges):
-            if me.held and state.chunk != b and "reaper" in self.pieces:
-                yield f"reaper: give back the chunk of {b}", state.of(b, me._replace(held=False, queued=True))
+            if me.held and state.chunk != b and "sweeper" in self.pieces:
+                yield f"sweeper: give back the chunk of {b}", state.of(b, me._replace(held=False, queued=True))
+            if me.blob:
+                yield f"the content of {b} is gone", state.of(b, me._replace(blob=False))
         if state.record == "dead" and "claims lapse" in self.pieces:
             yield "the claim of a bridge that is gone lapses", state._replace(record="")
         if state.record == "short":
@@ -297,11 +251,11 @@ class Model:
 
     def _of_others(self, state: State) -> Iterator[Move]:
         if state.chunk is not None:
-            yield "worker: CRASH", state._replace(chunk=None, worker=0)
+            yield "worker: CRASH", state.at_rest()
             me = state.bridges[state.chunk]
             if me.held:
                 back = state.of(state.chunk, me._replace(held=False, queued=True))
-                yield "reaper: give back what a PAUSED worker runs", back
+                yield "sweeper: give back what a PAUSED worker runs", back
         one, other = (me._replace(**{**NO_CHUNK, "forgot": self._step(me) == "learn"}) for me in state.bridges)
         yield "FLUSHALL", state._replace(record="", bridges=(one, other), lost_data=True)
 

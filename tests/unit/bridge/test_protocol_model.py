@@ -36,10 +36,9 @@ from tests.unit.bridge.protocol_model import (
     TWICE,
     UNRECORDED,
     WORKER,
-    Circumstance,
     Model,
-    State,
 )
+from tests.unit.bridge.protocol_state import Circumstance, State
 from tests.unit.exploration import WEDGED, Violation, explore
 
 SETTINGS = load_settings(project="p", models="a")
@@ -64,6 +63,27 @@ def test_no_state_loses_a_message_or_doubles_a_result_or_is_wedged() -> None:
 
     assert found.violation is None, str(found.violation)
     assert len(found.states) > 30_000  # else faults were not explored
+
+
+def test_content_that_is_gone_at_any_moment_loses_doubles_and_wedges_nothing() -> None:
+    """Each bridge has a chunk and content of its own of the message."""
+    found = explore(Model(beside=True, faults=2))
+
+    assert found.violation is None, str(found.violation)
+    assert len(found.states) > 15_000
+    assert any(one.blob and other.blob for one, other in (state.bridges for state in found.states))
+
+
+@pytest.mark.parametrize("piece", ["say that content is lost", "send content again"])
+def test_a_bridge_would_wait_for_ever_for_content_that_is_gone(piece: str) -> None:
+    assert violation(beside=True, pieces=PIECES - {piece}).what == WEDGED
+
+
+def test_content_that_is_gone_costs_nothing_but_another_way_through_the_queue() -> None:
+    found = explore(Model(beside=True, faults=0))
+
+    assert found.violation is None, str(found.violation)
+    assert {state.copies for state in found.states if state.acked} == {1}
 
 
 class Named(Model):
@@ -124,7 +144,7 @@ def test_a_worker_that_acknowledges_before_it_stores_the_result_leaves_a_bridge_
 @pytest.mark.parametrize(
     ("piece", "what"),
     [
-        ("reaper", WEDGED),
+        ("sweeper", WEDGED),
         ("send again", WEDGED),
         ("claims lapse", WEDGED),
         ("sure leases", TWICE),
