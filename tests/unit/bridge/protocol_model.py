@@ -4,8 +4,8 @@ The steps are data, in the order in which the code takes them, so that other ord
 number: what may happen after a while may happen at any moment, and a process that stands still is one that takes no
 step while others do. A chunk that nobody waits for any more is left out: its result is read by nobody.
 
-Content may travel beside the chunk: each bridge has a chunk of its own of the message, and content of its own beside it.
-That may be gone at any moment, any number of times, also when its bridge stood still for longer than Redis keeps it.
+Content may travel beside the chunk: each bridge has a chunk of its own of the message, and content of its own. That may
+be gone at any moment, any number of times, also when its bridge stood still for longer than Redis keeps it.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
