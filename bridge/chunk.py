@@ -1,6 +1,7 @@
 """Which requests travel together. Pure: the bounds of a chunk are `lowtide.tasks.packing`'s."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from lowtide.bridge.messages import Translated
 from lowtide.tasks.chunks import Chunk
@@ -23,12 +24,13 @@ def to_chunk(task_id: str, items: Sequence[Translated]) -> Chunk:
     return Chunk(
         task_id=task_id,
         queue=topic_queue(items[0].request.model),
-        requests=tuple(
-            item.request.model_dump(mode="json", exclude_defaults=True, exclude=set(UNKNOWN_TO_WORKERS))
-            for item in items
-        ),
+        requests=tuple(_fields(item.request) for item in items),
         sent_at=min(item.received.published_s for item in items),
     )
+
+
+def _fields(request: InferenceRequest) -> dict[str, Any]:
+    return {name: value for name, value in request.to_wire(raw=True).items() if name not in UNKNOWN_TO_WORKERS}
 
 
 def _request(item: Translated) -> InferenceRequest:

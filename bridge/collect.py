@@ -65,6 +65,7 @@ class Collector:
         self._endings = endings
         self._retries: Waiting[Failed] = Waiting()
         self._send_again = False
+        self._without_content: set[str] = set()
         self._told_unreadable = False
         self._redis = Outage("Redis can't be used: no results")
         self.ready = False
@@ -81,6 +82,7 @@ class Collector:
             self._send_again |= self._results.forgot()
             self._land(results)
             self._send_forgotten()
+            self._send_content()
             self._retry()
         except (RedisError, KombuError) as error:
             self._redis.failed(error)
@@ -91,6 +93,9 @@ class Collector:
     def _land(self, results: Iterable[ChunkResult]) -> None:
         unreadable: list[Flight] = []
         for result in results:
+            if result.lost_content:
+                self._without_content.add(result.task_id)
+                continue
             flight = self._in_flight.land(result.task_id)
             if flight is None:
                 continue
@@ -136,6 +141,16 @@ class Collector:
             log.warning("Redis lost its data: sending %d chunks again", len(flights))
             self._sender.send([to_chunk(flight.task_id, flight.items) for flight in flights], again=True)
         self._send_again = False
+
+    def _send_content(self) -> None:
+        """What came to a worker without its content goes again, with it within: that can't be lost by itself."""
+        flights = [flight for task_id in self._without_content if (flight := self._in_flight.get(task_id))]
+        if flights:
+            log.warning("Redis lost the content of %d chunks: sending them again", len(flights))
+            self._results.expect_again([flight.task_id for flight in flights])
+            chunks = [to_chunk(flight.task_id, flight.items) for flight in flights]
+            self._sender.send(chunks, again=True, within_task=True)
+        self._without_content.clear()
 
     def _retry(self) -> None:
         with self._retries.take(RETRIES_AT_ONCE, timeout_s=0.0) as failed:

@@ -63,7 +63,9 @@ def read_text(text: str) -> Any:
 
 
 def size_bytes(data: bytes) -> int:
-    """What data takes in memory once it was read, at most: JSON unpacked, with the objects that it becomes."""
+    """What data takes in memory once it was read, at most: JSON as it came, and unpacked with the objects, or the
+    content, that it becomes.
+    """
     if not begin(data):
         return len(data)
     try:
@@ -71,7 +73,7 @@ def size_bytes(data: bytes) -> int:
     except Malformed:  # nor is it read
         return len(data)
     parts = min(PARTS_MAX, sum(map(unpacked.count, (b",", b"[", b"{"))))
-    return max(len(data), len(unpacked)) + PART_BYTES * parts
+    return len(data) + len(unpacked) + PART_BYTES * parts
 
 
 def _first_character(data: bytes) -> str:

@@ -48,11 +48,10 @@ FOREIGN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """The fields of a request that a message's data says. `upload`: it tells of one. `spelled`: the base64 is ours."""
+    """The fields of a request that a message's data says; content is bytes. `upload`: it tells of one."""
 
     fields: Mapping[str, Any]
     upload: bool = False
-    spelled: bool = False
 
 
 def event_attributes(attributes: Mapping[str, str]) -> dict[str, str]:
@@ -138,14 +137,14 @@ def structured(event: Mapping[str, Any]) -> Said:
     if data is not None and inline is not None:
         reject("invalid_request", "data, data_base64: expected one of them")
     if inline is not None:
-        text = _base64(inline)
+        content = _decoded(inline)
         if not (is_storage_event(kind) or "json" in content_type):
-            return Said(fields={"data": text}, spelled=True)
-        data = _json(base64.b64decode(text))
+            return Said(fields={"data": content})
+        data = _json(content)
     if data is None:
         reject("no_content", "data: the CloudEvent has none")
     if isinstance(data, str) and content_type.startswith("text/"):
-        return Said(fields={"data": _base64_of(data)}, spelled=True)
+        return Said(fields={"data": _encoded(data)})
     return storage_event(kind, data) if is_storage_event(kind) else _request_in(kind, data)
 
 
@@ -186,18 +185,18 @@ def _json(data: bytes) -> Any:
         reject("malformed_json", f"data_base64: {error}")
 
 
-def _base64(value: Any) -> str:
+def _decoded(value: Any) -> bytes:
     if not isinstance(value, str):
         reject("invalid_request", "data_base64: expected base64 text")
     try:
-        return canonical(value)
+        return base64.b64decode(canonical(value))
     except ValueError as error:
         reject("invalid_request", f"data_base64: {error}")
 
 
-def _base64_of(text: str) -> str:
+def _encoded(text: str) -> bytes:
     try:
-        return base64.b64encode(text.encode()).decode("ascii")
+        return text.encode()
     except UnicodeEncodeError:
         reject("invalid_request", "data: has half a surrogate pair, which is no text")
 

@@ -16,6 +16,24 @@ class Flight:
     items: tuple[Translated, ...]
     sent_s: float
 
+    @property
+    def has_content(self) -> bool:
+        """True when content travels with it."""
+        return any(item.request.uri is None for item in self.items)
+
+    @property
+    def content_bytes(self) -> int:
+        """How much."""
+        return sum(item.request.inline_bytes for item in self.items)
+
+
+@dataclass(slots=True)
+class _Landed:
+    """What is left of a chunk."""
+
+    unsettled: int
+    content_bytes: int
+
 
 class InFlight:
     """Task id → chunk. Safe to use from any thread."""
@@ -24,8 +42,9 @@ class InFlight:
         self._clock = clock
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
-        self._unsettled: dict[str, int] = {}
+        self._landed: dict[str, _Landed] = {}
         self._requests = 0
+        self._content_bytes = 0
 
     def __len__(self) -> int:
         return len(self._flights)
@@ -35,11 +54,22 @@ class InFlight:
         """Requests in Redis that are ours."""
         return self._requests
 
+    @property
+    def content_bytes(self) -> int:
+        """Bytes of content in Redis that are ours: until their chunk is done with."""
+        return self._content_bytes
+
     def launch(self, task_id: str, items: Sequence[Translated]) -> None:
         """A chunk is about to be sent."""
+        flight = Flight(task_id=task_id, items=tuple(items), sent_s=self._clock())
         with self._lock:
-            self._flights[task_id] = Flight(task_id=task_id, items=tuple(items), sent_s=self._clock())
+            self._flights[task_id] = flight
             self._requests += len(items)
+            self._content_bytes += flight.content_bytes
+
+    def get(self, task_id: str) -> Flight | None:
+        """A chunk that is under way."""
+        return self._flights.get(task_id)
 
     def land(self, task_id: str) -> Flight | None:
         """A chunk's result came, or it is given up; None when it was not under way."""
@@ -47,7 +77,7 @@ class InFlight:
             flight = self._flights.pop(task_id, None)
             if flight is not None:
                 self._requests -= len(flight.items)
-                self._unsettled[task_id] = len(flight.items)
+                self._landed[task_id] = _Landed(len(flight.items), flight.content_bytes)
             return flight
 
     def settled(self, task_ids: Iterable[str | None]) -> list[str]:
@@ -55,10 +85,11 @@ class InFlight:
         done = []
         with self._lock:
             for task_id in task_ids:
-                if task_id in self._unsettled:
-                    self._unsettled[task_id] -= 1
-                    if self._unsettled[task_id] == 0:
-                        del self._unsettled[task_id]
+                if task_id is not None and (landed := self._landed.get(task_id)):
+                    landed.unsettled -= 1
+                    if landed.unsettled == 0:
+                        del self._landed[task_id]
+                        self._content_bytes -= landed.content_bytes
                         done.append(task_id)
         return done
 

@@ -33,8 +33,8 @@ from lowtide.tasks.outage import Outage
 log = logging.getLogger(__name__)
 
 HOLD_MAX_BYTES = 256 * 1024 * 1024
-"""In memory: of messages, read, and of results that wait to be published. The base64 of raw content, until the message
-is settled, comes on top, and so do the results of what is with workers when publishing begins to hang.
+"""In memory: of messages, read, and of results that wait to be published. The results of what is with workers when
+publishing begins to hang come on top.
 """
 SETTLING_MAX = 2048
 """Endings that wait to be published, or messages to be acknowledged. More only come when Pub/Sub is slow, and then more

@@ -87,9 +87,9 @@ class Records:
         self._run(messages, "done", END_ACKED_S)
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        """B8: nobody needs these tasks' results any more."""
+        """B8: nobody needs these tasks' results, nor their content, any more."""
         if task_ids:
-            self._redis.delete(*map(self._keys.result, task_ids))
+            self._redis.delete(*map(self._keys.result, task_ids), *map(self._keys.blob, task_ids))
 
     def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:

@@ -5,7 +5,8 @@ import json
 from pydantic_core import PydanticSerializationError
 
 from lowtide.bridge.messages import Letter, Translated
-from lowtide.tasks.wire import InferenceResult, Outcome, Status, StoredObject, Timings
+from lowtide.tasks.reply import InferenceResult, StoredObject
+from lowtide.tasks.wire import Outcome, Status, Timings
 
 CALLERS_OWN = "x-"
 CALLERS_OWN_MAX = 96

@@ -6,7 +6,6 @@ name a field, **the data wins**: it is what the publisher wrote, attributes are 
 attribute is a default for every request of a topic.
 """
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +91,7 @@ def _translate(received: Received, rules: Rules) -> Translated:
         fields["model"] = rules.default_model or reject(
             "no_model", "names no model, and LOWTIDE_DEFAULT_MODEL is unset"
         )
-    request = _parse(fields, spelled=said.spelled)
+    request = _parse(fields)
     if request.model not in rules.models:
         reject("unknown_model", not_served(request.model, rules.models))
     return Translated(
@@ -204,13 +203,13 @@ def _check_encodings(attributes: Mapping[str, str], *, has_model: bool) -> None:
 def _raw(data: bytes) -> Said:
     if not data:
         reject("no_content", "data: is empty")
-    return Said(fields={"data": base64.b64encode(data).decode("ascii")}, spelled=True)
+    return Said(fields={"data": data})
 
 
-def _parse(fields: Mapping[str, Any], *, spelled: bool) -> InferenceRequest:
-    """`spelled`: the base64 is ours."""
+def _parse(fields: Mapping[str, Any]) -> InferenceRequest:
+    """The request. Its content is bytes from here on: those of the message itself, if it is raw."""
     try:
-        return InferenceRequest.parse(fields, travelled=spelled)
+        return InferenceRequest.parse(fields, travelled=isinstance(fields.get("data"), bytes)).unpacked()
     except InvalidRequest as error:
         reject("invalid_request", str(error))
 

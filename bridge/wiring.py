@@ -22,6 +22,7 @@ from lowtide.bridge.settle import Settler
 from lowtide.bridge.translate import Rules
 from lowtide.config import Settings
 from lowtide.tasks.app import configure
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.chunks import ChunkResults, ChunkSender
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.store import connect
@@ -114,5 +115,5 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         pulls=pulls,
         intake=intake,
         backstop=backstop,
-        lookout=Lookout(records, leases),
+        lookout=Lookout(records, leases, in_flight, Blobs(redis, keys)),
     )

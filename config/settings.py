@@ -134,7 +134,9 @@ class Settings(BaseModel):
     # Chunks and batches
     chunk_max_requests: int = Field(default=256, gt=0, description="Most requests in one Celery task.")
     chunk_max_bytes: int = Field(
-        default=4 * 1024 * 1024, gt=0, description="Most bytes in one Celery task. A larger request travels alone."
+        default=4 * 1024 * 1024,
+        gt=0,
+        description="Most bytes of requests in one chunk. A larger request travels alone.",
     )
     chunk_work_s: float = Field(default=0.1, gt=0, description="Most GPU work in one Celery task, seconds.")
     batch_max_requests: int = Field(default=64, gt=0, description="Most requests that the GPU runs at once.")

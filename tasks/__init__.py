@@ -7,7 +7,8 @@ engine, behind `port`. Imports neither torch nor google.cloud, so that a web app
 from lowtide.tasks.calling import Answer, NotAnswered, infer_async, infer_many
 from lowtide.tasks.errors import InvalidRequest, LowtideError, RedisUnusable, RequestFailed, UnknownModel
 from lowtide.tasks.infer import infer, infer_chunk
-from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome
+from lowtide.tasks.reply import InferenceResult
+from lowtide.tasks.wire import InferenceRequest, Outcome
 
 __all__ = [
     "Answer",

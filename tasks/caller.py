@@ -13,6 +13,7 @@ from redis import RedisError
 
 from lowtide.config import Process, Settings, load_settings
 from lowtide.tasks.app import app
+from lowtide.tasks.blob import RENEW_S, Blobs
 from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkResults, ChunkSender, new_owner, new_task_id
 from lowtide.tasks.fork import in_each_child
 from lowtide.tasks.keys import Keys
@@ -57,12 +58,16 @@ class Caller:
         self._sender = ChunkSender(app)
         redis = connect(settings, most=CONNECTIONS)
         self._results = ChunkResults(redis, keys, self._owner)
+        self._blobs = Blobs(redis, keys)
         self._lost = LostTasks(redis, keys, self._owner, gone_s=GONE_S)
         self._brief = connect_briefly(app.conf)
         self._sent: dict[str, Sent] = {}
         self._unsent: dict[str, Chunk] = {}
         """Chunks that Redis did not confirm, or has forgotten since."""
+        self._without_content: dict[str, Chunk] = {}
+        """Chunks whose content a worker did not find."""
         self._reached = False
+        self._renewed_s = time.monotonic()
         self._next_look_s = 0.0
         self._look_every_s = LOOK_S
         self._quiet_since_s = time.monotonic()
@@ -118,6 +123,7 @@ class Caller:
         """It has its answer, or nobody waits for that."""
         self._sent.pop(task_id, None)
         self._unsent.pop(task_id, None)
+        self._without_content.pop(task_id, None)
         self._results.unwatch(task_id)
 
     def _listen(self) -> None:
@@ -127,8 +133,10 @@ class Caller:
                 self._tell_why_nothing_comes()
                 self._settle(self._results.take(TAKE_S))
                 self._reached = True
+                self._send_content()
                 self._look_for_lost()
                 self._send_unsent()
+                self._renew()
                 reachable = True
             except (RedisError, KombuError) as error:
                 if reachable:
@@ -143,12 +151,30 @@ class Caller:
     def _settle(self, results: Sequence[ChunkResult]) -> None:
         for result in results:
             sent = self._sent.get(result.task_id)
+            if sent and result.lost_content:
+                self._without_content[result.task_id] = sent.chunk
             # False when nobody waits any more: the awaiting task was cancelled.
-            if sent and sent.answer.set_running_or_notify_cancel():
+            elif sent and sent.answer.set_running_or_notify_cancel():
                 sent.answer.set_result(result.outcomes_for(len(sent.chunk.requests)))
         self._results.forget([result.task_id for result in results])
         if results or not self._sent:
             self._quiet_since_s, self._told = time.monotonic(), False
+
+    def _send_content(self) -> None:
+        """Again, at once, with it: it can't be lost again."""
+        if chunks := list(self._without_content.values()):
+            log.warning("Redis lost the content of %d chunks: sending them again", len(chunks))
+            self._results.expect_again([chunk.task_id for chunk in chunks])
+            self._sender.send(chunks, again=True, within_task=True)
+            for chunk in chunks:
+                self._without_content.pop(chunk.task_id, None)
+
+    def _renew(self) -> None:
+        """Content of chunks that wait for workers."""
+        now_s = time.monotonic()
+        if now_s - self._renewed_s >= RENEW_S:
+            self._blobs.renew(task for task, sent in list(self._sent.items()) if "data" in sent.chunk.requests[0])
+            self._renewed_s = now_s
 
     def _look_for_lost(self) -> None:
         """Single chunks that Redis lost, a queue that was purged for example."""

@@ -18,15 +18,16 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
+from lowtide.tasks.blob import apart, within
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.publish import AT_ONCE, Publication
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
 from lowtide.tasks.wire import Outcome, wire_version_of
 
 log = logging.getLogger(__name__)
 
-PUBLISH_AT_ONCE = 500
 SWEEP_S = 1.0
 SWEEP_AT_ONCE = 500
 
@@ -35,8 +36,8 @@ _OUTCOMES = TypeAdapter(list[Outcome])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Requests of one model that travel as one task. `sent_at`: Unix time at which the oldest of them was published or
-    sent, also when the chunk is sent again.
+    """Requests of one model that travel as one task; `data` in them is base64, or bytes. `sent_at`: Unix time at which
+    the oldest of them was published or sent, also when the chunk is sent again.
     """
 
     task_id: str
@@ -55,6 +56,11 @@ class ChunkResult:
     outcomes: tuple[Outcome, ...] = ()
     error: str | None = None
     unreadable: str | None = None
+
+    @property
+    def lost_content(self) -> bool:
+        """True when some requests did not run, because their content was gone."""
+        return any(outcome.lost_content for outcome in self.outcomes)
 
     def outcomes_for(self, count: int, *, retry: bool = False) -> tuple[Outcome, ...]:
         """One for each of `count` requests. A chunk that failed as a whole, or whose result does not fit, is
@@ -77,41 +83,50 @@ def new_task_id(owner: str) -> str:
 
 
 class ChunkSender:
-    """Enqueues chunks in bulk, on any broker that kombu speaks. Safe to call from any thread."""
+    """Enqueues chunks in bulk, on any broker that kombu speaks; on Redis with content beside the tasks. Safe to call
+    from any thread.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
         self._headers = app.amqp.as_task_v2("", INFER_CHUNK, argsrepr="", kwargsrepr="").headers
 
-    def send(self, chunks: Iterable[Chunk], *, again: bool = False) -> None:
-        """Enqueue chunks. `again`: they may be there already, so a worker skips one whose result exists.
+    def send(self, chunks: Iterable[Chunk], *, again: bool = False, within_task: bool = False) -> None:
+        """Enqueue chunks. `again`: they may be there already, so a worker skips one whose result exists. `within_task`:
+        content goes within the task, where it can't be lost by itself.
 
         Raises kombu's OperationalError or BatchPublishError when the broker did not confirm: each chunk may or may
         not be there, and sending the same ones again is safe.
         """
         delivery_info = {"redelivered": True} if again else {}
-        with self._app.producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_AT_ONCE):
+        with self._app.producer_or_acquire() as producer, producer.batch(max_size=AT_ONCE) as batch:
+            if publication := Publication(producer.channel) if Publication.suits(producer.channel) else None:
+                batch.state.session = publication
             for chunk in chunks:
+                requests, blob = within(chunk.requests), None
+                if publication and not within_task:
+                    requests, blob = apart(chunk.requests)
+                    publication.beside(chunk.task_id, blob)
                 producer.publish(
-                    ((list(chunk.requests),), {}, _NO_CALLBACKS),
+                    ((requests,), {}, _NO_CALLBACKS),
                     exchange="",
                     routing_key=chunk.queue,
                     serializer="json",
-                    headers=self._headers_of(chunk),
+                    headers=self._headers_of(chunk, requests),
                     correlation_id=chunk.task_id,
                     delivery_info=dict(delivery_info),
                     retry=False,
                 )
 
-    def _headers_of(self, chunk: Chunk) -> dict[str, Any]:
+    def _headers_of(self, chunk: Chunk, requests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {
             **self._headers,
             "id": chunk.task_id,
             "root_id": chunk.task_id,
-            "argsrepr": describe(chunk.requests),
-            CHUNK_COUNT_HEADER: len(chunk.requests),
+            "argsrepr": describe(requests),
+            CHUNK_COUNT_HEADER: len(requests),
             SENT_AT_HEADER: round(chunk.sent_at, 3),
-            WIRE_VERSION_HEADER: wire_version_of(chunk.requests),
+            WIRE_VERSION_HEADER: wire_version_of(requests),
         }
 
 
@@ -176,9 +191,16 @@ class ChunkResults:
         return forgot
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        """Delete results that were taken. Raises RedisError."""
+        """Delete results that were taken, and the content of their chunks. Raises RedisError."""
         if task_ids:
-            self._redis.delete(*map(self._keys.result, task_ids))
+            self._redis.delete(*map(self._keys.result, task_ids), *map(self._keys.blob, task_ids))
+
+    def expect_again(self, task_ids: Sequence[str]) -> None:
+        """Delete results that say nothing, and expect others of these chunks, which are about to be sent again. Raises
+        RedisError.
+        """
+        self.forget(task_ids)
+        self._watched.update(task_ids)
 
     def close(self) -> None:
         """Give the subscription's connection back."""

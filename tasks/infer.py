@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -11,9 +11,11 @@ from celery import Signature, Task, chunks, states
 from celery.exceptions import Reject
 from celery.result import AsyncResult
 from pydantic import ValidationError
+from redis import RedisError
 
 from lowtide.tasks import served
 from lowtide.tasks.app import app
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
 from lowtide.tasks.errors import HandBack, InvalidRequest, RequestFailed
 from lowtide.tasks.losses import Losses
@@ -169,11 +171,24 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     """Predict requests of one model; returns one outcome each, in order. Raises only when the whole chunk failed."""
     if not isinstance(requests, list):
         raise RequestFailed(InvalidRequest.type, f"{INFER_CHUNK} takes a list of requests, {INFER} one")
-    if (stored := _stored(self)) is not None:
-        # What a worker of another release stored may say nothing to this one: then the requests run once more.
-        with suppress(ValidationError):
-            return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored])
-    return Outcomes(_run(self, requests))
+    if done := _readable(_stored(self)):
+        return done
+    outcomes = _run(self, requests, blob=lambda: Blobs.of(self).get(self.request.id))
+    if any(outcome.lost_content for outcome in outcomes):
+        # A copy of a task that is done, perhaps: its sender deletes the content once it has the result.
+        with suppress(RedisError):
+            return _readable(_result(self)) or Outcomes(outcomes)
+    return Outcomes(outcomes)
+
+
+def _readable(stored: list[Any] | None) -> Outcomes | None:
+    """What a worker of another release stored may say nothing to this one, and one that had no content has said
+    nothing: then the requests run once more.
+    """
+    with suppress(ValidationError):
+        outcomes = [Outcome.model_validate(outcome, extra="ignore") for outcome in stored or ()]
+        return Outcomes(outcomes) if outcomes and not any(outcome.lost_content for outcome in outcomes) else None
+    return None
 
 
 def _wire(argument: Any) -> Any:
@@ -191,14 +206,18 @@ def _stored(task: Task) -> list[Any] | None:
     """The result that a redelivered task already has. Celery's own `worker_deduplicate_successful_tasks` will not do:
     it also trusts the worker's memory, and so never stores again what an emptied Redis lost.
     """
-    if not _redelivered(task):
-        return None
+    return _result(task) if _redelivered(task) else None
+
+
+def _result(task: Task) -> list[Any] | None:
     meta = task.backend.get_task_meta(task.request.id, cache=False)
     return meta["result"] if meta["status"] == states.SUCCESS else None
 
 
-def _run(task: Task, requests: Sequence[Mapping[str, Any]]) -> list[Outcome]:
-    run = Run(task.request.id or "", requests, partial(Losses.of, task))
+def _run(
+    task: Task, requests: Sequence[Mapping[str, Any]], *, blob: Callable[[], bytes | None] | None = None
+) -> list[Outcome]:
+    run = Run(task.request.id or "", requests, partial(Losses.of, task), blob=blob)
     try:
         return run.outcomes(redelivered=_redelivered(task))
     except HandBack as error:

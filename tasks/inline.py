@@ -42,6 +42,11 @@ def decoded(text: str) -> bytes:
         return base64.b64decode(canonical(text))
 
 
+def encoded(content: bytes) -> str:
+    """The bytes in base64, in the one spelling."""
+    return base64.b64encode(content).decode("ascii")
+
+
 def written_in_base64(content: bytes) -> bytes | None:
     """The bytes that content is base64 text of, in any spelling; None when it is no such text."""
     try:

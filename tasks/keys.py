@@ -10,6 +10,7 @@ END_CLAIM_S = 30
 END_DONE_S = 7 * 24 * 3600
 TRY_S = 7 * 24 * 3600
 LOSS_S = 24 * 3600
+BLOB_S = 600
 PRESENCE_S = 15
 SUBSCRIPTION_CHARS = 12
 """48 bits: that two of a thousand subscriptions get the same hash happens once in 500 million fleets."""
@@ -55,6 +56,12 @@ class Keys:
     def held(self, worker: str) -> str:
         """Sorted set: the delivery tags that a worker (`<host>:<slot>`) holds → the score that it wrote last."""
         return f"{self.prefix}lt:held:{worker}"
+
+    def blob(self, task: str) -> str:
+        """Content of a chunk's requests, raw bytes, beside its task. Written by whoever sent it, in one MULTI with the
+        task, and renewed while it waits for the result (10 minutes); deleted with that. Losses keep it.
+        """
+        return f"{self.prefix}lt2:blob:{task}"
 
     def worker(self, name: str) -> str:
         """A live worker's word of itself: JSON, 15 s."""

@@ -39,9 +39,9 @@ class Packing:
 
 def weight_bytes(request: InferenceRequest) -> int:
     """About what the request takes on the wire."""
-    texts = (request.data, request.uri, request.traceparent)
+    texts = (request.uri, request.traceparent)
     params = len(json.dumps(to_jsonable_python(request.params))) if request.params else 0
-    return ENVELOPE_BYTES + sum(len(text or "") for text in texts) + params
+    return ENVELOPE_BYTES + request.inline_bytes + sum(len(text or "") for text in texts) + params
 
 
 def pack(
@@ -51,19 +51,20 @@ def pack(
     packing: Callable[[], Packing],
 ) -> Iterator[list[Item]]:
     """Lists of items that travel together: one model, priority and wire version each, within the bounds, in the order
-    given. `packing` is asked for each chunk: a stream outlives what was measured when it began.
+    given. `packing` is asked for each chunk: a stream outlives what was measured when it began. Inline content is not
+    mixed with other: it may need newer workers, and is lost or there as a whole (`lowtide.tasks.blob`).
 
     An item over the byte limit travels alone. Takes from `items` no further than the chunk it yields needs. At None all
     that was given so far goes: the next item took its time.
     """
-    open_chunks: dict[tuple[str, str, int], tuple[list[Item], int, Packing]] = {}
+    open_chunks: dict[tuple[str, str, int, bool], tuple[list[Item], int, Packing]] = {}
     for item in items:
         if item is None:
             yield from (chunk for chunk, _, _ in open_chunks.values())
             open_chunks.clear()
             continue
         request = request_of(item)
-        key = (request.model, request.priority, request.wire_version)
+        key = (request.model, request.priority, request.wire_version, request.uri is None)
         chunk, size, bounds = open_chunks.pop(key) if key in open_chunks else ([], 0, packing())
         weight = weight_bytes(request)
         if chunk and size + weight > bounds.max_bytes:

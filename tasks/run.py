@@ -8,11 +8,12 @@ from typing import Any
 
 from redis import RedisError
 
+from lowtide.tasks.blob import together
 from lowtide.tasks.errors import EngineStopped, HandBack, InvalidRequest
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.losses import STRIKES_MAX, WORKER_LOST, History, Losses
 from lowtide.tasks.port import plugged
-from lowtide.tasks.wire import InferenceRequest, Outcome
+from lowtide.tasks.wire import CONTENT_LOST, InferenceRequest, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -23,22 +24,29 @@ PAUSE_S = 1.0
 class Run:
     """Used once, from one thread."""
 
-    def __init__(self, task: str, requests: Sequence[Mapping[str, Any]], losses: Callable[[], Losses]) -> None:
-        """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them."""
+    def __init__(
+        self,
+        task: str,
+        requests: Sequence[Mapping[str, Any]],
+        losses: Callable[[], Losses],
+        *,
+        blob: Callable[[], bytes | None] | None = None,
+    ) -> None:
+        """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them.
+        `blob` brings the content beside the task; without it, there can be none.
+        """
         self._task = task
+        self._given = requests
+        self._blob = blob
         self._losses_of = losses
         self._count = len(requests)
         self._outcomes: dict[int, Outcome] = {}
         self._requests: dict[int, InferenceRequest] = {}
-        for index, request in enumerate(requests):
-            try:
-                self._requests[index] = InferenceRequest.parse(request, travelled=True)
-            except InvalidRequest as error:
-                self._outcomes[index] = Outcome.failed(error.type, str(error))
 
     def outcomes(self, *, redelivered: bool) -> list[Outcome]:
         """One per request, in order. `redelivered`: somebody held the task before. Raises HandBack."""
         try:
+            self._read()
             history = self._losses.look(self._task) if redelivered else History()
             self._outcomes.update(history.outcomes)
             if history.losses:
@@ -50,8 +58,18 @@ class Run:
                     self._all_at_once()
         except RedisError as error:
             time.sleep(PAUSE_S)
-            raise HandBack(f"Redis can't be asked what befell the task: {error}") from error
+            raise HandBack(f"Redis can't be asked for content, or what befell the task: {error}") from error
         return [self._outcomes[index] for index in range(self._count)]
+
+    def _read(self) -> None:
+        for index, request in enumerate(together(self._given, self._blob) if self._blob else self._given):
+            if request is None:
+                self._outcomes[index] = Outcome.failed(CONTENT_LOST, "its content is not in Redis any more", retry=True)
+                continue
+            try:
+                self._requests[index] = InferenceRequest.parse(request, travelled=True)
+            except InvalidRequest as error:
+                self._outcomes[index] = Outcome.failed(error.type, str(error))
 
     @cached_property
     def _losses(self) -> Losses:

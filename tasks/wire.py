@@ -1,4 +1,4 @@
-"""The wire contract: what a request, an outcome and a result look like as JSON.
+"""The wire contract: what a request and an outcome look like as JSON; `lowtide.tasks.reply` has what is published.
 
 Other programs rely on these; `docs/schemas/` holds their JSON Schemas. Times are RFC 3339, durations milliseconds.
 """
@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import (
     AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -23,17 +24,21 @@ from pydantic_core import to_jsonable_python
 
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest
-from lowtide.tasks.fields import GS, Generation, RequestId, generation_of, id_in_words, is_gs, nulls_are_absent
-from lowtide.tasks.inline import canonical, decoded
+from lowtide.tasks.fields import Generation, RequestId, generation_of, id_in_words, is_gs, nulls_are_absent
+from lowtide.tasks.inline import canonical, decoded, encoded
 from lowtide.tasks.invalid import explained, shown, unexpected
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 """The highest that this release reads. One more when a worker of the release before would misread a request: such a
 worker hands back what it doesn't know. A field that may be ignored, in an outcome for example, needs no new version.
 """
-SINCE = {"generation": 2}
+SINCE = {"generation": 2, "blob": 3}
 """Fields of a request that came later → the wire version of a task that uses one. All other tasks are of version 1, so
-that nothing else waits for newer workers.
+that nothing else waits for newer workers. `blob` is of tasks alone, see `lowtide.tasks.blob`: nobody can ask for it.
+"""
+CONTENT_LOST = "content_lost"
+"""The error type of a request whose content was to be beside its task, and is gone. Its sender has it, and sends it
+again: nobody else gets to know.
 """
 
 REQUEST_ID_MAX_BYTES = 1024
@@ -93,6 +98,9 @@ class InferenceRequest(Wire):
     reply_topic: str | None = Field(default=None, min_length=1, description="Topic door only: where the result goes.")
     traceparent: str | None = Field(default=None, description="W3C trace context, carried through.")
 
+    _content: bytes | None = PrivateAttr(default=None)
+    """Inline content that was decoded, or never was base64. It is in the place of `data`."""
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any) -> Any:
@@ -146,8 +154,9 @@ class InferenceRequest(Wire):
         return value
 
     @model_validator(mode="after")
-    def _one_content(self) -> Self:
-        if (self.uri is None) == (self.data is None):
+    def _one_content(self, info: ValidationInfo) -> Self:
+        inline = self.data is not None or bool(info.context and info.context["content"] is not None)
+        if (self.uri is None) != inline:
             raise ValueError(f"uri, data: give exactly one of them, got {'neither' if self.uri is None else 'both'}")
         if self.generation is not None and not is_gs(self.uri):
             raise ValueError("generation: is of an object of Cloud Storage, and uri names none (gs://bucket/object)")
@@ -158,28 +167,53 @@ class InferenceRequest(Wire):
     @classmethod
     def parse(cls, value: "Mapping[str, Any] | InferenceRequest", *, travelled: bool = False) -> "InferenceRequest":
         """The request in a dict. `travelled`: it came from a door, as a rule, so that how `data` is spelled is looked
-        at when it is decoded. Raises InvalidRequest that names the offending field.
+        at when it is decoded; and `data` of bytes is the content. Raises InvalidRequest that names the offending field.
         """
         if isinstance(value, InferenceRequest):
             return value
         if not isinstance(value, Mapping):
             raise InvalidRequest(f"expected an object with model and uri or data, got {shown(value)}")
+        fields = dict(value)
+        content = fields.pop("data") if travelled and isinstance(fields.get("data"), bytes) else None
         try:
-            return cls.model_validate(dict(value), context=travelled)
+            request = cls.model_validate(fields, context={"content": content} if travelled else None)
         except ValidationError as error:
             raise explained(error) from error
+        request._content = content
+        return request
 
-    def to_wire(self) -> dict[str, Any]:
-        """The request as JSON-ready values, without what is at its default."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+    def unpacked(self) -> "InferenceRequest":
+        """The same with inline content as bytes, decoded once for as long as it is held. Raises InvalidRequest."""
+        if self.data is None:
+            return self
+        unpacked = self.model_copy(update={"data": None})
+        unpacked._content = self.content()
+        return unpacked
+
+    def to_wire(self, *, raw: bool = False) -> dict[str, Any]:
+        """The request as JSON-ready values, without what is at its default. `raw`: but for content that is here as
+        bytes, which stays so, as `data`.
+        """
+        fields = self.model_dump(mode="json", exclude_defaults=True)
+        if self._content is not None:
+            fields["data"] = self._content if raw else encoded(self._content)
+        return fields
 
     @property
     def wire_version(self) -> int:
         """What a worker must know to read it."""
-        return max((version for name, version in SINCE.items() if getattr(self, name) is not None), default=1)
+        used = (version for name, version in SINCE.items() if getattr(self, name, None) is not None)
+        return max(used, default=1)
+
+    @property
+    def inline_bytes(self) -> int:
+        """Size of the inline content; of base64, which may end in two characters of padding, at the least."""
+        return max(0, len(self.data or "") // 4 * 3 - 2) if self._content is None else len(self._content)
 
     def content(self) -> bytes:
         """The inline content. Raises InvalidRequest when `data` is not base64."""
+        if self._content is not None:
+            return self._content
         try:
             return decoded(self.data or "")
         except ValueError as error:
@@ -237,38 +271,14 @@ class Outcome(Wire):
             timings_ms=timings_ms or Timings(),
         )
 
+    @property
+    def lost_content(self) -> bool:
+        """True when the request did not run, because its content was gone."""
+        return self.status is Status.RETRY and self.error is not None and self.error.type == CONTENT_LOST
+
     def to_wire(self) -> dict[str, Any]:
         """The outcome as JSON-ready values."""
         return self.model_dump(mode="json")
-
-
-class StoredObject(Wire):
-    """An object in Cloud Storage. `generation`: null when the request named none, so that the live one was fetched."""
-
-    bucket: str
-    name: str
-    generation: str | None = None
-
-    @classmethod
-    def of(cls, request: InferenceRequest) -> "StoredObject | None":
-        """That of the request's content, if it is one."""
-        bucket, slash, name = (request.uri or "")[len(GS) :].partition("/")
-        return cls(bucket=bucket, name=name, generation=request.generation) if is_gs(request.uri) and slash else None
-
-
-class InferenceResult(Wire):
-    """The message on the reply topic: the last word on one request."""
-
-    request_id: str
-    message_id: str
-    model: str
-    model_version: str
-    status: Literal[Status.OK, Status.FAILED, Status.EXPIRED]
-    outputs: list[Any]
-    error: RequestError | None
-    attempts: int = Field(ge=1, description="Tries that count: losses of machines do not.")
-    timings_ms: Timings
-    object: StoredObject | None = Field(default=None, description="Where the content was, if in Cloud Storage.")
 
 
 def wire_version_of(requests: Iterable[Mapping[str, Any]]) -> int:

@@ -17,8 +17,7 @@ class Source(Protocol):
 
 def inline(request: InferenceRequest, max_bytes: int) -> bytes:
     """The content that travelled in the request. Raises ContentError before it is decoded when it is too large."""
-    # Base64 has 4 characters for 3 bytes; the last two may be padding.
-    if len(request.data or "") // 4 * 3 - 2 > max_bytes:
+    if request.inline_bytes > max_bytes:
         raise too_large("the content", max_bytes)
     content = request.content()
     if len(content) > max_bytes:

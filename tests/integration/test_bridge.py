@@ -1,3 +1,4 @@
+import base64
 import json
 import signal
 import subprocess
@@ -487,6 +488,76 @@ def test_an_emptied_redis_costs_nothing(our_world: World) -> None:
             results = world.results(100, extra_s=1.0)
 
     assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
+def inline(count: int) -> list[dict[str, Any] | tuple[bytes, dict[str, str]]]:
+    """Raw, and in JSON."""
+    contents = [f"content {index}".encode() * 1000 for index in range(count)]
+    return [
+        (content, {"model": "a"}) if index % 2 else {"model": "a", "data": base64.b64encode(content).decode()}
+        for index, content in enumerate(contents)
+    ]
+
+
+def says_content(request: InferenceRequest) -> Outcome:
+    return Outcome(status=Status.OK, model_version="v1", outputs=[request.content().decode()])
+
+
+def blobs(world: World) -> list[bytes]:
+    return list(world.redis.scan_iter(world.keys.blob("*")))
+
+
+def test_content_lies_beside_its_task_until_the_result_is_settled(our_world: World) -> None:
+    world = our_world
+    world.engine.answer = says_content
+    world.publish(*inline(40))
+    with world.bridge() as bridge:
+        wait_for(lambda: blobs(world))
+        [task] = world.redis.lrange(world.keys.queue("lowtide.a.topic"), 0, -1)
+        [key] = blobs(world)
+        assert len(task) < 400 * 40
+        assert world.redis.strlen(key) == bridge._parts.in_flight.content_bytes
+        assert 500 < world.redis.ttl(key) <= 600
+        with world.worker():
+            results = world.results(40)
+            wait_for(lambda: not blobs(world) and not bridge._parts.in_flight.content_bytes)
+
+    assert sorted(result["outputs"][0] for result in results) == sorted(
+        f"content {index}" * 1000 for index in range(40)
+    )
+
+
+def test_content_that_redis_loses_is_sent_again_and_nobody_gets_to_know(world: World) -> None:
+    world.engine.answer = says_content
+    published = world.publish(*inline(40), *uris(10))
+    with world.bridge():
+        wait_for(lambda: blobs(world))
+        world.redis.delete(*blobs(world))
+        world.engine.answer = lambda request: says_content(request) if request.uri is None else Outcome(status="ok")
+        with world.worker():
+            results = world.results(50, extra_s=1.0)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert {(result["status"], result["attempts"]) for result in results} == {("ok", 1)}
+    assert {output for result in results for output in result["outputs"]} == {
+        f"content {index}" * 1000 for index in range(40)
+    }
+    assert world.nothing_left()
+
+
+def test_content_of_an_emptied_redis_costs_nothing(our_world: World) -> None:
+    world = our_world
+    world.engine.answer = says_content
+    published = world.publish(*inline(40))
+    with world.bridge() as bridge:
+        wait_for(lambda: bridge._parts.in_flight.requests)
+        time.sleep(1.2)  # the epoch was seen
+        world.redis.flushall()
+        with world.worker():
+            results = world.results(40, extra_s=1.0)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert {(result["status"], result["attempts"]) for result in results} == {("ok", 1)}
 
 
 def test_a_request_that_another_try_may_cure_is_tried_four_times(

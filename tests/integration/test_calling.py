@@ -158,6 +158,13 @@ def worker(app: Celery) -> Iterator[None]:
         yield
 
 
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "waited in vain"
+        time.sleep(0.02)
+
+
 def requests(count: int, **fields: object) -> list[dict[str, object]]:
     return [{"model": "ab"[index % 2], "uri": f"gs://b/{index}", **fields} for index in range(count)]
 
@@ -455,13 +462,64 @@ def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str, monkeypatc
     assert sorted(found) == list(range(200))
 
 
-@pytest.mark.usefixtures("app")
-def test_content_in_a_task_is_written_in_base64_once(redis_url: str) -> None:
-    content = base64.b64encode(os.urandom(60_000)).decode()
-    with pytest.raises(NotAnswered):
-        list(infer_many([{"model": "a", "data": content}], timeout_s=0.1))
+CONTENT = {"model": "a", "data": base64.b64encode(os.urandom(60_000)).decode()}
+
+
+def test_content_in_a_task_is_written_in_base64_once(app: Celery, redis_url: str) -> None:
+    infer.delay(CONTENT)
     with Redis.from_url(redis_url) as redis:
         raw = redis.lindex("lowtide.a", 0)
 
-    assert content.encode() in raw
-    assert len(raw) < 1.35 * 60_000
+    assert CONTENT["data"].encode() in raw
+    assert len(raw) < 1.36 * 60_000
+
+
+@pytest.mark.usefixtures("app")
+def test_content_that_a_live_caller_keeps_is_beside_the_task_as_it_is(redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        with pytest.raises(NotAnswered):
+            list(infer_many([CONTENT, CONTENT], timeout_s=0.1))
+        [key] = redis.scan_iter("lt2:blob:*")
+        assert redis.get(key) == 2 * base64.b64decode(CONTENT["data"])
+        assert 500 < redis.ttl(key) <= 600
+        assert len(redis.lindex("lowtide.a", 0)) < 1500
+
+        with running_worker():
+            assert [answer.outputs for answer in infer_many([CONTENT])] == [["a saw None"]]
+        wait_for(lambda: list(redis.scan_iter("lt2:blob:*")) in ([], [key]))  # that of the one that gave up expires
+
+
+@pytest.mark.usefixtures("app")
+def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_know(redis_url: str) -> None:
+    async def some() -> list[list[Any]]:
+        return await asyncio.gather(*(infer_async(CONTENT) for _ in range(3)))
+
+    found: list[Any] = []
+    asking = [
+        threading.Thread(target=lambda: found.extend(answer.outputs for answer in infer_many([CONTENT] * 50))),
+        threading.Thread(target=lambda: found.extend(asyncio.run(some()))),
+    ]
+    for thread in asking:
+        thread.start()
+    with Redis.from_url(redis_url) as redis:
+        wait_for(lambda: redis.llen("lowtide.a") == 3 + 3)
+        redis.delete(*redis.scan_iter("lt2:blob:*"))
+        with running_worker():
+            for thread in asking:
+                thread.join(30)
+
+    assert found == [["a saw None"]] * 53
+
+
+@pytest.mark.usefixtures("app")
+def test_content_that_waits_for_workers_is_renewed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller_module, "RENEW_S", 0.1)
+    asking = threading.Thread(target=lambda: list(infer_many([CONTENT])))
+    asking.start()
+    with Redis.from_url(redis_url) as redis:
+        wait_for(lambda: list(redis.scan_iter("lt2:blob:*")))
+        [key] = redis.scan_iter("lt2:blob:*")
+        redis.expire(key, 60)
+        wait_for(lambda: redis.ttl(key) > 60)
+        with running_worker():
+            asking.join(30)

@@ -44,7 +44,7 @@ def test_a_chunk_holds_as_much_work_as_the_measured_rate_allows() -> None:
 
 
 def test_a_request_over_the_byte_limit_travels_alone() -> None:
-    arrived = [item(0), item(1, data="A" * 5000), item(2)]
+    arrived = [item(index, data="AAAA" * size) for index, size in enumerate((1, 1500, 1))]
 
     assert ids(chunks_of(arrived, Packing(max_bytes=4000))) == [["0"], ["1"], ["2"]]
 

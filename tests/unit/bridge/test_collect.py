@@ -1,15 +1,17 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pytest
 from redis import RedisError
 
+from lowtide.bridge import collect
 from lowtide.bridge.collect import Collector
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Received, Translated
-from lowtide.tasks.chunks import ChunkResult
-from lowtide.tasks.wire import InferenceRequest, Outcome
+from lowtide.tasks.chunks import Chunk, ChunkResult
+from lowtide.tasks.wire import CONTENT_LOST, InferenceRequest, Outcome
 
 AGAIN = Outcome.failed("unavailable", "503", retry=True)
 
@@ -20,6 +22,9 @@ class Outside:
     def __init__(self) -> None:
         self.results: list[ChunkResult] = []
         self.calls: list[tuple[int, list[str]]] = []
+        self.steps: list[str] = []
+        self.sent: list[Chunk] = []
+        self.away = False
 
     @property
     def handed_back(self) -> list[str]:
@@ -27,6 +32,16 @@ class Outside:
 
     def modify_ack_deadline(self, subscription: str, ack_ids: Sequence[str], lease_s: int) -> None:
         self.calls.append((lease_s, list(ack_ids)))
+
+    def send(self, chunks: Sequence[Chunk], *, again: bool, within_task: bool) -> None:
+        self.steps.append("send")
+        if self.away:
+            raise RedisError("gone")
+        assert (again, within_task) == (True, True)
+        self.sent += chunks
+
+    def expect_again(self, task_ids: Sequence[str]) -> None:
+        self.steps.append("expect")
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         results, self.results = self.results, []
@@ -98,3 +113,22 @@ def test_messages_of_results_that_cannot_be_read_are_handed_back_in_one_call() -
     collector_of(outside, results=3, outcome=None).turn(0.0)
 
     assert outside.calls == [(60, ["m0", "m1", "m2"])]
+
+
+def test_chunks_whose_content_was_lost_are_sent_again_with_it_until_redis_takes_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Uncounted, and in flight all the time: else a stop would hand them back, and an emptied Redis not be answered."""
+    monkeypatch.setattr(collect, "AGAIN_S", 0.0)
+    outside = Outside()
+    collector = collector_of(outside, results=2, outcome=Outcome.failed(CONTENT_LOST, "gone", retry=True))
+    outside.away = True
+    collector.turn(0.0)
+    outside.away = False
+    collector.turn(0.0)
+    collector.turn(0.0)
+
+    assert sorted(chunk.task_id for chunk in outside.sent) == ["c0", "c1"]
+    assert outside.steps == ["expect", "send"] * 2
+    assert (len(collector), outside.calls) == (0, [])
+    assert len(collector._in_flight) == 2

@@ -1,10 +1,19 @@
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 from redis import RedisError
 
+from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leases import LOOK_VALID_S, Leases
 from lowtide.bridge.lookout import AT_ONCE, LOOK_S, Lookout
-from lowtide.bridge.messages import Received
+from lowtide.bridge.messages import Received, Translated
+from lowtide.tasks.keys import BLOB_S
+from lowtide.tasks.wire import InferenceRequest
+
+
+def received(message_id: str) -> Received:
+    return Received(subscription="s", ack_id="k", message_id=message_id, data=b"", attributes={}, published_s=0.0)
 
 
 class Records:
@@ -23,11 +32,11 @@ class World:
         self.now_s = 0.0
         self.records = Records()
         self.leases = Leases(lambda: self.now_s)
-        self.leases.add(
-            Received(subscription="s", ack_id="k", message_id=str(n), data=b"", attributes={}, published_s=0.0)
-            for n in range(count)
-        )
-        self.lookout = Lookout(self.records, self.leases, clock=lambda: self.now_s)
+        self.leases.add(received(str(n)) for n in range(count))
+        self.in_flight = InFlight(lambda: self.now_s)
+        self.renewed: list[list[str]] = []
+        blobs: Any = SimpleNamespace(renew=lambda tasks: self.renewed.append(list(tasks)))
+        self.lookout = Lookout(self.records, self.leases, self.in_flight, blobs, clock=lambda: self.now_s)
 
     def wait(self, seconds: float) -> None:
         """Turn every `LOOK_S`, as the loop does."""
@@ -58,3 +67,14 @@ def test_records_are_looked_at_in_parts() -> None:
     world.lookout.turn()
 
     assert [len(keys) for keys in world.records.kept] == [AT_ONCE, 1]
+
+
+def test_content_that_waits_for_workers_is_renewed_in_time_and_no_other() -> None:
+    world = World()
+    for task_id, content in (("a", {"data": "aGk="}), ("b", {"uri": "gs://b/o"}), ("c", {"data": ""})):
+        request = InferenceRequest(model="m", **content)
+        world.in_flight.launch(task_id, [Translated(received=received(task_id), request=request, reply_topic="t")])
+    world.in_flight.land("c")
+    world.wait(BLOB_S)
+
+    assert world.renewed == [["a"]] * 5

@@ -7,7 +7,8 @@ from jsonschema import Draft202012Validator
 
 from lowtide.bridge.messages import Received, Translated
 from lowtide.bridge.result import expiry, result_letter
-from lowtide.tasks.wire import InferenceRequest, InferenceResult, Outcome, Status, Timings
+from lowtide.tasks.reply import InferenceResult
+from lowtide.tasks.wire import InferenceRequest, Outcome, Status, Timings
 
 NOW_S = 1000.25
 OUTCOME = Outcome(

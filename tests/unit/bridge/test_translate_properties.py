@@ -20,6 +20,7 @@ from lowtide.bridge.translate import ATTRIBUTES, Rules, claimed_id, translate
 from lowtide.config import load_settings
 from lowtide.local.pubsub import limits
 from lowtide.local.pubsub.resources import Content
+from lowtide.tasks.blob import apart, together
 from lowtide.tasks.wire import InferenceRequest, Outcome, RequestError, Status
 
 RULES = Rules.of(load_settings(project="p", models="a,b", reply_topics="mine"))
@@ -154,7 +155,7 @@ def test_every_message_is_a_request_or_a_dead_letter_with_a_known_reason(
     else:
         assert item.request.model in rules.models
         assert item.request.expired() in (True, False)
-        assert InferenceRequest.parse(json.loads(json.dumps(item.request.to_wire()))) == item.request
+        assert InferenceRequest.parse(json.loads(json.dumps(item.request.to_wire()))).unpacked() == item.request
         check_pubsub_would_take(expiry(item, now_s=2000.0, max_bytes=RESULT_MAX_BYTES))
 
 
@@ -173,8 +174,10 @@ def test_every_request_can_be_sent_to_a_worker_who_reads_the_same(
     item = translate(received(said, attributes), RULES)
 
     if isinstance(item, Translated):
-        sent = loads(dumps(list(to_chunk("b.1", [item]).requests)))
-        assert InferenceRequest.parse(sent[0]) == item.request.model_copy(update={"reply_topic": None})
+        requests, blob = apart(to_chunk("b.1", [item]).requests)
+        [read] = together(loads(dumps(requests)), lambda: blob)
+        assert read is not None
+        assert InferenceRequest.parse(read, travelled=True) == item.request.model_copy(update={"reply_topic": None})
     else:
         assert item.reason in REASONS
 
@@ -183,7 +186,7 @@ def test_every_request_can_be_sent_to_a_worker_who_reads_the_same(
 def test_what_a_json_message_says_is_what_the_request_says(fields: dict[str, Any], content: dict[str, str]) -> None:
     said = {**fields, **content}
 
-    assert accepted(json.dumps(said).encode(), {}).request == InferenceRequest.parse(said)
+    assert accepted(json.dumps(said).encode(), {}).request == InferenceRequest.parse(said).unpacked()
 
 
 @given(fields=FIELDS, content=URIS)

@@ -1,4 +1,3 @@
-import base64
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,7 @@ def test_what_a_file_holds_is_content_whatever_it_looks_like(content: bytes, tmp
 
     assert (request.request_id, request.model, request.uri) == ("mine", "m", None)
     assert request.params == {"top_k": 1}
-    assert base64.b64decode(request.data or "") == content
+    assert request.content() == content
 
 
 def test_what_no_bridge_could_take_for_a_request_travels_as_it_is(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from celery import Celery, Signature, signature
 from celery.exceptions import Reject
+from redis import RedisError
 
 from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
+from lowtide.tasks import run as run_module
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.infer import Outcomes, Parts, describe
 from lowtide.tasks.stub import StubEngine
@@ -69,6 +72,64 @@ def test_a_result_that_is_there_is_given_again_if_it_can_be_read(
 ) -> None:
     monkeypatch.setattr(infer_module, "_stored", lambda task: stored)
     assert [outcome.outputs for outcome in infer_chunk([{"model": "m", "uri": "a"}])] == [outputs]
+
+
+class Missing:
+    """Content that is gone; or Redis is."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def get(self, task_id: str) -> None:
+        if self.error:
+            raise self.error
+
+
+BESIDE = {"model": "m", "blob": [0, 1]}
+
+
+def test_a_chunk_without_its_content_is_for_its_sender_to_send_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Blobs, "of", lambda task: Missing())
+    monkeypatch.setattr(infer_module, "_result", lambda task: None)
+    outcomes = list(infer_chunk([BESIDE, {"model": "m", "uri": "a"}]))
+
+    assert [(outcome.status, outcome.lost_content) for outcome in outcomes] == [("retry", True), ("ok", False)]
+
+
+@pytest.mark.parametrize(("status", "outputs"), [("ok", [7]), ("retry", [])])
+def test_a_chunk_without_its_content_that_was_done_before_has_the_result_of_then(
+    monkeypatch: pytest.MonkeyPatch, status: str, outputs: list[int]
+) -> None:
+    """Not one that was without content as well."""
+    lost = {"type": "content_lost", "message": ""}
+    stored = {"status": status, "outputs": outputs, "error": None if outputs else lost}
+    monkeypatch.setattr(Blobs, "of", lambda task: Missing())
+    monkeypatch.setattr(infer_module, "_result", lambda task: [stored])
+
+    [outcome] = infer_chunk([BESIDE])
+    assert (outcome.outputs, outcome.lost_content) == (outputs, not outputs)
+
+
+def test_a_chunk_with_its_content_runs_though_a_result_says_that_it_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = {"status": "retry", "error": {"type": "content_lost", "message": ""}}
+    monkeypatch.setattr(infer_module, "_stored", lambda task: [lost])
+
+    [outcome] = infer_chunk([{"model": "m", "uri": "a"}])
+    assert outcome.outputs == ["a"]
+
+
+def test_a_redis_that_cannot_be_asked_for_content_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(Blobs, "of", lambda task: Missing(RedisError("away")))
+    with pytest.raises(Reject) as caught:
+        infer_chunk([BESIDE])
+
+    assert caught.value.requeue
+
+
+def test_a_lone_request_has_no_content_beside_it() -> None:
+    with pytest.raises(RequestFailed, match="blob: is not a field of a request"):
+        infer(BESIDE)
 
 
 def test_a_stopping_engine_hands_the_whole_task_back() -> None:

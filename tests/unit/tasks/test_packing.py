@@ -3,7 +3,7 @@ from itertools import count, islice
 import pytest
 
 from lowtide.tasks import InferenceRequest
-from lowtide.tasks.packing import ENVELOPE_BYTES, Packing, pack
+from lowtide.tasks.packing import ENVELOPE_BYTES, Packing, pack, weight_bytes
 
 
 def request(model: str = "m", **fields: object) -> InferenceRequest:
@@ -27,8 +27,8 @@ def test_a_request_slower_than_a_chunk_may_be_travels_alone() -> None:
 
 
 def test_a_request_larger_than_a_chunk_may_be_travels_alone() -> None:
-    small, large = request(), request(uri=None, data="a" * 5000)
-    limit = Packing(max_bytes=3 * (ENVELOPE_BYTES + 8))
+    small, large = request(uri=None, data="aaaa" * 4), request(uri=None, data="aaaa" * 1500)
+    limit = Packing(max_bytes=3 * (ENVELOPE_BYTES + 12))
 
     assert sizes([small, large, small, small, small, small], limit) == [1, 1, 3, 1]
 
@@ -50,9 +50,20 @@ def test_models_and_priorities_travel_apart() -> None:
 
 
 def test_what_older_workers_cannot_read_travels_apart() -> None:
-    chunks = pack([request(), request(generation=17), request()], request_of=lambda item: item, packing=Packing)
+    requests = [request(), request(generation=17), request(), request(uri=None, data="aaaa")]
+    chunks = pack(requests, request_of=lambda item: item, packing=Packing)
 
-    assert [[r.wire_version for r in chunk] for chunk in chunks] == [[2], [1, 1]]
+    assert [[(r.wire_version, r.data) for r in chunk] for chunk in chunks] == [
+        [(2, None)],
+        [(1, None), (1, None)],
+        [(1, "aaaa")],
+    ]
+
+
+def test_content_counts_as_it_is_and_not_as_base64() -> None:
+    content = request(uri=None, data="aaaa" * 1000)
+
+    assert weight_bytes(content) == weight_bytes(content.unpacked()) - 2 == ENVELOPE_BYTES + 3000 - 2
 
 
 def test_packing_takes_no_more_than_the_chunk_needs() -> None:

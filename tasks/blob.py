@@ -1,0 +1,102 @@
+"""Content beside the task: raw bytes of all requests of a chunk, in a key of their own (`Keys.blob`).
+
+So travels what its sender keeps until it has the result (a bridge, `infer_many`, `infer_async`): should it be gone, the
+sender has it. A request then says where in the blob its content lies, `blob: [begin, length]` instead of `data`.
+That is between senders and workers; at every door it is a field that is unknown.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from celery import Task
+from redis import Redis
+
+from lowtide.tasks.inline import decoded, encoded
+from lowtide.tasks.keys import BLOB_S, Keys
+
+PLACE = "blob"
+RENEW_S = 120.0
+"""Four renewals may fail before a blob expires."""
+
+Request = Mapping[str, Any]
+
+
+def apart(requests: Iterable[Request]) -> tuple[list[Request], bytes | None]:
+    """The requests as they travel, and their content; None when there is none."""
+    travelling: list[Request] = []
+    contents: list[bytes] = []
+    size = 0
+    for request in requests:
+        if (data := request.get("data")) is None:
+            travelling.append(request)
+            continue
+        content = data if isinstance(data, bytes) else decoded(data)
+        travelling.append({**_without(request, "data"), PLACE: [size, len(content)]})
+        contents.append(content)
+        size += len(content)
+    return travelling, b"".join(contents) if contents else None
+
+
+def within(requests: Iterable[Request]) -> list[Request]:
+    """The requests with their content as base64, for a sender that doesn't keep it, or a broker that can't."""
+    return [
+        {**request, "data": encoded(data)} if isinstance(data := request.get("data"), bytes) else request
+        for request in requests
+    ]
+
+
+def together(requests: Sequence[Request], fetch: Callable[[], bytes | None]) -> list[Request | None]:
+    """The requests that arrived, with their content; None for one whose content is gone. `fetch` brings the blob, and
+    is called once, if one needs it.
+    """
+    places = [_place_of(request) for request in requests]
+    blob = fetch() if any(places) else None
+    return [
+        _with_content(request, place, blob) if place else request
+        for request, place in zip(requests, places, strict=True)
+    ]
+
+
+class Blobs:
+    """Of one fleet. Safe from any thread. Every method raises RedisError."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    @classmethod
+    def of(cls, task: Task) -> "Blobs":
+        """Of the fleet whose Redis `task` stores its results in."""
+        return cls(task.backend.client, Keys(task.app.conf.broker_transport_options["global_keyprefix"]))
+
+    def get(self, task_id: str) -> bytes | None:
+        """The content beside the task; None when it is gone."""
+        found: bytes | None = self._redis.get(self._keys.blob(task_id))  # type: ignore[assignment]
+        return found
+
+    def renew(self, task_ids: Iterable[str]) -> None:
+        """Keep what is there for another ten minutes. O(tasks)."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for task_id in task_ids:
+                pipe.expire(self._keys.blob(task_id), BLOB_S)
+            pipe.execute()
+
+
+def _place_of(request: object) -> tuple[int, int] | None:
+    """Whatever it is: a message may be anybody's. None then, and the request is refused for a field that is unknown."""
+    place = request.get(PLACE) if isinstance(request, Mapping) and "data" not in request else None
+    if not isinstance(place, list) or len(place) != 2 or not all(type(number) is int for number in place):
+        return None
+    begin, length = place
+    return (begin, length) if begin >= 0 and length >= 0 else None
+
+
+def _with_content(request: Request, place: tuple[int, int], blob: bytes | None) -> Request | None:
+    begin, length = place
+    if blob is None or len(blob) < begin + length:
+        return None
+    return {**_without(request, PLACE), "data": blob[begin : begin + length]}
+
+
+def _without(request: Request, name: str) -> Request:
+    return {field: value for field, value in request.items() if field != name}
