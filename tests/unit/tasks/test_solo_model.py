@@ -47,15 +47,14 @@ def violation(**fields: Any) -> Violation:
     return found
 
 
-ONE_CHUNK = FAULTS - {"FLUSHALL", "SECOND"}
-ANOTHER_CHUNK = only("FLUSHALL", "SECOND", "CRASH", "BLOB")
-"""All in one are 85,000 states, and as good."""
+WORKERS_FAULTS = FAULTS - {"FLUSHALL", "SECOND"}
+DATA_LOST = only("FLUSHALL", "CRASH", "BLOB")
+SENT_TWICE = only("SECOND", "CRASH", "BLOB")
+"""All faults at once are 85,000 states for each place of the poisonous request, and nothing is wrong with them."""
 
 
-@pytest.mark.parametrize(
-    ("poison", "kinds"),
-    [(None, FAULTS), (0, ONE_CHUNK), (0, ANOTHER_CHUNK), (1, ONE_CHUNK), (1, ANOTHER_CHUNK)],
-)
+@pytest.mark.parametrize("kinds", [WORKERS_FAULTS, DATA_LOST, SENT_TWICE])
+@pytest.mark.parametrize("poison", [None, 0, 1])
 def test_whatever_two_faults_happen_the_poisonous_request_is_given_up_its_neighbour_answered_and_nothing_run_twice(
     poison: int | None, kinds: frozenset[str]
 ) -> None:
@@ -64,7 +63,7 @@ def test_whatever_two_faults_happen_the_poisonous_request_is_given_up_its_neighb
     assert found.violation is None, str(found.violation)
     ends = {state.result for state in found.states if state.result} - {CONTENT_LOST}
     assert ends == {tuple(GIVEN_UP if index == poison else "ok" for index in range(2))}
-    assert len(found.states) > 3_000  # else faults were not explored
+    assert len(found.states) > (500 if poison is None else 3_000)  # else faults were not explored
 
 
 class Named(Model):
