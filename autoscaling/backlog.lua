@@ -1,17 +1,17 @@
 -- How many messages wait and are held, and how many requests are in a sample of them. Writes nothing. Begins with
 -- lowtide.tasks.transport's due.lua: what is not due yet is no work.
--- KEYS  unacked, unacked_index, scheduled, then the lists
+-- KEYS  register of workers, scheduled, then the lists
 -- ARGV  1 a list or group of so many is read whole   2 of a longer one, so many from each end
 --       3 bytes to read at most, of a sample of each; a first message is always read
 --       4 bytes of all lists, after which of a further one only its length is read
---       5 seconds after which what nobody touched has no holder
+--       5 seconds after which who was not heard of is dead   6 what is before the incarnation in the key of what it holds
 -- Gives one entry per list: {length, messages read, requests in them, messages read that are not due}; then one per
--- group of unacked, held and left behind, and one of the scheduled that are due: {messages, messages read, and for each
+-- group of what is held, by the living and by the dead, and one of the scheduled that are due: {messages, messages read, and for each
 -- message read: the list that it is of, requests in it}; then the number of the scheduled that are not due; last, of all
 -- messages read, the Unix time at which the oldest was sent, or fell due, or '' when none says.
 local WHOLE, EDGE = tonumber(ARGV[1]), tonumber(ARGV[2])
 local BYTES, ALL, QUIET_S = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local FIRST = 4
+local FIRST = 3
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6
 
@@ -64,9 +64,9 @@ local function list(key)
 end
 
 -- Read whatever the lists have spent: of a group, only its messages tell which models it is of.
-local function group(length, entry_at)
+local function group(length, at, entry_at)
     local entry, read, bytes = { length, 0 }, 0, 0
-    for _, place in ipairs(places(length)) do
+    for _, place in ipairs(at) do
         if read > 0 and bytes > BYTES then
             break
         end
@@ -81,28 +81,49 @@ local function group(length, entry_at)
     return entry
 end
 
--- The index is written with every touch; a tag in it may have no message any more, and a message no score.
-local held, left = {}, {}
-for _, tag in ipairs(redis.call('HKEYS', KEYS[1])) do
-    local score = tonumber(redis.call('ZSCORE', KEYS[2], tag) or nil)
-    local of = score and score > now - QUIET_S and held or left
-    of[#of + 1] = tag
+-- Places, from 0 and in order, that are equally far from each other: what one worker holds is like itself.
+local function spread(length)
+    local at, count = {}, math.min(length, WHOLE)
+    for number = 0, count - 1 do
+        at[#at + 1] = math.floor(number * length / count)
+    end
+    return at
 end
-local function holding(tags)
-    return group(#tags, function(place)
-        return redis.call('HGET', KEYS[1], tags[place + 1])
+
+-- What incarnations hold, in one row. Of many the tags are not read: any of the incarnation's stands for a place.
+local function holding(incarnations)
+    local length, ends = 0, {}
+    for number, incarnation in ipairs(incarnations) do
+        length = length + redis.call('HLEN', ARGV[6] .. incarnation)
+        ends[number] = length
+    end
+    local whole, number, tags = length <= WHOLE, 0, {}
+    return group(length, spread(length), function(place)
+        while number == 0 or ends[number] <= place do
+            number = number + 1
+            tags = whole and redis.call('HKEYS', ARGV[6] .. incarnations[number]) or {}
+        end
+        local key = ARGV[6] .. incarnations[number]
+        return redis.call('HGET', key, tags[ends[number] - place] or redis.call('HRANDFIELD', key))
     end)
 end
 
-local due = redis.call('ZCOUNT', KEYS[3], '-inf', now)
+local living, dead = {}, {}
+local register = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for at = 1, #register, 2 do
+    local of = tonumber(register[at + 1]) > now - QUIET_S and living or dead
+    of[#of + 1] = register[at]
+end
+
+local due = redis.call('ZCOUNT', KEYS[2], '-inf', now)
 local answer = {}
 for at = FIRST, #KEYS do
     answer[#answer + 1] = list(KEYS[at])
 end
-answer[#answer + 1], answer[#answer + 2] = holding(held), holding(left)
-answer[#answer + 1] = group(due, function(place)
-    return redis.call('ZRANGE', KEYS[3], place, place)[1]
+answer[#answer + 1], answer[#answer + 2] = holding(living), holding(dead)
+answer[#answer + 1] = group(due, places(due), function(place)
+    return redis.call('ZRANGE', KEYS[2], place, place)[1]
 end)
-answer[#answer + 1] = redis.call('ZCARD', KEYS[3]) - due
+answer[#answer + 1] = redis.call('ZCARD', KEYS[2]) - due
 answer[#answer + 1] = oldest_at and string.format('%.3f', oldest_at) or ''
 return answer

@@ -1,6 +1,6 @@
 """The work in Redis: what waits in the queues, what workers hold, and what the dead have left behind.
 
-The lists alone read zero after a preemption, and nothing would ever scale up: `unacked` is work as well.
+The lists alone read zero after a preemption, and nothing would ever scale up: what workers hold is work as well.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from redis import Redis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import lists_of, topic_queue, worker_queues
 from lowtide.tasks.transport.moves import due_lua
-from lowtide.tasks.transport.reaper import QUIET_S
+from lowtide.tasks.transport.sweeper import QUIET_S
 
 WHOLE = 64
 """A list of so many messages is read whole; of a longer one, half as many from each end."""
@@ -72,14 +72,15 @@ class BacklogReader:
         self._model_of = {queue: model for model in models for queue in worker_queues([model])}
         self._topic_queues = frozenset(map(topic_queue, models))
         self._queue_of = {keys.queue(name): queue for queue in worker_queues(models) for name in lists_of(queue)}
-        self._keys = [keys.unacked, keys.unacked_index, keys.scheduled, *self._queue_of]
+        self._keys = [keys.workers, keys.scheduled, *self._queue_of]
+        self._held_prefix = keys.held_prefix
         lua = files(__package__).joinpath("backlog.lua").read_text(encoding="utf-8")
         self._script = redis.register_script(due_lua() + lua)
 
     def read(self) -> Backlog:
         """The backlog now. Raises RedisError."""
         *lists, held, left, due, scheduled, oldest_at = self._script(
-            keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S]
+            keys=self._keys, args=[WHOLE, WHOLE // 2, BYTES, ALL_BYTES, QUIET_S, self._held_prefix]
         )
         by_queue: Counter[tuple[str, State]] = Counter()
         # A list that the bound left unread is taken to be like those that were read.

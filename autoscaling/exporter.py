@@ -25,7 +25,7 @@ from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.leadership import Leadership
 from lowtide.tasks.outage import Outage
-from lowtide.tasks.presence import announce
+from lowtide.tasks.registry import announce
 
 log = logging.getLogger(__name__)
 

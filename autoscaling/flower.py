@@ -10,7 +10,7 @@ from prometheus_client.samples import Sample
 
 from lowtide.autoscaling.held import SourceUnreadable
 from lowtide.config.redact import redacted
-from lowtide.tasks.presence import NODE
+from lowtide.tasks.registry import NODE
 
 CONNECT_S = 3.05
 READ_S = 5.0

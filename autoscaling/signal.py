@@ -34,7 +34,7 @@ class Bridges:
 
     @classmethod
     def of(cls, words: Iterable[Mapping[str, Any]]) -> "Bridges":
-        """From their words (`presence.live`). One of a release that said less counts for what it says."""
+        """From their statuses (`registry.live`). One of a release that said less counts for what it says."""
         leased, at_risk, oldest = 0, 0, []
         ignored: Counter[str] = Counter()
         refused: dict[str, str] = {}

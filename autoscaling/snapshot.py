@@ -14,7 +14,8 @@ from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.signal import Bridges
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Kind, live
+from lowtide.tasks.protocol import check
+from lowtide.tasks.registry import Kind, live
 from lowtide.tasks.served import served
 from lowtide.tasks.trouble import trouble_of
 
@@ -32,6 +33,7 @@ class RetryingWord(BaseModel):
 class WorkerWord(BaseModel):
     """What a worker says of itself, as far as it is read here and by `lowtide status`."""
 
+    name: str = ""
     busy: bool = False
     draining: bool = False
     deaf_to: list[str] = []
@@ -97,7 +99,8 @@ class Camera:
         self._backlog = BacklogReader(redis, self._keys, self._models)
 
     def take(self) -> Snapshot:
-        """The fleet now. Raises RedisError, and ValueError on what Lowtide has not written."""
+        """The fleet now. Raises RedisError, OtherProtocol among them; ValueError on what Lowtide has not written."""
+        check(self._redis, self._keys)
         seconds, microseconds = self._redis.time()
         rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
         workers = self._words("worker")

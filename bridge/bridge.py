@@ -22,9 +22,9 @@ from lowtide.config import Settings
 from lowtide.config.ending import leave_after
 from lowtide.config.health import Health, HealthServer
 from lowtide.tasks.chunks import new_owner
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.preemption import Preemption, wait_while_announced
-from lowtide.tasks.presence import Presence
-from lowtide.tasks.transport.reaper import Reaper
+from lowtide.tasks.transport.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
 
@@ -55,10 +55,10 @@ class Bridge:
         self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
         self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
         self._lookout = self._loop("lookout", parts.lookout.turn, wait_s=LOOK_AGAIN_S)
-        self._presence = Presence(
-            parts.redis, parts.keys, kind="bridge", name=self.name, word=self._word, models=settings.model_names
+        self._heartbeat = Heartbeat(
+            parts.redis, parts.keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
         )
-        self._reaper = Reaper(parts.redis, parts.keys)
+        self._sweeper = Sweeper(parts.redis, parts.keys)
         self._workers_seen_s = 0.0
         self._preemption = Preemption(settings)
 
@@ -86,7 +86,7 @@ class Bridge:
 
     def health(self) -> Health:
         """Whether the bridge gets anywhere. From any thread."""
-        details = dict(self._word())
+        details = dict(self._status())
         for loop in self._loops():
             if loop.failed or loop.stuck(time.monotonic()):
                 return Health(
@@ -112,7 +112,7 @@ class Bridge:
             self._lookout,
         )
 
-    def _word(self) -> dict[str, Any]:
+    def _status(self) -> dict[str, Any]:
         """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more; `ignored`:
         events that asked for nothing, since it began; `refused`: subscriptions that Pub/Sub refuses it, and why.
         """
@@ -140,8 +140,8 @@ class Bridge:
         # The leaser before anything is leased, and the intake when everything after it is there.
         for loop in (self._leaser, self._acker, self._settler, self._collector, self._backstop, self._lookout):
             loop.start()
-        self._reaper.start()
-        self._presence.start()
+        self._sweeper.start()
+        self._heartbeat.start()
         self._preemption.start()
         self._intake.start()
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
@@ -216,8 +216,8 @@ class Bridge:
         for loop in self._loops():
             loop.stop(JOIN_S if not loop.failed else 0.0)
         self._preemption.stop()
-        self._reaper.stop()
-        self._presence.stop()
+        self._sweeper.stop()
+        self._heartbeat.stop()
         self._parts.results.close()
         self._parts.pubsub.close()
         self._parts.redis.close()

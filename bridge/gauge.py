@@ -9,9 +9,9 @@ from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import Packing
-from lowtide.tasks.presence import alive
 from lowtide.tasks.queues import topic_queue
 from lowtide.tasks.rates import measured
+from lowtide.tasks.registry import alive
 
 ROLL_EVERY_S = 1.0
 

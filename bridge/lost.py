@@ -20,7 +20,7 @@ LOOK_S = 15.0
 OLD_S = 60.0
 """Chunks younger than this are not looked for."""
 GONE_S = 60.0
-"""Longer than any step from one place to the next takes: a reaper's 20 s, a worker's lt:run of 30 s."""
+"""Longer than any step from one place to the next takes: the 20 s of a sweeper, and as many until another leads."""
 
 
 class Backstop:

@@ -1,4 +1,4 @@
-"""Records of messages in Redis: who is about to publish (lt:end), and how often it was tried (lt:try).
+"""Records of messages in Redis: who is about to publish (lt2:end), and how often it was tried (lt2:try).
 
 Every method raises RedisError when Redis did not confirm; then nothing is known, and calling again is safe.
 """
@@ -104,7 +104,7 @@ class Records:
         if not messages:
             return []
         answers: list[int] = self._script(
-            keys=[self._keys.unacked_index, *(self._keys.end(message) for message in messages)],
+            keys=[self._keys.bridges, *(self._keys.end(message) for message in messages)],
             args=[what, self._ours, expiry_s],
         )
         return answers

@@ -1,5 +1,5 @@
 -- B5 and B7 for many messages at once.
--- KEYS  unacked_index, then lt:end:<m>, one per message
+-- KEYS  register of bridges, then lt2:end:<m>, one per message
 -- ARGV  1 "claim", "done" or "keep"   2 our claim   3 expiry, seconds
 -- Claim: gives for each message 0 when it is ours now (new, or renewed), 1 another's, 2 done.
 -- Done: marks each, whatever was there: its letter has been published.

@@ -1,5 +1,5 @@
 -- Count attempts of many messages at once.
--- KEYS  lt:try:<m>, one per message    ARGV  1 expiry, seconds   2… how many attempts there are now at the least
+-- KEYS  lt2:try:<m>, one per message    ARGV  1 expiry, seconds   2… how many attempts there are now at the least
 -- Gives how many there are. Run again it changes nothing: a call that had no answer may have had its effect.
 local answers = {}
 for index, key in ipairs(KEYS) do

@@ -11,6 +11,7 @@ from lowtide.bridge.pubsub import PubsubUnavailable
 from lowtide.cli.options import examples
 from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.logs import configure_logging
+from lowtide.tasks import protocol
 from lowtide.tasks.outage import Outage
 from lowtide.tasks.rights import Rights
 
@@ -40,6 +41,7 @@ def command(*, create: bool, create_only: bool) -> None:
         return
     _wait_for_pubsub(settings, create=create)
     Rights(settings, remote=False).wait()
+    protocol.wait(settings)
     sys.exit(Bridge(settings).run())
 
 

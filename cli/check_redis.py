@@ -12,6 +12,8 @@ from lowtide.config import Settings
 from lowtide.config.addresses import at
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.access import Access
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.protocol import check
 from lowtide.tasks.store import connect
 from lowtide.tasks.trouble import trouble_of
 
@@ -24,6 +26,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
     """Reachable, lets us do what a fleet does, new enough, keeps what it is told, and agrees about the time."""
     client, address = connect(settings), RedisAddress.of(settings.redis_url)
     try:
+        check(client, Keys.of(settings))
         lacks = Access.of(settings).missing(client)
         info = _info(client)
         skew_s = 0.0 if any(lack.rule == "+time" for lack in lacks) else abs(client.time()[0] - time.time())

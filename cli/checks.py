@@ -12,7 +12,7 @@ from lowtide.config import Settings, SettingsError
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Metadata, metadata_url
-from lowtide.tasks.presence import Kind, live
+from lowtide.tasks.registry import Kind, live, name_of
 from lowtide.tasks.store import connect
 
 RETENTION_S = 7 * 24 * 3600
@@ -82,18 +82,20 @@ def fleet(settings: Settings) -> Iterator[Finding]:
         except RedisError:
             return
         if words:
-            yield ok("Fleet", f"{len(words)} {kind}{'s' if len(words) > 1 else ''}: {', '.join(words)}")
+            names = ", ".join(name_of(*one) for one in words.items())
+            yield ok("Fleet", f"{len(words)} {kind}{'s' if len(words) > 1 else ''}: {names}")
             yield from _deaf(words)
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
 
 
 def _deaf(words: Mapping[str, Any]) -> Iterator[Finding]:
-    for name, word in words.items():
+    for incarnation, word in words.items():
         if isinstance(word, dict) and (deaf_to := word.get("deaf_to")):
+            name, queues = name_of(incarnation, word), ", ".join(map(str, deaf_to))
             yield warning(
                 "Fleet",
-                f"{name} does not listen to {', '.join(map(str, deaf_to))}: remote control has cancelled it",
+                f"{name} does not listen to {queues}: remote control has cancelled it",
                 "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
             )
 

@@ -9,7 +9,7 @@ from redis import RedisError
 
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 from lowtide.tasks.store import connect
 from lowtide.tasks.trouble import trouble_of
 

@@ -14,6 +14,7 @@ from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.autoscaling.unread import UnreadList
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.config.redact import redacted
+from lowtide.tasks.registry import by_name, name_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +153,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "seconds_per_request": dict(snapshot.rates_s),
         "workers": [
             {
-                "name": name,
+                "name": name_of(incarnation, word),
                 "state": state_of(word),
                 "deaf_to": word.get("deaf_to", []),
                 "in_process": word.get("in_process", 0),
@@ -160,7 +161,7 @@ def _figures(report: Report) -> dict[str, Any]:
                 "done": word.get("done", {}),
                 "retrying": word.get("retrying"),
             }
-            for name, word in sorted(snapshot.workers.items())
+            for incarnation, word in by_name(snapshot.workers)
         ],
         "unread": [one.as_dict() for one in report.unread],
         "bridges": sorted(snapshot.bridge_words),

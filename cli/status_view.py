@@ -12,6 +12,7 @@ from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.cli.progress import rounded
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
 from lowtide.cli.terminal import shown
+from lowtide.tasks.registry import by_name, name_of
 
 
 def view(look: Look) -> RenderableType:
@@ -97,15 +98,21 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
     table = Table("Worker", "State", title="Workers", title_justify="left")
     for heading in ("in process", "done", "requests/s of the device"):
         table.add_column(heading, justify="right")
-    for name, word in sorted(words.items()):
+    for incarnation, word in by_name(words):
         rates = [f"{model} {rounded(1 / rate_s)}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
         done = sum(word.get("done", {}).values())
-        table.add_row(_text(name), state_of(word), str(word.get("in_process", 0)), f"{done:,}", _text(", ".join(rates)))
+        table.add_row(
+            _text(name_of(incarnation, word)),
+            state_of(word),
+            str(word.get("in_process", 0)),
+            f"{done:,}",
+            _text(", ".join(rates)),
+        )
     return table
 
 
 def _retrying(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:
-    told = {name: word["retrying"] for name, word in sorted(words.items()) if word.get("retrying")}
+    told = {name_of(name, word): word["retrying"] for name, word in by_name(words) if word.get("retrying")}
     return [
         _text(f"{name}: {one['count']:,} tries failed and come again, the last {one['ago_s']:.0f} s ago: {one['why']}")
         for name, one in told.items()

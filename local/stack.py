@@ -20,7 +20,7 @@ from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 from lowtide.tasks.store import connect
 from lowtide.tasks.trouble import trouble_of
 

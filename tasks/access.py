@@ -9,7 +9,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from lowtide.config import Settings
 from lowtide.config.redis_url import RedisAddress
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.keys import STEM, Keys
 
 COMMANDS = (
     *("DEL K", "EXISTS K", "EXPIRE K 1", "PEXPIRE K 1", "GET K", "MGET K", "SET K 0", "INCR K", "SCAN 0"),
@@ -90,14 +90,14 @@ class Access:
             redis.connection_pool.release(connection)
 
     def _commands(self, ask: "_Asking") -> Iterator[Lack]:
-        words = {"K": f"{self.prefix}lt:doctor", "C": self.results.replace("*", "doctor")}
+        words = {"K": f"{self.prefix}{STEM}doctor", "C": self.results.replace("*", "doctor")}
         for command in COMMANDS:
             name, *arguments = command.split(" ")
             if not ask.may(name, *(words.get(word, word) for word in arguments)) and ask.command_refused:
                 yield _lack(name)
 
     def _places(self, ask: "_Asking") -> Iterator[Lack]:
-        if not ask.may("EXISTS", f"{self.prefix}lt:doctor") and not ask.command_refused:
+        if not ask.may("EXISTS", f"{self.prefix}{STEM}doctor") and not ask.command_refused:
             yield Lack(what=f"keys that begin with {self.prefix!r}", rule=self.keys)
         for used_for, channel in (
             ("Celery's remote control", self.control),

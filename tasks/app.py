@@ -26,7 +26,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "priority_steps": list(PRIORITY_STEPS),
         # JSON within JSON. Kombu's default is base64, a third larger, which content is already.
         "body_encoding": "utf-8",
-        # A message's age says nothing of its worker's health: tasks.transport.reaper restores by liveness instead.
+        # A message's age says nothing of its worker's health: tasks.transport.sweeper restores by liveness instead.
         "visibility_timeout": 7 * 24 * 3600,
         "socket_keepalive": True,
         "socket_timeout": ANSWER_S,

@@ -50,6 +50,14 @@ class RedisUnusable(LowtideError, OperationalError, RedisError):
     retryable = True
 
 
+class OtherProtocol(LowtideError, RedisError):
+    """Raised when processes of another release have this Redis, whose protocol is not ours."""
+
+    def __init__(self, *, spoken: str, ours: str) -> None:
+        super().__init__(f"it holds a fleet of protocol {spoken}, this release speaks {ours}")
+        self.spoken = spoken
+
+
 class RequestFailed(LowtideError):
     """Raised to a Python caller whose request has no outputs. `type` is a word to branch on, `message` for people."""
 

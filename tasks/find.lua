@@ -1,13 +1,12 @@
 -- Which tasks of one owner are in messages. Writes nothing.
--- KEYS  1 a list of messages, or a hash of them
+-- KEYS  1 a list of messages
 -- ARGV  1 the owner, with the dot that follows it in its task ids   2 bytes after which no further message is read
---       then the places in the list, or the fields of the hash
+--       then the places in the list
 -- Gives the number of places read, then the task ids.
 local key, owner, most = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local command = redis.call('TYPE', key).ok == 'list' and 'LINDEX' or 'HGET'
 local bytes, at, answer = 0, 3, { 0 }
 while ARGV[at] and bytes < most do
-    local raw = redis.call(command, key, ARGV[at])
+    local raw = redis.call('LINDEX', key, ARGV[at])
     if raw then
         -- Not parsed: with its dot, an id of ours is nothing that base64 contents could hold.
         bytes = bytes + #raw

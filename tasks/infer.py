@@ -8,12 +8,12 @@ from functools import partial
 from typing import Any
 
 from celery import Signature, Task, chunks, states
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from celery.result import AsyncResult
 from pydantic import ValidationError
 from redis import RedisError
 
-from lowtide.tasks import served
+from lowtide.tasks import ownership, served
 from lowtide.tasks.app import app
 from lowtide.tasks.blob import Blobs
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
@@ -217,6 +217,8 @@ def _result(task: Task) -> list[Any] | None:
 def _run(
     task: Task, requests: Sequence[Mapping[str, Any]], *, blob: Callable[[], bytes | None] | None = None
 ) -> list[Outcome]:
+    if ownership.given_up((task.request.properties or {}).get("delivery_tag")):
+        raise Ignore
     run = Run(task.request.id or "", requests, partial(Losses.of, task), blob=blob)
     try:
         return run.outcomes(redelivered=_redelivered(task))

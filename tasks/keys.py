@@ -11,7 +11,10 @@ END_DONE_S = 7 * 24 * 3600
 TRY_S = 7 * 24 * 3600
 LOSS_S = 24 * 3600
 BLOB_S = 600
-PRESENCE_S = 15
+PROTOCOL = "2"
+"""What is spoken in Redis: what lies in which keys, and who may do what to it. Another one is a clean break."""
+STEM = f"lt{PROTOCOL}:"
+"""What our own keys begin with, behind the fleet's prefix."""
 SUBSCRIPTION_CHARS = 12
 """48 bits: that two of a thousand subscriptions get the same hash happens once in 500 million fleets."""
 
@@ -29,112 +32,124 @@ class Keys:
         """The keys of the fleet that `settings` describes."""
         return cls(settings.prefix)
 
+    @property
+    def protocol(self) -> str:
+        """`PROTOCOL` of those who use this Redis. Its name is the same in all of them."""
+        return f"{self.prefix}lt:protocol"
+
     def end(self, message: str) -> str:
         """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
-        return f"{self.prefix}lt:end:{_short(message)}"
+        return f"{self.prefix}{STEM}end:{_short(message)}"
 
     def tries(self, message: str) -> str:
         """Attempts of the message that count (7 days)."""
-        return f"{self.prefix}lt:try:{_short(message)}"
+        return f"{self.prefix}{STEM}try:{_short(message)}"
 
     def loss(self, task: str) -> str:
-        """Times that a worker vanished while it held the task (1 day)."""
-        return f"{self.prefix}lt:loss:{task}"
+        """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). Whoever takes a task
+        that has it looks what was before.
+        """
+        return f"{self.loss_prefix}{task}"
+
+    @property
+    def loss_prefix(self) -> str:
+        """What is before the task in `loss`."""
+        return f"{self.prefix}{STEM}loss:"
 
     def strike(self, task: str) -> str:
         """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved (1 day)."""
-        return f"{self.prefix}lt:strike:{task}"
+        return f"{self.prefix}{STEM}strike:{task}"
 
     def part(self, task: str) -> str:
         """Hash: place in the task → outcome, of a task that was not finished (1 day)."""
-        return f"{self.prefix}lt:part:{task}"
+        return f"{self.prefix}{STEM}part:{task}"
 
-    def run(self, task: str) -> str:
-        """Exists while a live worker runs the task (30 s, renewed every 5 s)."""
-        return f"{self.prefix}lt:run:{task}"
+    def held(self, incarnation: str) -> str:
+        """Hash of what a worker holds: delivery tag → key of the list that it was taken from, newline, Celery id,
+        newline, the message. It never expires, and is there only while the incarnation is registered.
+        """
+        return f"{self.held_prefix}{incarnation}"
 
-    def held(self, worker: str) -> str:
-        """Sorted set: the delivery tags that a worker (`<host>:<slot>`) holds → the score that it wrote last."""
-        return f"{self.prefix}lt:held:{worker}"
+    @property
+    def held_prefix(self) -> str:
+        """What is before the incarnation in `held`."""
+        return f"{self.prefix}{STEM}held:"
 
     def blob(self, task: str) -> str:
         """Content of a chunk's requests, raw bytes, beside its task. Written by whoever sent it, in one MULTI with the
         task, and renewed while it waits for the result (10 minutes); deleted with that. Losses keep it.
         """
-        return f"{self.prefix}lt2:blob:{task}"
+        return f"{self.prefix}{STEM}blob:{task}"
 
-    def worker(self, name: str) -> str:
-        """A live worker's word of itself: JSON, 15 s."""
-        return f"{self.prefix}lt:w:{name}"
-
-    def bridge(self, name: str) -> str:
-        """A live bridge's word of itself: JSON, 15 s."""
-        return f"{self.prefix}lt:b:{name}"
+    @property
+    def holders(self) -> str:
+        """Hash: Celery id of a task that is held → the incarnation that took it last."""
+        return f"{self.prefix}{STEM}holders"
 
     @property
     def workers(self) -> str:
-        """Set of the names of workers that may be alive; `worker(name)` decides."""
-        return f"{self.prefix}lt:workers"
+        """Sorted set, the register of workers: incarnation → its last heartbeat (Redis TIME, seconds); 0: it was given
+        up, and a sweeper is at it.
+        """
+        return f"{self.prefix}{STEM}workers"
+
+    @property
+    def worker_status(self) -> str:
+        """Hash: incarnation of a registered worker → what it says of itself, JSON."""
+        return f"{self.prefix}{STEM}worker_status"
 
     @property
     def bridges(self) -> str:
-        """Set of the names of bridges that may be alive; `bridge(name)` decides."""
-        return f"{self.prefix}lt:bridges"
+        """Sorted set: name of a bridge → its last heartbeat (Redis TIME, seconds)."""
+        return f"{self.prefix}{STEM}bridges"
+
+    @property
+    def bridge_status(self) -> str:
+        """Hash: name of a bridge → what it says of itself, JSON."""
+        return f"{self.prefix}{STEM}bridge_status"
 
     @property
     def rates(self) -> str:
         """Hash: model → measured seconds of device time per request."""
-        return f"{self.prefix}lt:rates"
+        return f"{self.prefix}{STEM}rates"
 
     @property
     def models(self) -> str:
         """JSON list of the models that the fleet serves. Each bridge, worker and exporter writes it with each beat:
         the last one's holds. It stays when none lives.
         """
-        return f"{self.prefix}lt:models"
+        return f"{self.prefix}{STEM}models"
 
     @property
     def unread(self) -> str:
         """Hash: list of ours that nobody reads → Unix time since when it is known to be there. Written by who looks for
         them, `lowtide status` and `lowtide doctor`; an entry goes when its list is gone.
         """
-        return f"{self.prefix}lt:unread"
+        return f"{self.prefix}{STEM}unread"
 
     @property
     def exporter(self) -> str:
         """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
-        return f"{self.prefix}lt:exporter"
+        return f"{self.prefix}{STEM}exporter"
 
     @property
-    def reaper(self) -> str:
+    def sweeper(self) -> str:
         """Lock of the one who gives back what vanished workers held (10 s)."""
-        return f"{self.prefix}lt:reaper"
+        return f"{self.prefix}{STEM}sweeper"
 
     @property
     def epoch(self) -> str:
         """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
-        return f"{self.prefix}lt:epoch"
+        return f"{self.prefix}{STEM}epoch"
 
     def result(self, task: str) -> str:
         """Celery's own result key."""
         return f"{self.prefix}celery-task-meta-{task}"
 
     @property
-    def unacked(self) -> str:
-        """Hash: delivery tag → key of the list that it was taken from, newline, the message. Kombu's own hash of this
-        name is of every other Celery worker on this Redis.
-        """
-        return f"{self.prefix}lt:unacked"
-
-    @property
-    def unacked_index(self) -> str:
-        """Sorted set: delivery tag → when it was last seen alive (Redis TIME, seconds)."""
-        return f"{self.prefix}lt:unacked_index"
-
-    @property
     def scheduled(self) -> str:
         """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time)."""
-        return f"{self.prefix}lt:scheduled"
+        return f"{self.prefix}{STEM}scheduled"
 
     def queue(self, name: str) -> str:
         """A queue's list (priority 0; `queues.lists_of` has all)."""

@@ -24,7 +24,6 @@ class LostTasks:
     """Tasks of one owner that were in no place in two looks or more, the first of them `gone_s` ago. From one thread.
 
     A look costs two keys for each task, and the ids, never the contents, of at most 10,000 messages for each queue.
-    Only while something is missing, what all workers hold is looked through as well.
     """
 
     def __init__(
@@ -59,10 +58,6 @@ class LostTasks:
         left = set(queues)
         for queue in set(queues.values()):
             left -= self._in_list(queue, {task for task, its in queues.items() if its == queue})
-        left = self._idle(left)
-        if left:
-            # A worker that has just taken a task has not said so yet.
-            left -= self._held()
         return self._idle(left)
 
     def _in_list(self, queue: str, wanted: set[str]) -> set[str]:
@@ -78,10 +73,6 @@ class LostTasks:
                 return wanted
         return found
 
-    def _held(self) -> set[str]:
-        tags: Any = self._redis.hkeys(self._keys.unacked)
-        return set().union(*self._pages(self._keys.unacked, [tag.decode() for tag in tags]))
-
     def _pages(self, key: str, places: Sequence[str]) -> Iterator[set[str]]:
         while places:
             read, *found = self._find(keys=[key], args=[f"{self._owner}.", PAGE_BYTES, *places[:PAGE_MESSAGES]])
@@ -89,11 +80,13 @@ class LostTasks:
             places = places[read:]
 
     def _idle(self, tasks: Iterable[str]) -> set[str]:
-        """Those that no live worker holds, and that have no result."""
+        """Those that no worker holds, and that have no result."""
         asked = sorted(tasks)
         if not asked:
             return set()
         with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(self._keys.holders, asked)
             for task in asked:
-                pipe.exists(self._keys.run(task), self._keys.result(task))
-            return {task for task, found in zip(asked, pipe.execute(), strict=True) if not found}
+                pipe.exists(self._keys.result(task))
+            holders, *results = pipe.execute()
+            return {task for task, *found in zip(asked, holders, results, strict=True) if not any(found)}

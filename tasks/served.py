@@ -12,11 +12,12 @@ from typing import Any
 from celery import Celery
 from redis import AuthenticationError, Redis, RedisError
 
-from lowtide.tasks.errors import UnknownModel, not_served
+from lowtide.tasks import protocol
+from lowtide.tasks.errors import OtherProtocol, UnknownModel, not_served
 from lowtide.tasks.fork import Lock
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import UNREADABLE, live, models_of
 from lowtide.tasks.rates import measured
+from lowtide.tasks.registry import UNREADABLE, live, models_of
 from lowtide.tasks.store import connect_briefly
 
 _making = Lock()
@@ -59,16 +60,17 @@ class Served:
     def check(self, model: str) -> None:
         """Raises UnknownModel when no worker serves the model, nor would one that starts. Without a list, without
         Redis, or where others have written, nothing is refused. Raises redis-py's AuthenticationError when the
-        password is wrong.
+        password is wrong, and OtherProtocol.
         """
         now_s = self._clock()
         if now_s < self._away_until_s or (now_s < self._fresh_until_s and model in self._known):
             return
         try:
+            protocol.check(self._redis, self._keys)
             known = listed(self._redis, self._keys)
             if known is not None and model not in known:
                 known = served(self._redis, self._keys)
-        except AuthenticationError:
+        except (AuthenticationError, OtherProtocol):
             raise  # Celery would try for 20 s before it said so
         except (RedisError, *UNREADABLE):
             self._away_until_s = now_s + FRESH_S

@@ -14,7 +14,7 @@ from redis import RedisError, ResponseError
 from redis.exceptions import AskError, ClusterError
 
 from lowtide.config.redact import redacted
-from lowtide.tasks.errors import RedisUnusable
+from lowtide.tasks.errors import OtherProtocol, RedisUnusable
 
 URL = "LOWTIDE_REDIS_URL"
 CODE = re.compile(r"\bE(?:rror|rrno) (\d+)\b|\[Errno (\d+)\]")
@@ -130,7 +130,16 @@ def _unknown(errors: _Errors, text: str) -> Trouble:
 
 
 _PASSWORD = f"correct user and password in {URL}, percent-encoded"
+
+
+def _protocol(errors: _Errors, text: str) -> Trouble:
+    error = next(each for each in errors if isinstance(each, OtherProtocol))
+    remedy = f"run a release that speaks {error.spoken}, or choose another LOWTIDE_PREFIX, or another database in {URL}"
+    return Trouble(what=str(error), remedy=remedy)
+
+
 _TABLE: tuple[_Rule, ...] = (
+    (_is(OtherProtocol), _protocol),
     (_is(ssl.SSLCertVerificationError), _certificate),
     (_says("CERTIFICATE_VERIFY_FAILED"), _certificate),
     (

@@ -5,8 +5,8 @@ from collections.abc import Collection
 from redis import Redis, RedisError
 
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import UNREADABLE, live, models_of
 from lowtide.tasks.queues import lists_of, worker_queues
+from lowtide.tasks.registry import UNREADABLE, live, models_of
 from lowtide.tasks.trouble import trouble_of
 
 

@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 
 from lowtide.local.process import ChildProcess
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 
 READY_S = 120.0
 """For what takes seconds, a worker's imports included: ends a hang, and measures nothing."""

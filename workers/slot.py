@@ -1,21 +1,50 @@
-"""Which worker of this machine we are. Two live workers of one name would take each other's tasks for left behind."""
+"""Which worker of this machine we are, and who was it before: that one is dead, and need not be waited for."""
 
 import fcntl
 import hashlib
 import itertools
+import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from lowtide.config import Settings, SettingsError
 from lowtide.config.redact import redacted
+from lowtide.tasks.fork import in_each_child
+
+log = logging.getLogger(__name__)
+
+INCARNATION = re.compile("[0-9a-f]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place on this machine, whose lock is ours. `predecessor`: the incarnation of the last worker that had it and
+    did not end in order.
+    """
+
+    name: str
+    predecessor: str | None
+    file: TextIO
+
+    def note(self, incarnation: str) -> None:
+        """Whoever has this place next knows by it what we held."""
+        try:
+            self.file.seek(0)
+            self.file.truncate()
+            self.file.write(incarnation)
+            self.file.flush()
+        except OSError as error:
+            log.warning("what this worker holds comes back late if it is killed: %s", error)
 
 
 @contextmanager
-def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[str]:
+def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[Slot]:
     """The slot of LOWTIDE_WORKER_SLOT, else the lowest number that no worker of this fleet has on this machine.
 
     A lock on a file, which ends with the process however it ends. Raises SettingsError when the slot is taken.
@@ -29,8 +58,9 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
         file = _lock(path)
         if file is not None:
             with file:
+                in_each_child(file.close)  # one that outlives us would keep our place from whoever comes
                 try:
-                    yield slot
+                    yield Slot(slot, _predecessor(file), file)
                 finally:
                     path.unlink(missing_ok=True)  # while it is locked: see `_lock`
             return
@@ -40,11 +70,18 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
     )
 
 
+def _predecessor(file: TextIO) -> str | None:
+    """Whom the file names. Anything else in it is nobody's."""
+    file.seek(0)
+    text = file.read(100)
+    return text if INCARNATION.fullmatch(text) else None
+
+
 def _lock(path: Path) -> TextIO | None:
     """The file, locked for as long as it is open; None when somebody else has it."""
     while True:
         # Not through a link that another user of a shared folder may have put there.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "w")
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,17 +16,17 @@ from redis import Redis
 from lowtide.config import Settings
 from lowtide.config.ending import leave, leave_after
 from lowtide.config.health import Health, HealthServer
-from lowtide.tasks import port, results, transport
+from lowtide.tasks import port, protocol, results, transport
 from lowtide.tasks.app import configure
 from lowtide.tasks.gate import GATE
+from lowtide.tasks.heartbeat import BEAT_TIMEOUT_S, Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Preemption, wait_while_announced
-from lowtide.tasks.presence import NODE, Presence
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.receive import leave_unquoted
+from lowtide.tasks.registry import NODE
 from lowtide.tasks.rights import Rights
 from lowtide.tasks.store import connect
-from lowtide.tasks.transport.touch import TOUCH_TIMEOUT_S
 from lowtide.workers.consumer import class_of
 from lowtide.workers.devices import devices_of
 from lowtide.workers.drain import Drain
@@ -35,7 +35,7 @@ from lowtide.workers.fetch import Fetcher, sources
 from lowtide.workers.listening import Listening
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
-from lowtide.workers.slot import claimed_slot
+from lowtide.workers.slot import Slot, claimed_slot
 from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process
 
 log = logging.getLogger(__name__)
@@ -66,43 +66,43 @@ def run_worker(settings: Settings) -> int:
     wait_while_announced(settings)
     rights = Rights(settings)
     rights.wait()
+    protocol.wait(settings)
     with claimed_slot(settings) as slot:
-        return _serve(settings, rights, slot=slot)
+        return _serve(settings, rights, slot)
 
 
-def _serve(settings: Settings, rights: Rights, *, slot: str) -> int:
+def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     engine = create_engine(settings)
     engine.start()
     port.plug(engine)
-    name = f"{socket.gethostname()}:{slot}"
-    # Of those that must never be late, and say a word each: they wait for nobody else.
-    beating = connect(settings, timeout_s=TOUCH_TIMEOUT_S, most=1)
-    pulse = transport.install(
-        settings=settings,
-        worker=name,
-        seconds_per_request=engine.seconds_per_request,
-        closed=lambda: GATE.closed,
-        redis=beating,
-    )
-    app = configure(settings)
-    app.conf.worker_consumer = class_of(rights)
     listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
-    listening.install(app)
-    patience = results.install(app)
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
-    drain.start()
-    watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    presence = Presence(
+    # Of one that must never be late: it waits for the steps of a sweep at most, which are short.
+    beating = connect(settings, timeout_s=BEAT_TIMEOUT_S, most=1)
+    heartbeat = Heartbeat(
         beating,
         Keys.of(settings),
         kind="worker",
-        name=f"{name}:{os.getpid()}",
-        word=Word(settings, engine, listening, drain).say,
+        status=WorkerStatus(settings, engine, listening, drain, slot=slot.name).say,
         models=settings.model_names,
+        on_registered=slot.note,
     )
+    pulse = transport.install(
+        settings=settings,
+        heartbeat=heartbeat,
+        predecessor=slot.predecessor,
+        seconds_per_request=engine.seconds_per_request,
+        closed=lambda: GATE.closed,
+    )
+    app = configure(settings)
+    app.conf.worker_consumer = class_of(rights)
+    listening.install(app)
+    patience = results.install(app)
+    drain.start()
+    watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
     parts = parts_beside(settings, app.backend.client, engine, pulse, listening)
-    with running([watchdog, *parts, presence]):
-        code = _run_celery(app, settings, slot=slot)
+    with running([watchdog, *parts, transport.Sweeper(beating, Keys.of(settings)), heartbeat]):
+        code = _run_celery(app, settings, slot=slot.name)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
     if not engine.close(0.0):
@@ -131,10 +131,9 @@ def create_engine(settings: Settings) -> Engine:
 def parts_beside(
     settings: Settings, redis: Redis, engine: Engine, pulse: transport.Pulse, listening: Listening
 ) -> list[Part]:
-    """The threads that reap and tell what is not urgent, by the connections that results are stored by."""
+    """The threads that tell what is not urgent, by the connections that results are stored by."""
     keys = Keys.of(settings)
     parts: list[Part] = [
-        transport.Reaper(redis, keys),
         Preemption(settings),
         RateTeller(redis, keys, lambda: engine.rates),
     ]
@@ -146,10 +145,11 @@ def parts_beside(
     return parts
 
 
-class Word:
-    """What a worker says of itself with every beat of its presence."""
+class WorkerStatus:
+    """What a worker says of itself with every heartbeat."""
 
-    def __init__(self, settings: Settings, engine: Engine, listening: Listening, drain: Drain) -> None:
+    def __init__(self, settings: Settings, engine: Engine, listening: Listening, drain: Drain, *, slot: str) -> None:
+        self._name = f"{socket.gethostname()}:{slot}:{os.getpid()}"
         self._settings = settings
         self._engine = engine
         self._listening = listening
@@ -160,6 +160,7 @@ class Word:
         """JSON-ready."""
         activity = self._engine.progress()
         return {
+            "name": self._name,
             "models": list(self._settings.model_names),
             "devices": [str(device) for device in self._engine.devices],
             "rates": self._engine.rates,

@@ -1,7 +1,5 @@
 -- Forget messages whose work is done. A script and no transaction: a full Redis queues no transactions.
--- KEYS  unacked, unacked_index, held    ARGV  the delivery tags
-for _, tag in ipairs(ARGV) do
-    redis.call('ZREM', KEYS[2], tag)
-    redis.call('HDEL', KEYS[1], tag)
-    redis.call('ZREM', KEYS[3], tag)
+-- KEYS  held, holders    ARGV  1 the incarnation   then of each message its delivery tag and its Celery id
+for at = 2, #ARGV, 2 do
+    forget(KEYS[1], KEYS[2], ARGV[1], ARGV[at], ARGV[at + 1])
 end

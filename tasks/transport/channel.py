@@ -43,7 +43,7 @@ class QoS(stock.QoS):
         return allowed
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a delivery; the intake's are in our `unacked` already."""
+        """Note a delivery; Redis has the intake's as held already."""
         if delivery_tag in self.channel.station.ledger:
             virtual.QoS.append(self, message, delivery_tag)
         else:
@@ -79,14 +79,12 @@ class QoS(stock.QoS):
         self.channel.station.try_to_settle()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
-        """Not by age: see `lowtide.tasks.transport.reaper`. What lies in kombu's own `unacked` is others'."""
+        """Not by age: see `lowtide.tasks.transport.sweeper`. What lies in kombu's own `unacked` is others'."""
 
     def postpone(self, delivery_tag: str, due: float) -> bool:
         """Give a task up until it is due, Unix time; False when it is. Raises RedisError."""
-        station = self.channel.station
-        if delivery_tag not in station.ledger or not station.moves.postpone(station.worker, delivery_tag, due=due):
+        if not self.channel.station.postpone(delivery_tag, due=due):
             return False
-        station.ledger.drop(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
         return True
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu.utils.json import loads
 
-from lowtide.tasks.transport.envelope import redelivered, task_of
+from lowtide.tasks.transport.envelope import mark_redelivered, redelivered, task_of
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Taken
 from lowtide.tasks.transport.peek import Peek
@@ -71,32 +71,42 @@ class Intake:
                 peek.arm()
 
     def _deliver_all(self, taken: list[Taken]) -> None:
-        # All are in the ledger before the first is delivered: from here on they are touched. `_admit` raises nothing.
-        messages = [(item, self._admit(item)) for item in taken]
-        waiting = [item.tag for item in taken]
+        # All are in the ledger before the first is delivered, whatever becomes of that. `_admit` raises nothing.
+        admitted = [(item, *self._admit(item)) for item in taken]
+        waiting = [held.delivery for _, held, _ in admitted]
         try:
-            for item, message in messages:
-                self._deliver(item, message)
-                waiting.remove(item.tag)
+            for item, held, message in admitted:
+                self._deliver(item, held, message)
+                waiting.remove(held.delivery)
         finally:
-            for tag in waiting:
-                self._station.ledger.settle(tag, done=False)
+            for delivery in waiting:
+                self._station.ledger.settle(delivery, done=False)
 
-    def _admit(self, item: Taken) -> Any:
-        message: Any = None
-        task = ""
+    def _admit(self, item: Taken) -> tuple[Held, Any]:
+        held = Held(
+            incarnation=item.incarnation,
+            tag=item.tag,
+            task=item.task,
+            model=model_of(item.queue),
+            requests=item.requests,
+        )
+        self._station.ledger.add(held)
         try:
-            message = loads(item.raw)
-            task = task_of(message)
-            # Its own, or what it was filed under if it has none that is text.
-            message["properties"]["delivery_tag"] = item.tag
-            if not task and "id" in (message.get("headers") or {}):
-                raise TypeError("a task's id is text")
-            redelivered(message)
+            return held, self._read(item, held)
         except Exception as error:  # noqa: BLE001 - kombu's JSON makes decimals, dates and whatever is registered of it
             self._drop(item, error)
-            message, task = None, ""
-        self._station.ledger.add(Held(tag=item.tag, task=task, model=model_of(item.queue), requests=item.requests))
+            return held, None
+
+    def _read(self, item: Taken, held: Held) -> Any:
+        message = loads(item.raw)
+        # Its own, or what it was filed under if it has none that is text.
+        message["properties"]["delivery_tag"] = held.delivery
+        task = task_of(message)
+        if task != item.task or (not task and "id" in (message.get("headers") or {})):
+            raise TypeError("a task's id is text, without control characters")
+        if item.again:
+            mark_redelivered(message)
+        redelivered(message)
         return message
 
     def _drop(self, item: Taken, error: Exception) -> None:
@@ -104,20 +114,20 @@ class Intake:
         what = type(error).__name__
         log.error("message %s of %s is no task, %d bytes dropped: %s", item.tag, item.queue, len(item.raw), what)
 
-    def _deliver(self, item: Taken, message: dict[str, Any] | None) -> None:
+    def _deliver(self, item: Taken, held: Held, message: dict[str, Any] | None) -> None:
         ledger = self._station.ledger
         if message is None:
-            ledger.settle(item.tag, done=True)
-        elif redelivered(message) and self._station.finished(task_of(message)):
+            ledger.settle(held.delivery, done=True)
+        elif redelivered(message) and self._station.finished(held.task):
             # Its first holder stored the result and died before it acknowledged.
-            log.info("task %s is finished already, not run again", task_of(message))
-            ledger.settle(item.tag, done=True)
+            log.info("task %s is finished already, not run again", held.task)
+            ledger.settle(held.delivery, done=True)
         else:
             try:
                 self._channel.connection._deliver(message, item.queue)
             except CHOKED as error:
                 # It would be the same in every worker that it came to.
                 self._drop(item, error)
-                self._channel.qos.ack(item.tag)
+                self._channel.qos.ack(held.delivery)
             if item.queue in self._channel.no_ack_queues:
-                ledger.settle(item.tag, done=True)
+                ledger.settle(held.delivery, done=True)

@@ -8,24 +8,42 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A task that was taken: its delivery tag, its Celery id ("" when it has none), and what it costs."""
+    """A task that was taken: by which incarnation and under which tag Redis has it, its Celery id ("" without one), and
+    what it costs.
+    """
 
+    incarnation: str
     tag: str
     task: str
     model: str | None
     requests: int
 
+    @property
+    def delivery(self) -> str:
+        """Its delivery tag to Celery. What comes here again, after it was given up, is another delivery."""
+        return delivery_of(self.incarnation, self.tag)
+
+
+def delivery_of(incarnation: str, tag: str) -> str:
+    """How Celery calls what `incarnation` holds under `tag`."""
+    return f"{incarnation}/{tag}"
+
+
+def incarnation_of(delivery: str) -> str:
+    """By which it was taken."""
+    return delivery.partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Tags to be acknowledged, and tags to be given back, in the order in which they were taken."""
+    """Tasks to be acknowledged, and tasks to be given back, in the order in which they were taken."""
 
-    done: tuple[str, ...]
-    back: tuple[str, ...]
+    done: tuple[Held, ...]
+    back: tuple[Held, ...]
 
 
 class Ledger:
-    """Safe to call from any thread: Celery's loop writes, the toucher reads."""
+    """What this process holds, by delivery. Safe to call from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,8 +51,11 @@ class Ledger:
         self._settled: dict[str, tuple[Held, bool]] = {}
         self._requests: Counter[str] = Counter()
 
-    def __contains__(self, tag: str) -> bool:
-        return tag in self._held
+    def __contains__(self, delivery: str) -> bool:
+        return delivery in self._held
+
+    def __getitem__(self, delivery: str) -> Held:
+        return self._held[delivery]
 
     def __len__(self) -> int:
         return len(self._held)
@@ -42,36 +63,36 @@ class Ledger:
     def add(self, held: Held) -> None:
         """Note a task that was taken."""
         with self._lock:
-            self._remove(held.tag)  # a task that was taken away and came back here counts once
-            self._settled.pop(held.tag, None)
-            self._held[held.tag] = held
+            self._remove(held.delivery)
+            self._settled.pop(held.delivery, None)
+            self._held[held.delivery] = held
             if held.model:
                 self._requests[held.model] += held.requests
 
-    def settle(self, tag: str, *, done: bool) -> None:
+    def settle(self, delivery: str, *, done: bool) -> None:
         """Its room is free again; what becomes of it in Redis follows with the next `settled`. Idempotent."""
         with self._lock:
-            if held := self._remove(tag):
-                self._settled[tag] = (held, done)
+            if held := self._remove(delivery):
+                self._settled[delivery] = (held, done)
 
-    def drop(self, tag: str) -> None:
+    def drop(self, delivery: str) -> None:
         """Forget a task: Redis has it elsewhere. Idempotent."""
         with self._lock:
-            self._remove(tag)
+            self._remove(delivery)
 
     def settled(self) -> Settled:
         """What is to be written to Redis. Stays here until `written`."""
         with self._lock:
-            items = list(self._settled.items())
+            items = list(self._settled.values())
         return Settled(
-            done=tuple(tag for tag, (_, done) in items if done), back=tuple(tag for tag, (_, done) in items if not done)
+            done=tuple(held for held, done in items if done), back=tuple(held for held, done in items if not done)
         )
 
-    def written(self, tags: Iterable[str]) -> None:
+    def written(self, settled: Iterable[Held]) -> None:
         """Forget what Redis has confirmed."""
         with self._lock:
-            for tag in tags:
-                self._settled.pop(tag, None)
+            for held in settled:
+                self._settled.pop(held.delivery, None)
 
     def everything(self) -> list[Held]:
         """What Redis believes that this process holds: settled but not yet written counts."""
@@ -84,8 +105,8 @@ class Ledger:
             requests = list(self._requests.items())
         return sum(count * seconds_per_request(model) for model, count in requests if count)
 
-    def _remove(self, tag: str) -> Held | None:
-        held = self._held.pop(tag, None)
+    def _remove(self, delivery: str) -> Held | None:
+        held = self._held.pop(delivery, None)
         if held and held.model:
             self._requests[held.model] -= held.requests
         return held

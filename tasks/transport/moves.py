@@ -1,6 +1,5 @@
-"""Every move of a message between the lists and `unacked`: one atomic step each, in Lua."""
+"""Every move of a message between the lists and what workers hold: one atomic step each, in Lua."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -10,15 +9,13 @@ from redis import Redis
 
 from lowtide.tasks.keys import LOSS_S, Keys
 from lowtide.tasks.queues import PRIORITY_STEPS, lists_of
-from lowtide.tasks.transport.envelope import Revived, Unreadable, revive
+from lowtide.tasks.registry import Register
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
 
-log = logging.getLogger(__name__)
-
-RUN_S = 30
-HELD_S = 24 * 3600
-"""A machine that never comes back leaves its list of tags behind for this long."""
+SWEEP_MAX_MESSAGES = 64
+SWEEP_MAX_BYTES = 8 * 1024 * 1024
+"""Of one step of a sweep, after which Redis serves others."""
 ASIDE_MAX_MESSAGES = 256
 """Of one step, those that are not due yet: about 10 µs each, while Redis serves nobody else."""
 ASIDE_STEPS = 16
@@ -27,113 +24,107 @@ ASIDE_STEPS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """A message that was taken: `raw` is the JSON that the publisher wrote."""
+    """A message that was taken: `raw` is the JSON that the publisher wrote, `task` its Celery id ("" without one).
+    `again`: somebody held it before. Bytes of `task` that are no UTF-8 are surrogates.
+    """
 
     queue: str
+    incarnation: str
     tag: str
     requests: int
+    task: str
+    again: bool
     raw: bytes
 
 
 class Moves:
-    """The moves of one fleet. Safe to call from any thread, as its client is. Raises RedisError."""
+    """The moves of one fleet. `incarnation`: of the worker that holds the messages. Safe to call from any thread, as
+    its client is. Raises RedisError.
+    """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis = redis
         self.keys = keys
         self._take = redis.register_script(due_lua() + _lua("take"))
-        self._acknowledge = redis.register_script(_lua("acknowledge"))
-        self._look = redis.register_script(_lua("look"))
-        self._restore = redis.register_script(_lua("restore"))
-        self._touch = redis.register_script(_lua("touch"))
-        self._postpone = redis.register_script(_lua("postpone"))
+        self._acknowledge = redis.register_script(_lua("held", "acknowledge"))
+        self._give_back = redis.register_script(_lua("held", "give_back"))
+        self._postpone = redis.register_script(_lua("held", "postpone"))
+        self._sweep = redis.register_script(_lua("held", "sweep"))
 
     def take(
-        self, worker: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
-    ) -> list[Taken]:
+        self, incarnation: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
+    ) -> list[Taken] | None:
         """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request. What is not due yet
-        goes aside, and what has become due comes back to the end of its list.
+        goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered.
         """
         lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
-        shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), HELD_S, ASIDE_MAX_MESSAGES]
+        shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
+        keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, *lists]
         for _ in range(ASIDE_STEPS):
-            more, flat = self._take(
-                keys=[*self._held(worker), self.keys.scheduled, *lists], args=[*limits, *shape, *seconds]
-            )
+            more, flat = self._take(keys=keys, args=[*limits, *shape, incarnation, self.keys.loss_prefix, *seconds])
+            if more < 0:
+                return None
             if not more:
                 break
         return [
-            Taken(queue=queues[int(number) - 1], tag=tag.decode(), requests=int(requests), raw=raw)
-            for number, tag, requests, raw in zip(*[iter(flat)] * 4, strict=True)
+            Taken(
+                queue=queues[int(number) - 1],
+                incarnation=incarnation,
+                tag=tag.decode(),
+                requests=int(requests),
+                task=task.decode(errors="surrogateescape"),
+                again=bool(again),
+                raw=raw,
+            )
+            for number, tag, requests, task, again, raw in zip(*[iter(flat)] * 6, strict=True)
         ]
 
-    def acknowledge(self, worker: str, tags: Sequence[str]) -> None:
+    def acknowledge(self, incarnation: str, done: Iterable[Held]) -> None:
         """Forget messages whose work is done."""
-        self._acknowledge(keys=self._held(worker), args=tags)
+        names = [name.encode(errors="surrogateescape") for held in done for name in (held.tag, held.task)]
+        self._acknowledge(keys=self._held(incarnation), args=[incarnation, *names])
 
-    def postpone(self, worker: str, tag: str, *, due: float) -> bool:
+    def postpone(self, incarnation: str, tag: str, *, due: float) -> bool:
         """Set a message aside until `due`, Unix time by Redis' clock; False when that has come."""
-        return bool(self._postpone(keys=[*self._held(worker), self.keys.scheduled], args=[tag, due]))
+        return bool(self._postpone(keys=[*self._held(incarnation), self.keys.scheduled], args=[incarnation, tag, due]))
 
-    def give_back(self, worker: str, tags: Iterable[str], *, lost: bool = False) -> int:
-        """Put messages that `worker` holds back to the head of their lists, the first of `tags` to be served first;
-        what another holds by now stays with it. `lost` counts each as a loss. Returns how many went back.
+    def give_back(self, incarnation: str, tags: Sequence[str]) -> int:
+        """Put messages back to the head of their lists, the first of `tags` to be served first. Only what this
+        incarnation still holds; nothing is counted as lost. Returns how many went back.
         """
-        return sum(
-            self._move(tag, seen="held", held=self.keys.held(worker), lost=lost) for tag in reversed(tuple(tags))
-        )
-
-    def reap(self, tag: str, score: float | None) -> int:
-        """Put a message back whose score is still the one that was seen (None: it had none), and count the loss."""
-        return self._move(tag, seen="none" if score is None else repr(score), held="", lost=True)
-
-    def touch(self, worker: str, held: Sequence[Held]) -> int:
-        """Say that the holder of these lives; returns how many of them Redis still counts as held."""
-        runs = [self.keys.run(task) for task in dict.fromkeys(item.task for item in held) if task]
-        alive: int = self._touch(
-            keys=[self.keys.unacked_index, self.keys.held(worker), *runs],
-            args=[RUN_S, HELD_S, *(item.tag for item in held)],
-        )
-        return alive
-
-    def look(self) -> dict[str, float | None]:
-        """Every message that is held: its score, None when it has none. A score may be of no message."""
-        tags, scored = self._look(keys=[self.keys.unacked, self.keys.unacked_index])
-        scores = {tag.decode(): float(score) for tag, score in zip(*[iter(scored)] * 2, strict=True)}
-        return {**dict.fromkeys((tag.decode() for tag in tags if tag.decode() not in scores), None), **scores}
-
-    def held_by(self, worker: str) -> list[str]:
-        """The tags that a worker of this name took and did not settle, oldest first."""
-        tags: Any = self.redis.zrange(self.keys.held(worker), 0, -1)
-        return [tag.decode() for tag in tags]
-
-    def _held(self, worker: str) -> list[str]:
-        return [self.keys.unacked, self.keys.unacked_index, self.keys.held(worker)]
-
-    def _move(self, tag: str, *, seen: str, held: str, lost: bool) -> int:
-        revived = self._revived(tag)
-        moved: int = self._restore(
-            keys=[
-                self.keys.unacked,
-                self.keys.unacked_index,
-                revived.list if revived else "",
-                self.keys.loss(revived.task) if revived else "",
-                held,
-            ],
-            args=[tag, revived.raw if revived else "", seen, LOSS_S if lost and revived and revived.task else 0],
+        moved: int = self._give_back(
+            keys=self._held(incarnation), args=[incarnation, self.keys.loss_prefix, LOSS_S, *reversed(tags)]
         )
         return moved
 
-    def _revived(self, tag: str) -> Revived | None:
-        entry: Any = self.redis.hget(self.keys.unacked, tag)
-        if entry is None:
-            return None
-        try:
-            return revive(entry)
-        except Unreadable as error:
-            log.error("message %s can never run and is dropped: %s", tag, error)
-            return None
+    def sweep(self, incarnation: str, beat: float) -> tuple[int, bool]:
+        """Give a worker up whose last heartbeat is still `beat`, or that was given up already, and a part of what it
+        held back, each counted as a loss; with the last of it, strike the worker from the register. Returns how many
+        went back, and whether there is more.
+        """
+        register = Register.of(self.keys, "worker")
+        moved, more = self._sweep(
+            keys=[*register.both, *self._held(incarnation)],
+            args=[incarnation, repr(beat), SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
+        )
+        return int(moved), bool(more)
+
+    def sweep_whole(self, incarnation: str) -> int:
+        """The same with all that a worker held which is known to be dead. Returns how many went back."""
+        total, more = 0, True
+        while more and (beat := self.redis.zscore(self.keys.workers, incarnation)) is not None:
+            moved, more = self.sweep(incarnation, float(beat))
+            total += moved
+        return total
+
+    def held_by(self, incarnation: str) -> list[str]:
+        """The tags of what this incarnation took and did not settle."""
+        tags: Any = self.redis.hkeys(self.keys.held(incarnation))
+        return [tag.decode() for tag in tags]
+
+    def _held(self, incarnation: str) -> list[str]:
+        return [self.keys.held(incarnation), self.keys.holders]
 
 
 def due_lua() -> str:
@@ -141,5 +132,5 @@ def due_lua() -> str:
     return _lua("due")
 
 
-def _lua(name: str) -> str:
-    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def _lua(*names: str) -> str:
+    return "".join(files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8") for name in names)

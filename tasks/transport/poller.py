@@ -46,7 +46,7 @@ class Poller(MultiChannelPoller):
             handler()
 
     def maybe_restore_messages(self) -> None:
-        """Kombu's restores what is old, dead or not; the reaper restores what is dead."""
+        """Kombu's restores what is old, dead or not; the sweeper restores what is dead."""
 
     def maybe_check_brpop_health(self) -> None:
         """Kombu's timer for connections that are open at this end only."""

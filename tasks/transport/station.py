@@ -1,4 +1,4 @@
-"""What all channels of one worker process share: its name, what it holds, its room, its way to Redis."""
+"""What all channels of one worker process share: what it holds and as whom, its room, its way to Redis."""
 
 import logging
 import re
@@ -10,10 +10,11 @@ from redis import RedisError, ResponseError
 
 from lowtide.config import Settings
 from lowtide.config.redis_url import RedisAddress
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
 from lowtide.tasks.store import connect
-from lowtide.tasks.transport.ledger import Ledger
+from lowtide.tasks.transport.ledger import Ledger, incarnation_of
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
@@ -35,11 +36,12 @@ class Station:
         self,
         *,
         settings: Settings,
-        worker: str,
+        heartbeat: Heartbeat,
+        predecessor: str | None,
         seconds_per_request: Callable[[str], float],
         closed: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.worker = worker
+        """`predecessor`: the incarnation that is known to be dead, whose place this process has taken."""
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
         self.pulse = Pulse(stuck_after_s=settings.stuck_after_s, closed=closed)
@@ -51,7 +53,8 @@ class Station:
         self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s
         self._seconds_per_request = seconds_per_request
         self._closed = closed
-        self._fresh = True
+        self._heartbeat = heartbeat
+        self._predecessor = predecessor
         self._reclaim_due = False
         self._outage = Outage("Redis refuses: taking no tasks")
         self._not_before = 0.0
@@ -85,43 +88,68 @@ class Station:
         return Budget.of(prefetch=prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
 
     def take(self, queues: Sequence[str], *, prefetch: int) -> list[Taken]:
-        """Take what there is room for. Raises RedisError."""
+        """Take what there is room for: nothing while this process is not registered. Raises RedisError."""
+        incarnation = self._heartbeat.incarnation
+        if incarnation is None:
+            return []
         order = self._turns.order(queues)
         seconds = [self._cost_s(queue) for queue in order]
         budget = self.budget(prefetch)
-        taken = self.moves.take(self.worker, queues=order, seconds=seconds, budget=budget, turns=self._turns)
+        taken = self.moves.take(incarnation, queues=order, seconds=seconds, budget=budget, turns=self._turns)
         self._outage.over()
+        if taken is None:
+            self._heartbeat.lapsed(incarnation)
+            return []
         cost_s = dict(zip(order, seconds, strict=True))
         self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in taken])
         return taken
 
+    def is_ours(self, delivery: str) -> bool:
+        """False when it was given to another while it waited here, or Redis lost it. From any thread."""
+        return incarnation_of(delivery) == self._heartbeat.incarnation
+
+    def postpone(self, delivery: str, *, due: float) -> bool:
+        """Give a task up until it is due, Unix time; False when it is. Raises RedisError."""
+        if delivery not in self.ledger:
+            return False
+        held = self.ledger[delivery]
+        if not self.moves.postpone(held.incarnation, held.tag, due=due):
+            return False
+        self.ledger.drop(delivery)
+        return True
+
     def settle(self) -> None:
-        """Write to Redis what was settled. What isn't confirmed is written again next time. Raises RedisError."""
+        """Write to Redis what was settled. What isn't confirmed is written again next time; what is no longer ours is
+        nothing to Redis. Raises RedisError.
+        """
         settled = self.ledger.settled()
-        if settled.done:
-            self.moves.acknowledge(self.worker, settled.done)
-            self.ledger.written(settled.done)
-        if settled.back:
-            self.moves.give_back(self.worker, settled.back)
-            self.ledger.written(settled.back)
+        incarnation = self._heartbeat.incarnation
+        if done := [held for held in settled.done if held.incarnation == incarnation]:
+            self.moves.acknowledge(done[0].incarnation, done)
+        self.ledger.written(settled.done)
+        if back := [held for held in settled.back if held.incarnation == incarnation]:
+            self.moves.give_back(back[0].incarnation, [held.tag for held in back])
+        self.ledger.written(settled.back)
 
     def try_to_settle(self) -> None:
         """Settle where an error has nobody to tell: at a channel's end."""
         try:
             self.settle()
         except RedisError as error:
-            log.warning("tasks that end now are settled after a reconnection, or by a reaper: %s", error)
+            log.warning("tasks that end now are settled after a reconnection, or by a sweeper: %s", error)
 
     def reclaim(self) -> None:
-        """Give back what Redis says we hold and we don't: a predecessor's tasks, at the first connection, and
-        afterwards what a take brought whose answer was lost. Only the former is a lost worker. Raises RedisError.
+        """Give back what a predecessor held, as lost; and what Redis says we hold and we don't: what a take brought
+        whose answer was lost. Raises RedisError.
         """
-        ours = {held.tag for held in self.ledger.everything()}
-        tags = [tag for tag in self.moves.held_by(self.worker) if tag not in ours]
-        moved = self.moves.give_back(self.worker, tags, lost=self._fresh)
-        if moved:
-            log.warning("%s gave back %d tasks of its %s", self.worker, moved, "predecessor" if self._fresh else "own")
-        self._fresh = False
+        if self._predecessor:
+            self._succeed(self._predecessor)
+            self._predecessor = None
+        if incarnation := self._heartbeat.incarnation:
+            ours = {held.tag for held in self.ledger.everything() if held.incarnation == incarnation}
+            tags = [tag for tag in self.moves.held_by(incarnation) if tag not in ours]
+            if tags and (moved := self.moves.give_back(incarnation, tags)):
+                log.warning("gave back %d tasks whose taking had no answer", moved)
 
     def finished(self, task: str) -> bool:
         """True when Celery has a final result of the task. Raises RedisError."""
@@ -129,6 +157,11 @@ class Station:
             return False
         beginning: Any = self.moves.redis.getrange(self.keys.result(task), 0, FINISHED_BYTES)
         return bool(FINISHED.search(beginning))
+
+    def _succeed(self, predecessor: str) -> None:
+        moved = self.moves.sweep_whole(predecessor)
+        if moved:
+            log.warning("gave back %d tasks of this worker's predecessor", moved)
 
     def _cost_s(self, queue: str) -> float:
         model = model_of(queue)

@@ -1,19 +1,24 @@
 -- Pop what fits and record it as held, in one step: a worker that dies at any moment has lost nothing. What is not due
 -- yet goes aside instead and takes no room; what has become due goes to the end of its list first. Begins with due.lua.
--- KEYS  unacked, unacked_index, held, scheduled, then the lists of each queue, most urgent first
+-- KEYS  register, held, holders, scheduled, then the lists of each queue, most urgent first
 -- ARGV  1 messages at most   2 seconds of work at most   3 bytes at most   4 seconds left of the first turn
 --       5 seconds in a turn   6 least that a message costs its turn   7 lists per queue   8 queues of high priority
---       9 expiry of held, seconds   10 messages that may go aside, and so many that may come back
---       then per queue: seconds per request
--- Gives 1 when so much went aside that it found nothing to take and there may be more, else 0; then a list of four
--- entries per message: number of the queue (from 1), delivery tag, requests in it, the message.
+--       9 messages that may go aside, and so many that may come back   10 the incarnation
+--       11 what is before a Celery id in the key of its losses   then per queue: seconds per request
+-- Gives -1 when the incarnation is not registered, or was given up, and then changes nothing; 1 when so much went aside that it found
+-- nothing to take and there may be more; else 0. Then a list of six entries per message: number of the queue (from 1),
+-- delivery tag, requests in it, Celery id, whether it was held before (0 or 1), the message.
 -- RPOP comes before anything that needs memory: a full Redis lets a script go on that has begun to write.
-local FIXED, FIRST = 10, 5
+local FIXED, FIRST = 11, 5
 local count, work_s, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local turn_s, least_s = tonumber(ARGV[5]), tonumber(ARGV[6])
 local steps, high = tonumber(ARGV[7]), tonumber(ARGV[8])
-local aside, back = tonumber(ARGV[10]), tonumber(ARGV[10])
+local aside, back = tonumber(ARGV[9]), tonumber(ARGV[9])
+local incarnation, loss_prefix = ARGV[10], ARGV[11]
 local queues = #ARGV - FIXED
+if tonumber(redis.call('ZSCORE', KEYS[1], incarnation) or 0) == 0 then
+    return { -1, {} }
+end
 local time = redis.call('TIME')
 local now = string.format('%d.%06d', tonumber(time[1]), tonumber(time[2]))
 local taken = {}
@@ -21,24 +26,27 @@ local taken = {}
 local function describe(raw)
     local tag, unsure_tag = field(raw, '"delivery_tag":', '^%s*"([^"\\]+)"')
     local n, unsure_n = field(raw, '"lowtide-n":', '^%s*(%d+)')
-    if unsure_tag or unsure_n or not tag then
+    local task, unsure_task = field(raw, '"id":', '^%s*"([^"\\]+)"')
+    if unsure_tag or unsure_n or unsure_task or not tag then
         local headers, properties = parsed(raw)
-        tag, n = properties['delivery_tag'], headers['lowtide-n']
+        tag, n, task = properties['delivery_tag'], headers['lowtide-n'], headers['id']
     end
     n = tonumber(n or nil)
     -- A message without a tag is no message of kombu's: it still needs a name, the worker decides.
     return type(tag) == 'string' and string.find(tag, '^[\33-\126]+$') and tag or redis.sha1hex(raw),
-        n and n >= 1 and math.min(n, 1e6) or 1
+        n and n >= 1 and math.min(n, 1e6) or 1,
+        type(task) == 'string' and not string.find(task, '[%c]') and task or ''
 end
 
 -- Record as held under its tag, or under another where a message of that tag is held: not every publisher's are unique.
-local function hold(tag, raw, list)
-    local entry = list .. '\n' .. raw
-    while redis.call('HSETNX', KEYS[1], tag, entry) == 0 do
+local function hold(tag, task, raw, list)
+    local entry = list .. '\n' .. task .. '\n' .. raw
+    while redis.call('HSETNX', KEYS[2], tag, entry) == 0 do
         tag = redis.sha1hex(tag .. raw)
     end
-    redis.call('ZADD', KEYS[2], now, tag)
-    redis.call('ZADD', KEYS[3], now, tag)
+    if task ~= '' then
+        redis.call('HSET', KEYS[3], task, incarnation)
+    end
     return tag
 end
 
@@ -101,10 +109,11 @@ local function pop(queue)
     if not raw then
         return nil
     end
-    local tag, n = describe(raw)
+    local tag, n, task = describe(raw)
     local seconds = tonumber(ARGV[FIXED + queue])
-    taken[#taken + 1], taken[#taken + 2] = queue, hold(tag, raw, list)
-    taken[#taken + 1], taken[#taken + 2] = string.format('%d', n), raw
+    taken[#taken + 1], taken[#taken + 2] = queue, hold(tag, task, raw, list)
+    taken[#taken + 1], taken[#taken + 2] = string.format('%d', n), task
+    taken[#taken + 1], taken[#taken + 2] = task ~= '' and redis.call('EXISTS', loss_prefix .. task) or 0, raw
     count, work_s, bytes = count - 1, work_s - n * seconds, bytes - #raw
     return math.max(n * seconds, least_s)
 end
@@ -130,7 +139,4 @@ while any and room() do
     end
 end
 
-if #taken > 0 then
-    redis.call('EXPIRE', KEYS[3], tonumber(ARGV[9]))
-end
 return { #taken == 0 and (aside <= 0 or bytes <= 0) and 1 or 0, taken }

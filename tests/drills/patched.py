@@ -16,12 +16,12 @@ DIE_AT = "DRILL_DIE_AT"
 HASTE_S = 0.1
 
 
-def no_reaper() -> None:
+def no_sweeper() -> None:
     """Nobody gives back what a vanished worker held."""
-    from lowtide.tasks.transport.reaper import Reaper
     from lowtide.tasks.transport.station import Station
+    from lowtide.tasks.transport.sweeper import Sweeper
 
-    Reaper.sweep = lambda self: 0
+    Sweeper.sweep = lambda self: 0
     Station.reclaim = lambda self: None
 
 
@@ -156,7 +156,7 @@ def brittle() -> None:
     from lowtide.tasks.results import Patience
     from lowtide.tasks.transport.channel import Channel
 
-    no_reaper()
+    no_sweeper()
     close = Channel.close
 
     def ask(self: Patience, call: Callable[[], Any]) -> Any:
@@ -266,7 +266,7 @@ def no_drain() -> None:
 PATCHES: dict[str, Callable[[], None]] = {
     patch.__name__.replace("_", "-"): patch
     for patch in (
-        no_reaper,
+        no_sweeper,
         early_ack,
         die,
         redis_dies,

@@ -65,7 +65,7 @@ class Broken:
         )
 
 
-REAPER = Broken(piece="no reaper, no hand-back by the successor", patch="no-reaper")
+SWEEPER = Broken(piece="no sweeper, no hand-back by the successor", patch="no-sweeper")
 EARLY_ACK = Broken(piece="workers acknowledge before they work; no last backstop", patch="early-ack")
 RESEND = Broken(
     piece="nobody notices that Redis lost its data; no last backstop",
@@ -83,7 +83,7 @@ NO_PATIENCE = Broken(
     piece="workers give up a result that Redis does not take at once; no last backstop", patch="no-patience"
 )
 BRITTLE = Broken(
-    piece="workers end when their connection breaks; no reaper, no hand-back by the successor",
+    piece="workers end when their connection breaks; no sweeper, no hand-back by the successor",
     patch="brittle",
     per_s=FLOOD_PER_S,  # each holds some
 )
@@ -116,7 +116,7 @@ ROWS: Mapping[str, Row] = {
         at_least=30,
         per_round=5,
         callers=True,
-        broken=(REAPER, EARLY_ACK),
+        broken=(SWEEPER, EARLY_ACK),
     ),
     "worker-vanish": Row(
         fault="worker vanishes without closing its sockets",
@@ -124,7 +124,7 @@ ROWS: Mapping[str, Row] = {
         at_least=10,
         per_round=2,
         callers=True,
-        broken=(REAPER,),
+        broken=(SWEEPER,),
     ),
     "bridge-kill": Row(
         fault="bridge `kill -9`: anywhere, between publish and record, between record and acknowledge",

@@ -22,7 +22,7 @@ from lowtide.config import EMULATOR
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live, name_of
 from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
@@ -227,7 +227,7 @@ class System:
     def _signed_in(self) -> bool:
         keys = Keys("")
         try:
-            workers = set(live(self.client, keys, "worker"))
+            workers = [name_of(*worker) for worker in live(self.client, keys, "worker").items()]
             bridges = live(self.client, keys, "bridge")
         except RedisError:
             time.sleep(0.1)

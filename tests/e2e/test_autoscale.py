@@ -63,5 +63,5 @@ def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_cl
             assert process.wait(READY_S) == 0
         finally:
             process.kill()
-        assert redis.get("lt:exporter") is None, "another may write at once"
+        assert redis.get("lt2:exporter") is None, "another may write at once"
     assert "Traceback" not in (tmp_path / "log").read_text()

@@ -13,7 +13,7 @@ from lowtide.local.group import Event
 from lowtide.local.stack import Stack
 from lowtide.local.vm import Vm
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 from lowtide.tasks.store import connect
 from tests.fleet import READY_S, eventually
 from tests.services import PubsubEndpoint
@@ -89,7 +89,8 @@ class Burst:
 def at_work(stack: Stack) -> list[Vm]:
     """VMs whose worker has started: one that still loads waits by itself while a notice stands."""
     assert stack.group is not None
-    slots = {name.split(":")[1] for name in live(connect(stack.settings), Keys.of(stack.settings), "worker")}
+    statuses = live(connect(stack.settings), Keys.of(stack.settings), "worker").values()
+    slots = {status["name"].split(":")[1] for status in statuses}
     return [vm for vm in stack.group.vms if vm.name in slots]
 
 

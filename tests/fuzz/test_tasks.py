@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +15,13 @@ from lowtide.autoscaling.backlog import BacklogReader
 from lowtide.config import Settings
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import lists_of
-from lowtide.tasks.transport.envelope import Unreadable, revive
 from lowtide.tasks.transport.intake import Intake
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.room import Budget, Turns
 from lowtide.tasks.transport.station import Station
 
 KEYS = Keys("fuzz:")
+WORKER = "0a"
 QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]
 LISTS = [KEYS.queue(name) for queue in QUEUES for name in lists_of(queue)]
 
@@ -87,6 +86,7 @@ def push(redis: Redis, sent: list[tuple[str, bytes]]) -> None:
         pipe.flushall()
         for name, raw in sent:
             pipe.lpush(name, raw)
+        pipe.zadd(KEYS.workers, {WORKER: 1.0})
         pipe.execute()
 
 
@@ -94,7 +94,7 @@ def taken(moves: Moves) -> list[Taken]:
     """Everything that is there to take."""
     found = []
     while some := moves.take(
-        "w:0", queues=QUEUES, seconds=[0.0] * 3, budget=Budget(messages=2, work_s=1.0), turns=Turns(0.1)
+        WORKER, queues=QUEUES, seconds=[0.0] * 3, budget=Budget(messages=2, work_s=1.0), turns=Turns(0.1)
     ):
         found += some
     return found
@@ -108,23 +108,17 @@ def everywhere(redis: Redis) -> Counter[tuple[str, bytes]]:
         return Counter((name, raw) for name, found in zip(LISTS, pipe.execute(), strict=True) for raw in found)
 
 
-def entries(held: list[bytes]) -> Counter[tuple[str, bytes]]:
-    return Counter((name.decode(), raw) for name, _, raw in (entry.partition(b"\n") for entry in held))
+def entries(held: list[bytes], *, task: bool = False) -> Counter[tuple[str, bytes]]:
+    """List, message; in between there may be the `task`."""
+    split = (entry.split(b"\n", 1 + task) for entry in held)
+    return Counter((name.decode(), raw) for name, *_, raw in split)
 
 
 @pytest.fixture(scope="module")
 def station(redis_server: Any) -> Station:
     settings = Settings(redis_url=redis_server.url, prefix="fuzz:")
-    return Station(settings=settings, worker="w:0", seconds_per_request=lambda _: 1.0)
-
-
-def revived(held: Counter[tuple[str, bytes]]) -> Counter[tuple[str, bytes]]:
-    """What is to lie in the lists again: all that is a message."""
-    found: Counter[tuple[str, bytes]] = Counter()
-    for (name, raw), count in held.items():
-        with suppress(Unreadable):
-            found[name, revive(name.encode() + b"\n" + raw).raw.encode()] += count
-    return found
+    heartbeat: Any = SimpleNamespace(incarnation=WORKER)
+    return Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 1.0)
 
 
 @given(pushed)
@@ -137,7 +131,7 @@ def test_whatever_is_taken_or_set_aside_is_whole_and_goes_back_to_its_list(
 
     found = taken(moves)
     assert not everywhere(redis)
-    held = entries(redis.hvals(KEYS.unacked))
+    held = entries(redis.hvals(KEYS.held(WORKER)), task=True)
     aside = entries(redis.zrange(KEYS.scheduled, 0, -1))
     assert Counter(item.raw for item in found) == Counter(raw for _, raw in held.elements())
     assert len({item.tag for item in found}) == len(found), "each has a name of its own"
@@ -146,9 +140,9 @@ def test_whatever_is_taken_or_set_aside_is_whole_and_goes_back_to_its_list(
     assert held | aside == Counter({entry: 1 if entry in aside else count for entry, count in Counter(sent).items()})
     reader.read()
 
-    moves.give_back("w:0", [item.tag for item in found])
-    assert everywhere(redis) == revived(held)
-    assert not redis.exists(KEYS.unacked, KEYS.unacked_index, KEYS.held("w:0"))
+    moves.give_back(WORKER, [item.tag for item in found])
+    assert everywhere(redis) == held
+    assert not redis.exists(KEYS.held(WORKER), KEYS.holders)
 
 
 @given(pushed)
@@ -163,9 +157,8 @@ def test_a_worker_settles_whatever_it_takes_and_raises_nothing(
     qos = SimpleNamespace(ack=lambda tag: station.ledger.settle(tag, done=True))
     channel = SimpleNamespace(station=station, connection=connection, no_ack_queues=frozenset(), qos=qos)
     Intake(channel)._deliver_all(taken(moves))
-    moves.touch("w:0", station.ledger.everything())
     for tag in delivered:
         station.ledger.settle(tag, done=True)
     station.settle()
-    assert not redis.exists(KEYS.unacked, KEYS.unacked_index, KEYS.held("w:0"))
+    assert not redis.exists(KEYS.held(WORKER), KEYS.holders)
     assert station.ledger.work_s(lambda _: 1.0) == 0

@@ -13,12 +13,13 @@ from redis import Redis
 from lowtide.autoscaling.backlog import BacklogReader, State
 from lowtide.config import load_settings
 from lowtide.tasks.app import configure
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.infer import infer, infer_chunk
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, topic_queue
 from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.reaper import QUIET_S
 from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.transport.sweeper import QUIET_S
 from tests.fleet import READY_S, Fleet
 
 KEYS = Keys("fleet:")
@@ -49,18 +50,20 @@ def push(redis: Redis, queue: str, *chunks: str) -> None:
     redis.lpush(KEYS.queue(queue), *chunks)
 
 
-def take(redis: Redis, queue: str, messages: int) -> None:
+def take(redis: Redis, queue: str, messages: int, *, by: str = "0a") -> None:
     """As a worker does."""
+    Heartbeat(redis, KEYS, kind="worker", name=by).beat()
     taken = Moves(redis, KEYS).take(
-        "w:0", queues=[queue], seconds=[0.0], budget=Budget(messages=messages, work_s=1.0), turns=Turns(0.1)
+        by, queues=[queue], seconds=[0.0], budget=Budget(messages=messages, work_s=1.0), turns=Turns(0.1)
     )
+    assert taken is not None
     assert len(taken) == messages
 
 
 def age(redis: Redis, by_s: float, keys: Keys = KEYS) -> None:
-    """As if nobody had touched what is held for so long."""
-    for tag, score in redis.zrange(keys.unacked_index, 0, -1, withscores=True):
-        redis.zadd(keys.unacked_index, {tag: score - by_s})
+    """As if no worker had been heard of for so long."""
+    for worker, beat in redis.zrange(keys.workers, 0, -1, withscores=True):
+        redis.zadd(keys.workers, {worker: beat - by_s})
 
 
 def test_an_empty_redis_has_zero_of_everything(reader: BacklogReader) -> None:
@@ -104,7 +107,7 @@ def test_the_oldest_is_told_wherever_it_is(redis: Redis, reader: BacklogReader) 
     assert reader.read().oldest_at == 1_780_000_000.125, "a worker has it now"
     age(redis, QUIET_S + 1)
     assert reader.read().oldest_at == 1_780_000_000.125, "a dead one has it"
-    redis.delete(KEYS.unacked)
+    redis.delete(KEYS.held("0a"))
     assert reader.read().oldest_at == 1_780_000_050.0
 
 
@@ -115,7 +118,7 @@ def test_what_a_worker_took_is_held_and_what_a_dead_one_took_is_left_behind(
     push(redis, queue, *(chunk(7) for _ in range(5)))
     take(redis, queue, 2)
     age(redis, QUIET_S + 1)
-    take(redis, queue, 3)
+    take(redis, queue, 3, by="0b")
 
     backlog = reader.read()
     assert redis.llen(KEYS.queue(queue)) == 0
@@ -124,11 +127,11 @@ def test_what_a_worker_took_is_held_and_what_a_dead_one_took_is_left_behind(
     assert (backlog.chunks, backlog.total) == (5, 35)
 
 
-def test_with_everything_in_unacked_of_a_dead_worker_nothing_is_missed(redis: Redis, reader: BacklogReader) -> None:
+def test_with_everything_at_a_dead_worker_nothing_is_missed(redis: Redis, reader: BacklogReader) -> None:
     queue = topic_queue("resnet101")
     push(redis, queue, *(chunk(256) for _ in range(8)))
     take(redis, queue, 8)
-    redis.delete(KEYS.unacked_index, KEYS.held("w:0"))  # and of some there is not even a score
+    age(redis, QUIET_S + 1)
 
     assert reader.read().requests["resnet101", State.LEFT_BEHIND] == 8 * 256
 
@@ -151,7 +154,7 @@ def test_what_a_killed_worker_held_is_counted_on(redis_url: str, redis: Redis, t
     finally:
         fleet.stop()
 
-    held = redis.hlen(CALLERS.unacked)
+    held = redis.hlen(CALLERS.holders)
     left = held + redis.llen(CALLERS.queue("lowtide.digits"))
     assert 0 < held <= left <= 40
     assert reader.read().total == left * 256
@@ -161,10 +164,21 @@ def test_what_a_killed_worker_held_is_counted_on(redis_url: str, redis: Redis, t
     assert (backlog.requests["digits", State.HELD], backlog.total) == (0, left * 256)
 
 
-def test_a_score_of_no_message_is_no_work(redis: Redis, reader: BacklogReader) -> None:
-    redis.zadd(KEYS.unacked_index, {"gone": time.time()})
+def test_who_holds_nothing_is_no_work(redis: Redis, reader: BacklogReader) -> None:
+    redis.zadd(KEYS.workers, {"0a": time.time(), "0b": 0.0})
 
     assert reader.read().total == 0
+
+
+def test_what_many_workers_hold_is_estimated_over_all_of_them(redis: Redis, reader: BacklogReader) -> None:
+    for number in range(40):
+        queue = topic_queue(MODELS[number % 2])
+        push(redis, queue, *(chunk(7 + 14 * (number % 2)) for _ in range(10)))
+        take(redis, queue, 10, by=f"{number:x}")
+
+    backlog = reader.read()
+    assert backlog.chunks == 400
+    assert backlog.by_model == {"digits": pytest.approx(1400, rel=0.1), "resnet101": pytest.approx(4200, rel=0.1)}
 
 
 def test_a_long_queue_is_estimated_from_both_ends(redis: Redis, reader: BacklogReader) -> None:
@@ -200,7 +214,8 @@ def test_with_many_models_the_bytes_of_all_queues_together_are_bounded(redis: Re
 
 def test_messages_that_are_none_of_kombus_count_as_one(redis: Redis, reader: BacklogReader) -> None:
     push(redis, "lowtide.digits", "garbage", '{"headers": {"lowtide-n": "many", "lowtide-at": null}}')
-    redis.hset(KEYS.unacked, "tag", "garbage")
+    redis.zadd(KEYS.workers, {"0a": time.time()})
+    redis.hset(KEYS.held("0a"), "tag", "garbage")
 
     backlog = reader.read()
     assert backlog.by_model == {"digits": 2, "resnet101": 0}

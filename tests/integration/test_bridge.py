@@ -30,9 +30,10 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks import port
 from lowtide.tasks.app import configure
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence, live
 from lowtide.tasks.queues import worker_queues
+from lowtide.tasks.registry import live
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status
 
 RESULTS, DEAD = "lowtide-results", "lowtide-dead-letters"
@@ -145,15 +146,15 @@ class World:
         keys = bridge._parts.leases.keys()
         for subscription, ack_ids in bridge._parts.leases.by_subscription(keys).items():
             self.pubsub.modify_ack_deadline(subscription, ack_ids, 0)
-        for key in self.redis.scan_iter(f"{self.keys.prefix}lt:end:*"):
+        for key in self.redis.scan_iter(f"{self.keys.prefix}lt2:end:*"):
             if self.redis.get(key).startswith(b"c:"):
                 self.redis.delete(key)
 
     @contextmanager
     def worker(self) -> Iterator[None]:
         port.plug(self.engine)
-        presence = Presence(self.redis, self.keys, kind="worker", name="w", word=dict)
-        presence.start()
+        heartbeat = Heartbeat(self.redis, self.keys, kind="worker", name="w", status=dict)
+        heartbeat.start()
         queues = ",".join(worker_queues(self.settings.model_names))
         app = configure(self.settings)
         try:
@@ -163,7 +164,7 @@ class World:
             ):
                 yield
         finally:
-            presence.stop()
+            heartbeat.stop()
             port.plug(None)
 
     def close(self) -> None:
@@ -331,7 +332,7 @@ def test_a_claim_that_is_lost_meanwhile_is_respected(our_world: World) -> None:
     world.engine.delay_s = 0.5
     claimed, fresh = world.publish(*uris(2))
     with world.worker(), world.bridge():
-        wait_for(lambda: world.engine.seen or world.redis.hlen(world.keys.unacked))
+        wait_for(lambda: world.engine.seen or world.redis.hlen(world.keys.holders))
         world.redis.set(world.end_key(claimed), "c:another", ex=30)
         assert [result["message_id"] for result in world.results(1, extra_s=1.0)] == [fresh]
 
@@ -396,7 +397,7 @@ def test_a_stop_settles_what_runs_and_hands_back_the_rest(world: World) -> None:
 def test_a_stop_with_several_pulls_under_way_hands_back_what_they_bring(our_world: World) -> None:
     world = our_world  # Google's emulator leases to a pull that was cut off, for 30 s
     for number in range(20):
-        Presence(world.redis, world.keys, kind="worker", name=f"w{number}", word=dict).beat()
+        Heartbeat(world.redis, world.keys, kind="worker", name=f"w{number}", status=dict).beat()
     with world.bridge() as bridge:
         [source] = bridge._parts.pulls._sources
         published = world.publish(*uris(100))
@@ -412,8 +413,8 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
     world = make_world(redis_url, project, grace_s=600.0)
-    presence = Presence(world.redis, world.keys, kind="worker", name="w", word=dict)
-    presence.start()
+    heartbeat = Heartbeat(world.redis, world.keys, kind="worker", name="w", status=dict)
+    heartbeat.start()
     world.publish(uris(1)[0])
     bridge = Bridge(world.settings)
     thread = threading.Thread(target=bridge.run)
@@ -422,7 +423,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(
     bridge.stop()
     thread.join(1.0)
     assert thread.is_alive(), "a worker lives, and has a chunk"
-    presence.stop()
+    heartbeat.stop()
     thread.join(PATIENCE_S)
     assert not thread.is_alive()
     assert world.pull(world.settings.subscription[-1]), "handed back"
@@ -808,14 +809,14 @@ from lowtide.config import load_settings
 from lowtide.tasks import port
 from lowtide.tasks.app import app
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.store import connect
 from lowtide.tasks.stub import StubEngine
 
 settings = load_settings()
 port.plug(StubEngine(lambda request: [request.uri]))
-Presence(connect(settings), Keys.of(settings), kind="worker", name="w", word=dict).start()
+Heartbeat(connect(settings), Keys.of(settings), kind="worker", name="w", status=dict).start()
 queues = ",".join(worker_queues(settings.model_names))
 app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", queues])
 """

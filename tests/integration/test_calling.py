@@ -31,8 +31,8 @@ from lowtide.tasks import (
 from lowtide.tasks import caller as caller_module
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks import ChunkResults
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence
 
 WORKER = """
 from lowtide.tasks import port
@@ -179,13 +179,13 @@ def test_a_call_gives_outputs_or_the_reason_why_not() -> None:
 @pytest.mark.usefixtures("app")
 def test_a_model_that_the_fleet_does_not_serve_is_refused_before_anything_is_sent(redis_url: str) -> None:
     with Redis.from_url(redis_url) as redis:
-        Presence(redis, Keys(""), kind="bridge", name="b", word=dict, models=["a"]).beat()
+        Heartbeat(redis, Keys(""), kind="bridge", name="b", status=dict, models=["a"]).beat()
         request = {"model": "c", "uri": "gs://b/1"}
         for call in (infer.delay, lambda r: list(infer_many([r])), lambda r: asyncio.run(infer_async(r))):
             with pytest.raises(UnknownModel, match="c is not served here; served are a"):
                 call(request)
         assert redis.keys("lowtide*") == []
-        Presence(redis, Keys(""), kind="worker", name="w", word=dict, models=["a", "c"]).beat()
+        Heartbeat(redis, Keys(""), kind="worker", name="w", status=dict, models=["a", "c"]).beat()
         infer.delay(request).forget()
         assert redis.llen("lowtide.c") == 1
 
@@ -376,7 +376,7 @@ def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_t
     with pytest.raises(NotAnswered, match="200 requests .* no worker is alive, 10 tasks wait in the queues of a, b"):
         list(infer_many(requests(200), timeout_s=0.2))
     with Redis.from_url(redis_url) as redis:
-        Presence(redis, Keys(""), kind="worker", name="w", word=lambda: {"models": ["a"]}).beat()
+        Heartbeat(redis, Keys(""), kind="worker", name="w", status=lambda: {"models": ["a"]}).beat()
     with pytest.raises(NotAnswered, match="no live worker serves b, they serve a"):
         list(infer_many(requests(200), timeout_s=0.2))
     with pytest.raises(NotAnswered, match="1 worker is alive, "):

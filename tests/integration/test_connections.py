@@ -19,7 +19,7 @@ from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.presence import BEAT_S
+from lowtide.tasks.heartbeat import BEAT_S
 from lowtide.tasks.results import install
 from lowtide.tasks.store import ANSWER_S, connect, free_within
 from lowtide.tasks.store import MOST as MOST_AT_ONCE

@@ -100,4 +100,4 @@ def test_a_lost_context_ends_the_process_and_who_lost_it_is_answered_apart(fleet
     assert (worker.restarts, worker.exit_code) == (4, 70)
     assert fleet.log("worker").count("the worker ends: cuda:0 is lost") == 4
     with Redis.from_url(redis_url) as redis:
-        assert not redis.hlen(Keys("").unacked)
+        assert not redis.hlen(Keys("").holders)

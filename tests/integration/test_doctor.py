@@ -11,8 +11,8 @@ from lowtide.cli.doctor import examine
 from lowtide.cli.findings import Finding, Verdict
 from lowtide.config import Settings, read_settings
 from lowtide.local.stack import free_port
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence
 
 
 @pytest.fixture
@@ -129,11 +129,11 @@ def test_a_fleet_of_python_callers_needs_neither_pubsub_nor_a_bridge(redis_url: 
 def test_a_worker_whose_queue_was_cancelled_is_told_of(redis: Redis, redis_url: str) -> None:
     settings = Settings(redis_url=redis_url, subscription=())
     word = {"deaf_to": ["lowtide.digits"]}
-    Presence(redis, Keys.of(settings), kind="worker", name="w", word=lambda: word, models=["digits"]).beat()
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
 
     assert "w does not listen to lowtide.digits" in of(list(checks.fleet(settings)), Verdict.WARNING)
     word.clear()
-    Presence(redis, Keys.of(settings), kind="worker", name="w", word=lambda: word, models=["digits"]).beat()
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
     assert not of(list(checks.fleet(settings)), Verdict.WARNING)
 
 

@@ -34,8 +34,9 @@ from lowtide.config.metrics import (
 )
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence
+from lowtide.tasks.registry import Register
 from tests.fleet import eventually
 from tests.services import free_port
 
@@ -267,18 +268,18 @@ def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
     world.counts(1000)
     word = {"leased": 256, "oldest_at": None, "at_risk": 0}
-    Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: word).beat()
+    Heartbeat(world.redis, KEYS, kind="bridge", name="b", status=lambda: word).beat()
     world.push(256, "lowtide.digits.topic")
     world.turn()
     assert world.signal == [pytest.approx(10.0)]
 
 
-def test_everything_in_unacked_of_a_dead_worker_and_no_worker_alive(world: World) -> None:
+def test_everything_at_a_dead_worker_and_no_worker_alive(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
     message = json.dumps({"headers": {"lowtide-n": 256}, "properties": {}})
+    world.redis.zadd(KEYS.workers, {"0a": 1.0})
     for tag in range(4):
-        world.redis.hset(KEYS.unacked, str(tag), f"{KEYS.queue('lowtide.digits.topic')}\n{message}")
-        world.redis.zadd(KEYS.unacked_index, {str(tag): 1.0})
+        world.redis.hset(KEYS.held("0a"), str(tag), f"{KEYS.queue('lowtide.digits.topic')}\n\n{message}")
     world.turn()
     assert world.signal == [pytest.approx(10.24)]
 
@@ -298,10 +299,10 @@ def test_redis_down_holds_the_signal_and_says_how_old_it_is(world: World) -> Non
 
 def test_redis_down_holds_the_throughput_too(world: World) -> None:
     done = {"ok": 0}
-    presence = Presence(world.redis, KEYS, kind="worker", name="w", word=lambda: {"done": done})
+    heartbeat = Heartbeat(world.redis, KEYS, kind="worker", name="w", status=lambda: {"done": done})
     for ok in (0, 300):
         done["ok"] = ok
-        presence.beat()
+        heartbeat.beat()
         world.turn()
         time.sleep(0.01)  # the rate is by Redis' own clock
     seen = world.latest(THROUGHPUT)
@@ -380,7 +381,7 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(
     world.push(200)
     world.turn()  # so much there is at least
     world.redis.delete(KEYS.queue("lowtide.digits"))
-    Presence(world.redis, KEYS, kind="bridge", name="b", word=lambda: {"leased": 0}).beat()
+    Heartbeat(world.redis, KEYS, kind="bridge", name="b", status=lambda: {"leased": 0}).beat()
     world.turn()
     assert world.signal == [pytest.approx(2.0), 0.0]
     assert world.exporter.health().ok
@@ -405,7 +406,7 @@ def test_a_fleet_without_a_subscription_knows_that_nothing_waits_there(world: Wo
         *(("rates", text) for text in ("oops", "nan", "inf", "-5")),
         *(("worker", text) for text in ("oops", "7", "[]", '{"done": 5}', '{"started_at": {}}')),
         *(("bridge", text) for text in ("null", '{"leased": null}', '{"at_risk": "x"}', '{"oldest_at": []}')),
-        *(("unacked", entry) for entry in (b"\xff\xfe\n{}", b"no list")),
+        *(("held", entry) for entry in (b"\xff\xfe\n{}", b"no list")),
     ],
 )
 def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, of: str, garbage: str) -> None:
@@ -413,19 +414,19 @@ def test_what_somebody_else_wrote_into_redis_is_held_off_and_told(world: World, 
     world.turn()
     if of == "rates":
         world.redis.hset(KEYS.rates, "digits", garbage)
-    elif of == "unacked":
-        world.redis.hset(KEYS.unacked, "tag", garbage)
-        world.redis.zadd(KEYS.unacked_index, {"tag": 1.0})
+    elif of == "held":
+        world.redis.zadd(KEYS.workers, {"0a": 1.0})
+        world.redis.hset(KEYS.held("0a"), "tag", garbage)
     else:
-        names, key = (KEYS.workers, KEYS.worker("x")) if of == "worker" else (KEYS.bridges, KEYS.bridge("x"))
-        world.redis.sadd(names, "x")
-        world.redis.set(key, garbage)
+        register = Register.of(KEYS, "worker" if of == "worker" else "bridge")
+        world.redis.zadd(register.beats, {"x": 9e9})
+        world.redis.hset(register.statuses, "x", garbage)
     for _ in range(5):
         world.turn()
 
     assert world.signal[0] == pytest.approx(0.5)
     assert world.signal == [world.signal[0]] * 6
-    if of != "unacked":
+    if of != "held":
         assert "Redis was not read for" in world.exporter.health().reason
 
 

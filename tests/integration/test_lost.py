@@ -11,8 +11,11 @@ from lowtide.config import Settings
 from lowtide.tasks import lost
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks import Chunk, ChunkSender, new_owner, new_task_id
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.lost import LostTasks
+from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.room import Budget, Turns
 from lowtide.tasks.wire import InferenceRequest
 
 QUEUE = "lowtide.a"
@@ -47,14 +50,14 @@ def world(redis_url: str) -> Iterator[World]:
         yield World(redis, redis_url)
 
 
-def test_what_waits_is_held_runs_or_has_a_result_is_not_lost(world: World) -> None:
-    message = world.redis.rpop(KEYS.queue(QUEUE))
-    world.redis.hset(KEYS.unacked, "a tag", b"lowtide.a\n" + message)
+def test_what_waits_is_held_or_has_a_result_is_not_lost(world: World) -> None:
+    Heartbeat(world.redis, KEYS, kind="worker", name="0a").beat()
+    budget = Budget(messages=1, work_s=1.0)
+    [taken] = Moves(world.redis, KEYS).take("0a", queues=[QUEUE], seconds=[0.0], budget=budget, turns=Turns(0.1)) or []
     assert world.look() == world.look(60) == []
-    world.redis.delete(KEYS.unacked)
-    world.redis.set(KEYS.run(world.tasks[0]), 1)
+    Moves(world.redis, KEYS).give_back("0a", [taken.tag])
     assert world.look(60) == world.look(60) == []
-    world.redis.delete(KEYS.run(world.tasks[0]))
+    world.redis.rpop(KEYS.queue(QUEUE))
     world.redis.set(KEYS.result(world.tasks[0]), "{}")
     assert world.look(60) == world.look(60) == []
 

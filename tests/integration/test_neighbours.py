@@ -1,4 +1,4 @@
-"""Other Celery workers on the same Redis and prefix, beside a worker and a reaper of ours."""
+"""Other Celery workers on the same Redis and prefix, beside a worker and a sweeper of ours."""
 
 import os
 import subprocess
@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kombu import Connection
@@ -14,7 +16,7 @@ from redis import Redis
 from lowtide.autoscaling.backlog import BacklogReader
 from lowtide.config import load_settings
 from lowtide.local.redis import find_redis
-from lowtide.tasks.transport import Reaper, install, uninstall
+from lowtide.tasks.transport import Sweeper, install, uninstall
 from lowtide.tasks.transport.channel import Misplaced
 from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, server_of, until
 
@@ -50,7 +52,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 @pytest.fixture
 def installed(redis_url: str) -> Iterator[str]:
     """As in a worker's process; the URL."""
-    install(settings=load_settings(redis_url=redis_url, prefix="fleet:"), worker="w:0", seconds_per_request=lambda _: 0)
+    settings = load_settings(redis_url=redis_url, prefix="fleet:")
+    heartbeat: Any = SimpleNamespace(incarnation="0a")
+    install(settings=settings, heartbeat=heartbeat, seconds_per_request=lambda _: 0)
     yield redis_url
     uninstall()
 
@@ -87,11 +91,11 @@ def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path:
         fleet.send("own.sleep", number, queue="celery")
     held = fleet.keys.queue("unacked")
     until(lambda: fleet.redis.llen("own:started") == 1 and fleet.redis.hlen(held) == 4, timeout_s=20)
-    reaper = Reaper(fleet.redis, fleet.keys, quiet_s=QUIET_S)
+    sweeper = Sweeper(fleet.redis, fleet.keys, quiet_s=QUIET_S)
 
     end_s = time.monotonic() + 3 * QUIET_S
     while time.monotonic() < end_s:
-        assert reaper.sweep() == 0
+        assert sweeper.sweep() == 0
         time.sleep(QUIET_S / 10)
     assert (fleet.redis.hlen(held), fleet.redis.llen(fleet.keys.queue("celery"))) == (4, 0), "nothing was given back"
     backlog = BacklogReader(fleet.redis, fleet.keys, ["m"]).read()

@@ -28,8 +28,9 @@ from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Kind, Presence, announce
+from lowtide.tasks.registry import Kind, announce
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.room import Budget, Turns
 from tests.fleet import LOWTIDE, eventually
@@ -94,10 +95,10 @@ class Signed:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._signed: dict[str, Presence] = {}
+        self._signed: dict[str, Heartbeat] = {}
 
     def sign_in(self, kind: Kind, name: str, word: Mapping[str, Any]) -> None:
-        self._signed[name] = Presence(self._redis, KEYS, kind=kind, name=name, word=lambda: word)
+        self._signed[name] = Heartbeat(self._redis, KEYS, kind=kind, name=name, status=lambda: word)
         self._signed[name].start()
 
     def sign_off(self, name: str) -> None:
@@ -186,8 +187,9 @@ def test_what_is_held_runs_or_is_reserved(filled: Redis, signed: Signed) -> None
     signed.sign_in("worker", "vm-2:0:18", BUSY | {"running": {"digits": 30}})
     signed.sign_in("worker", "vm-3:0:19", BUSY | {"running": {"digits": 26, "gone": 1}})
     taken = Moves(filled, KEYS).take(
-        "vm-2:0", queues=["lowtide.digits"], seconds=[0.0], budget=Budget(messages=1, work_s=1.0), turns=Turns(0.1)
+        "vm-2:0:18", queues=["lowtide.digits"], seconds=[0.0], budget=Budget(messages=1, work_s=1.0), turns=Turns(0.1)
     )
+    assert taken is not None
     assert len(taken) == 1
     states = {"queued": 256, "held": 100, "left_behind": 0, "reserved": 44, "running": 56}
     assert json.loads(look("--json"))["backlog"] == {"digits": states}

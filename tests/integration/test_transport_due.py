@@ -19,12 +19,14 @@ from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
 
 KEYS = Keys("fleet:")
 QUEUE = "lowtide.m"
+WORKER, OTHER = "0a", "0b"
 LATER, LONG_AGO = b"2999", b"1999"
 
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
     with Redis.from_url(redis_url) as redis:
+        redis.zadd(KEYS.workers, {WORKER: time.time(), OTHER: time.time()})
         yield redis
 
 
@@ -51,9 +53,10 @@ def push(redis: Redis, *messages: bytes, queue: str = QUEUE) -> None:
     redis.lpush(KEYS.queue(queue), *messages)
 
 
-def take(moves: Moves, *, messages: int = 64, worker: str = "w:0") -> list[bytes]:
+def take(moves: Moves, *, messages: int = 64, worker: str = WORKER) -> list[bytes]:
     budget = Budget(messages=messages, work_s=1.0)
     taken = moves.take(worker, queues=["lowtide.m.high", QUEUE], seconds=[0.001] * 2, budget=budget, turns=Turns(0.1))
+    assert taken is not None
     return [item.raw for item in taken]
 
 
@@ -123,7 +126,7 @@ def test_a_task_that_is_not_due_is_recognized_and_comes_back_byte_for_byte(
     sent = raw(later()).encode()
     push(redis, sent)
     assert take(moves) == []
-    assert (redis.zcard(KEYS.scheduled), redis.hlen(KEYS.unacked)) == (1, 0)
+    assert (redis.zcard(KEYS.scheduled), redis.hlen(KEYS.holders)) == (1, 0)
     fall_due(redis)
     assert take(moves) == [fallen(sent)]
     assert not redis.exists(KEYS.scheduled)
@@ -133,7 +136,7 @@ def test_what_is_not_due_takes_no_room_and_stands_in_nobodys_way(redis: Redis, m
     push(redis, *(message(f"later-{number}", eta=later()) for number in range(200)), message("now"))
     assert [json.loads(raw)["headers"]["id"] for raw in take(moves, messages=1)] == ["now"]
     assert redis.zcard(KEYS.scheduled) == 200
-    assert redis.keys("*lt:held*") == [KEYS.held("w:0").encode()], "only what is held has a holder"
+    assert (redis.hlen(KEYS.held(WORKER)), redis.hkeys(KEYS.holders)) == (1, [b"now"])
 
 
 def test_a_task_is_taken_when_it_is_due_and_not_before(redis: Redis, moves: Moves) -> None:
@@ -162,7 +165,7 @@ def test_what_falls_due_overtakes_nobody_and_keeps_its_order(redis: Redis, moves
 def test_a_task_comes_back_to_the_very_list_it_was_in_whoever_takes(redis: Redis, moves: Moves) -> None:
     redis.lpush(KEYS.queue(lists_of("lowtide.other")[7]), sent := message("a", eta=later()))
     Moves(redis, KEYS).take(
-        "w:1", queues=["lowtide.other"], seconds=[0.0], budget=Budget(messages=1, work_s=1), turns=Turns(0.1)
+        OTHER, queues=["lowtide.other"], seconds=[0.0], budget=Budget(messages=1, work_s=1), turns=Turns(0.1)
     )
     fall_due(redis)
     assert take(moves) == []
@@ -186,7 +189,7 @@ def test_one_take_sets_aside_and_brings_back_only_so_much(
     fall_due(redis)
     assert (len(take(moves)), redis.zcard(KEYS.scheduled)) == (64, 10)
 
-    redis.flushall()
+    redis.delete(KEYS.scheduled, KEYS.held(WORKER), KEYS.queue(QUEUE))
     push(redis, *(message(str(number), eta=later(), body="x" * (TAKE_MAX_BYTES // 2)) for number in range(4)))
     assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], 2)
 
@@ -217,11 +220,11 @@ def test_what_a_worker_finds_out_is_not_due_goes_aside_as_not_begun(redis: Redis
     sent = message("a", eta="20270203T040506Z")
     push(redis, sent)
     tag = json.loads(take(moves)[0])["properties"]["delivery_tag"]
-    assert not moves.postpone("w:0", tag, due=time.time() - 1)
-    assert redis.hlen(KEYS.unacked) == 1
-    assert moves.postpone("w:0", tag, due=time.time() + 60)
-    assert moves.look() == {}
-    assert moves.held_by("w:0") == []
+    assert not moves.postpone(WORKER, tag, due=time.time() - 1)
+    assert redis.hlen(KEYS.holders) == 1
+    assert moves.postpone(WORKER, tag, due=time.time() + 60)
+    assert moves.held_by(WORKER) == []
+    assert not redis.exists(KEYS.holders)
     fall_due(redis)
     assert take(moves) == [sent]
     assert not redis.keys(KEYS.loss("*"))
@@ -229,9 +232,9 @@ def test_what_a_worker_finds_out_is_not_due_goes_aside_as_not_begun(redis: Redis
 
 def test_what_another_holds_by_now_is_not_set_aside(redis: Redis, moves: Moves) -> None:
     push(redis, message("a"))
-    tag = json.loads(take(moves, worker="w:1")[0])["properties"]["delivery_tag"]
-    assert moves.postpone("w:0", tag, due=time.time() + 60)
-    assert (list(moves.look()), redis.exists(KEYS.scheduled)) == ([tag], 0)
+    tag = json.loads(take(moves, worker=OTHER)[0])["properties"]["delivery_tag"]
+    assert moves.postpone(WORKER, tag, due=time.time() + 60)
+    assert (moves.held_by(OTHER), redis.exists(KEYS.scheduled)) == ([tag], 0)
 
 
 def test_a_full_redis_goes_on_with_tasks_that_are_not_due(redis: Redis, moves: Moves) -> None:
@@ -241,7 +244,7 @@ def test_a_full_redis_goes_on_with_tasks_that_are_not_due(redis: Redis, moves: M
         with pytest.raises(OutOfMemoryError):
             redis.set("any", "value")
         [raw] = take(moves)
-        assert moves.postpone("w:0", json.loads(raw)["properties"]["delivery_tag"], due=time.time() + 60)
+        assert moves.postpone(WORKER, json.loads(raw)["properties"]["delivery_tag"], due=time.time() + 60)
         assert redis.zcard(KEYS.scheduled) == 2
         redis.config_set("maxmemory", 0)
         fall_due(redis)

@@ -13,10 +13,11 @@ from redis.exceptions import OutOfMemoryError
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import celery_config
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import lists_of
 from lowtide.tasks.transport.ledger import Held
-from lowtide.tasks.transport.moves import Moves, Taken
+from lowtide.tasks.transport.moves import SWEEP_MAX_BYTES, SWEEP_MAX_MESSAGES, Moves, Taken
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.transport.station import Station
 from tests.integration.transport_fleet import PREFIX, Server, server_of
@@ -24,6 +25,9 @@ from tests.integration.transport_fleet import PREFIX, Server, server_of
 SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]
+WORKER, OTHER = "0a", "0b"
+BEAT = 5.0
+NESTED = {"delivery_tag": 5, "lowtide-n": "x"}
 
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
@@ -35,6 +39,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def redis(server: Server) -> Redis:
     server.redis.flushall()
+    server.redis.zadd(KEYS.workers, {WORKER: BEAT, OTHER: BEAT})
     return server.redis
 
 
@@ -57,34 +62,58 @@ def push(redis: Redis, queue: str, *messages: dict[str, Any] | bytes) -> None:
 
 
 def take(
-    moves: Moves, *, messages: int = 64, work_s: float = 1.0, seconds: float = 0.001, **options: Any
+    moves: Moves,
+    incarnation: str = WORKER,
+    *,
+    messages: int = 64,
+    work_s: float = 1.0,
+    seconds: float = 0.001,
+    **options: Any,
 ) -> list[Taken]:
     queues = options.pop("queues", QUEUES)
     budget = Budget(messages=messages, work_s=work_s)
     turns = options.pop("turns", None) or Turns(0.1)
-    return moves.take("w:0", queues=queues, seconds=[seconds] * len(queues), budget=budget, turns=turns)
+    taken = moves.take(incarnation, queues=queues, seconds=[seconds] * len(queues), budget=budget, turns=turns)
+    assert taken is not None
+    return taken
 
 
 def tasks(taken: list[Taken]) -> list[str]:
     return [json.loads(item.raw)["headers"]["id"] for item in taken]
 
 
-def state(redis: Redis) -> tuple[int, int, int]:
-    return redis.hlen(KEYS.unacked), redis.zcard(KEYS.unacked_index), redis.zcard(KEYS.held("w:0"))
+def held(item: Taken) -> Held:
+    return Held(incarnation=item.incarnation, tag=item.tag, task=item.task, model="m", requests=item.requests)
 
 
-def test_a_take_leaves_what_it_took_in_unacked(redis: Redis, moves: Moves) -> None:
+def state(redis: Redis, incarnation: str = WORKER) -> tuple[int, int]:
+    return redis.hlen(KEYS.held(incarnation)), redis.hlen(KEYS.holders)
+
+
+def sweep(moves: Moves, incarnation: str = WORKER) -> int:
+    return moves.sweep(incarnation, BEAT)[0]
+
+
+def test_a_take_leaves_what_it_took_with_the_worker(redis: Redis, moves: Moves) -> None:
     sent = message("a")
     push(redis, "lowtide.m", sent)
     [taken] = take(moves)
     tag = sent["properties"]["delivery_tag"]
-    assert (taken.queue, taken.tag, taken.requests, json.loads(taken.raw)) == ("lowtide.m", tag, 1, sent)
-    assert redis.hget(KEYS.unacked, tag) == b"%s\n%s" % (KEYS.queue("lowtide.m").encode(), taken.raw)
-    seconds, microseconds = redis.time()
-    assert seconds + microseconds / 1e6 - redis.zscore(KEYS.unacked_index, tag) < 1
-    assert redis.zscore(KEYS.held("w:0"), tag) == redis.zscore(KEYS.unacked_index, tag)
-    moves.acknowledge("w:0", [tag])
-    assert state(redis) == (0, 0, 0)
+    assert (taken.queue, taken.tag, taken.task, json.loads(taken.raw)) == ("lowtide.m", tag, "a", sent)
+    assert (taken.requests, taken.again) == (1, False)
+    assert redis.hget(KEYS.held(WORKER), tag) == b"%s\na\n%s" % (KEYS.queue("lowtide.m").encode(), taken.raw)
+    assert redis.hget(KEYS.holders, "a") == WORKER.encode()
+    assert redis.ttl(KEYS.held(WORKER)) == -1
+    moves.acknowledge(WORKER, [held(taken)])
+    assert state(redis) == (0, 0)
+
+
+def test_who_is_not_registered_takes_nothing(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"))
+    redis.zrem(KEYS.workers, WORKER)
+    budget = Budget(messages=1, work_s=1)
+    assert moves.take(WORKER, queues=QUEUES, seconds=[0, 0, 0], budget=budget, turns=Turns(0.1)) is None
+    assert (redis.llen(KEYS.queue("lowtide.m")), state(redis)) == (1, (0, 0))
 
 
 def test_what_neighbours_hold_is_theirs_and_what_we_hold_is_ours(server: Server, redis: Redis, moves: Moves) -> None:
@@ -93,14 +122,14 @@ def test_what_neighbours_hold_is_theirs_and_what_we_hold_is_ours(server: Server,
         with connection.SimpleQueue("celery") as queue:
             queue.put("theirs")
             theirs = queue.get(timeout=5)
-            assert (moves.look(), moves.held_by("w:0")) == ({}, [])
+            assert moves.held_by(WORKER) == []
 
             push(redis, "lowtide.m", message("ours"))
             [ours] = take(moves)
             connection.default_channel.qos.restore_visible(num=None, interval=1)  # as any stock worker does
-            assert list(moves.look()) == [ours.tag]
+            assert moves.held_by(WORKER) == [ours.tag]
             theirs.ack()
-        assert moves.reap(theirs.delivery_tag, None) == 0
+        assert (sweep(moves, OTHER), moves.give_back(WORKER, [theirs.delivery_tag])) == (0, 0)
     assert redis.llen(KEYS.queue("lowtide.m")) == 0
 
 
@@ -131,7 +160,7 @@ def test_every_priority_list_is_taken_and_gets_back_what_was_in_it(redis: Redis,
         push(redis, lists_of("lowtide.m")[step], message(str(step), priority=9 - step))
     taken = take(moves)
     assert tasks(taken) == [str(step) for step in range(10)]
-    assert moves.give_back("w:0", [item.tag for item in taken]) == 10
+    assert moves.give_back(WORKER, [item.tag for item in taken]) == 10
     assert [redis.llen(KEYS.queue(name)) for name in lists_of("lowtide.m")] == [1] * 10
     assert tasks(take(moves)) == [str(step) for step in range(10)]
 
@@ -151,48 +180,111 @@ def test_a_take_is_bounded_in_bytes(redis: Redis, moves: Moves) -> None:
     "raw",
     [
         lambda sent: json.dumps(sent, separators=(",", ":")),
-        lambda sent: json.dumps({**sent, "body": '{"delivery_tag": "body", "lowtide-n": 9}'}),
+        lambda sent: json.dumps({**sent, "body": '{"id": "no", "delivery_tag": "body", "lowtide-n": 9}'}),
         lambda sent: json.dumps({"properties": sent["properties"], "headers": sent["headers"]}, indent=1),
-        lambda sent: json.dumps({**sent, "headers": {**sent["headers"], "z": {"delivery_tag": "no", "lowtide-n": 9}}}),
-        lambda sent: json.dumps({"headers": {"a": {"delivery_tag": 5, "lowtide-n": "x"}, **sent["headers"]}, **sent}),
+        lambda sent: json.dumps(
+            {**sent, "headers": {**sent["headers"], "z": {"id": "no", "delivery_tag": "no", "lowtide-n": 9}}}
+        ),
+        lambda sent: json.dumps(
+            {"headers": {"a": {"id": 5, "delivery_tag": 5, "lowtide-n": "x"}, **sent["headers"]}, **sent}
+        ),
     ],
     ids=["compact", "names in the body", "another order", "nested after", "nested before"],
 )
-def test_tag_and_count_are_read_from_any_json(redis: Redis, moves: Moves, raw: Any) -> None:
+def test_tag_count_and_id_are_read_from_any_json(redis: Redis, moves: Moves, raw: Any) -> None:
     sent = message("a", **{"lowtide-n": 7})
     push(redis, "lowtide.m", raw(sent).encode())
     [taken] = take(moves)
-    assert (taken.tag, taken.requests) == (sent["properties"]["delivery_tag"], 7)
+    assert (taken.tag, taken.requests, taken.task) == (sent["properties"]["delivery_tag"], 7, "a")
 
 
 def test_what_is_no_message_gets_a_name_and_does_not_block_the_queue(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", b"garbage", b'{"headers": {"lowtide-n": null}, "properties": null}', message("after"))
     assert [item.requests for item in take(moves)] == [1, 1, 1]
-    assert state(redis) == (3, 3, 3)
+    assert state(redis) == (3, 1)
 
 
 def test_what_goes_back_is_served_first_in_its_old_order(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", *(message(str(number)) for number in range(5)))
     taken = take(moves, messages=3)
-    assert moves.give_back("w:0", [item.tag for item in taken]) == 3
+    assert moves.give_back(WORKER, [item.tag for item in taken]) == 3
     again = take(moves)
     assert tasks(again) == ["0", "1", "2", "3", "4"]
-    assert json.loads(again[0].raw)["properties"]["delivery_info"]["redelivered"] is True
-    assert json.loads(again[0].raw)["headers"]["redelivered"] is True
-    assert not redis.exists(KEYS.loss("0"))
+    assert [item.again for item in again] == [True, True, True, False, False]
+    assert [item.raw for item in again[:3]] == [item.raw for item in taken], "byte for byte"
+    assert redis.get(KEYS.loss("0")) == b"0", "known to have been held, and not lost"
 
 
-def test_giving_back_twice_takes_nothing_from_the_next_holder(redis: Redis, moves: Moves) -> None:
+def test_what_goes_back_is_the_same_byte_for_byte(redis: Redis, moves: Moves) -> None:
+    raw = b'{ "body":"[]", "headers":{"id":"a","empty":[],"n":1.0e2}, "properties":{"delivery_tag":"t","x":{}} }'
+    push(redis, "lowtide.m", raw)
+    take(moves)
+    assert sweep(moves) == 1
+    assert redis.lrange(KEYS.queue("lowtide.m"), 0, -1) == [raw]
+
+
+def test_what_was_swept_is_out_of_its_worker_s_reach(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", message("a"))
     [taken] = take(moves)
-    score = redis.zscore(KEYS.unacked_index, taken.tag)
-    assert moves.reap(taken.tag, score) == 1
+    assert moves.sweep(WORKER, BEAT) == (1, False)
+    assert redis.zscore(KEYS.workers, WORKER) is None, "struck off with the last of it"
+    take(moves, OTHER)
+
+    assert moves.give_back(WORKER, [taken.tag]) == 0
+    moves.acknowledge(WORKER, [held(taken)])
+    assert state(redis, OTHER) == (1, 1), "a late acknowledgement changes nothing"
+    assert moves.give_back(OTHER, [taken.tag]) == 1
+
+
+def test_a_heartbeat_between_the_look_and_the_step_wins(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"))
+    take(moves)
+    redis.zadd(KEYS.workers, {WORKER: BEAT + 1e-6})
+    assert moves.sweep(WORKER, BEAT) == (0, False)
+    assert state(redis) == (1, 1)
+
+
+def test_a_sweep_goes_in_steps_and_whoever_is_being_swept_is_told_so(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(str(number)) for number in range(SWEEP_MAX_MESSAGES + 6)))
+    take(moves)
+    take(moves)
+    assert moves.sweep(WORKER, BEAT) == (SWEEP_MAX_MESSAGES, True)
+    assert redis.zscore(KEYS.workers, WORKER) == 0
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
+    heartbeat._incarnation = WORKER  # it stood still, and goes on
+    assert heartbeat._say(WORKER, registers=False) is False
     budget = Budget(messages=1, work_s=1)
-    moves.take("w:1", queues=QUEUES, seconds=[0, 0, 0], budget=budget, turns=Turns(0.1))
-    assert moves.give_back("w:0", [taken.tag]) == 0
-    assert moves.give_back("w:0", [taken.tag]) == 0
-    assert state(redis) == (1, 1, 0)
-    assert moves.give_back("w:1", [taken.tag]) == 1
+    assert moves.take(WORKER, queues=QUEUES, seconds=[0, 0, 0], budget=budget, turns=Turns(0.1)) is None
+
+    assert state(redis)[0] == 6
+    assert moves.sweep(WORKER, BEAT) == (6, False)
+    assert redis.zscore(KEYS.workers, WORKER) is None
+
+
+def test_a_step_of_a_sweep_is_bounded_in_bytes(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(str(number), body="x" * (SWEEP_MAX_BYTES // 2)) for number in range(3)))
+    take(moves)
+    take(moves)
+    assert [moves.sweep(WORKER, BEAT) for _ in range(2)] == [(2, True), (1, False)]
+
+
+def test_all_that_a_dead_predecessor_held_goes_back_at_once(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", *(message(str(number)) for number in range(SWEEP_MAX_MESSAGES + 6)))
+    take(moves)
+    take(moves)
+    assert moves.sweep_whole(WORKER) == SWEEP_MAX_MESSAGES + 6
+    assert moves.sweep_whole(WORKER) == moves.sweep_whole("0c") == 0
+    assert redis.get(KEYS.loss("69")) == b"1"
+
+
+def test_of_a_task_that_was_sent_twice_the_last_holder_is_known(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"), message("a"))
+    [first] = take(moves, messages=1)
+    [second] = take(moves, OTHER, messages=1)
+    moves.acknowledge(WORKER, [held(first)])
+    assert redis.hget(KEYS.holders, "a") == OTHER.encode()
+    moves.acknowledge(OTHER, [held(second)])
+    assert not redis.exists(KEYS.holders)
 
 
 def test_what_can_not_go_back_because_its_list_is_something_else_stays_and_goes_back_later(
@@ -201,10 +293,11 @@ def test_what_can_not_go_back_because_its_list_is_something_else_stays_and_goes_
     push(redis, "lowtide.m", message("a"))
     [taken] = take(moves)
     redis.set(KEYS.queue("lowtide.m"), "x")
-    assert moves.give_back("w:0", [taken.tag]) == 0
+    assert moves.give_back(WORKER, [taken.tag]) == 0
     redis.delete(KEYS.queue("lowtide.m"))
 
-    assert moves.reap(taken.tag, redis.zscore(KEYS.unacked_index, taken.tag)) == 1
+    assert sweep(moves) == 1
+    redis.zadd(KEYS.workers, {WORKER: BEAT})
     assert tasks(take(moves)) == ["a"]
 
 
@@ -212,7 +305,9 @@ def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and
     server: Server, redis: Redis
 ) -> None:
     settings = load_settings(redis_url=server.url, prefix=PREFIX)
-    station = Station(settings=settings, worker="w:0", seconds_per_request=lambda _: 0.0)
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
+    heartbeat.beat()
+    station = Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
     station.connected()
     push(redis, "lowtide.m", message("a"))
     redis.set(KEYS.queue("lowtide.n"), "x")
@@ -222,28 +317,13 @@ def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and
         taken.extend(station.take(["lowtide.m", "lowtide.n"], prefetch=0))
 
     station.turn(serve)
-    assert (taken, state(redis)) == ([], (1, 1, 1))
+    assert (taken, state(redis)) == ([], (1, 1))
     redis.delete(KEYS.queue("lowtide.n"))
     station._not_before = 0.0  # a second is over
 
     station.turn(serve)
     assert tasks(taken) == ["a"]
-    assert not redis.exists(KEYS.loss("a"))
-
-
-def test_a_touch_renews_what_is_held_and_revives_nothing(redis: Redis, moves: Moves) -> None:
-    push(redis, "lowtide.m", message("a"), message("b"))
-    held = [
-        Held(tag=item.tag, task=json.loads(item.raw)["headers"]["id"], model="m", requests=1) for item in take(moves)
-    ]
-    moves.acknowledge("w:0", [held[1].tag])
-    before = redis.zscore(KEYS.unacked_index, held[0].tag)
-    assert moves.touch("w:0", held) == 1
-    after = redis.zscore(KEYS.unacked_index, held[0].tag)
-    assert after > before
-    assert redis.zscore(KEYS.held("w:0"), held[0].tag) == after
-    assert state(redis) == (1, 1, 1)
-    assert 0 < redis.ttl(KEYS.run("a")) <= 30
+    assert redis.get(KEYS.loss("a")) == b"0"
 
 
 def test_a_full_redis_can_still_be_drained(redis: Redis, moves: Moves) -> None:
@@ -254,18 +334,23 @@ def test_a_full_redis_can_still_be_drained(redis: Redis, moves: Moves) -> None:
         with pytest.raises(OutOfMemoryError):
             redis.set("any", "value")
         second = take(moves)[0]
-        held = [Held(tag=item.tag, task="t", model="m", requests=1) for item in (first, second)]
-        assert moves.touch("w:0", held) == 2
-        assert moves.give_back("w:0", [first.tag], lost=True) == 1
-        moves.acknowledge("w:0", [second.tag])
+        Heartbeat(redis, KEYS, kind="worker", name=WORKER, status=lambda: {"x": "y" * 1000}).beat()
+        beaten = redis.zscore(KEYS.workers, WORKER)
+        assert beaten > BEAT
+        moves.acknowledge(WORKER, [held(second)])
+        assert moves.give_back(WORKER, [first.tag]) == 1
+        take(moves)
+        assert moves.sweep(WORKER, beaten) == (1, False)
     finally:
         redis.config_set("maxmemory", 0)
-    assert state(redis) == (0, 0, 0)
+    assert state(redis) == (0, 0)
+    assert redis.get(KEYS.loss("a")) == b"1"
 
 
 def test_nothing_is_written_outside_the_prefix(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", message("a"), message("b"))
     taken = take(moves)
-    moves.touch("w:0", [Held(tag=taken[0].tag, task="a", model="m", requests=1)])
-    moves.give_back("w:0", [taken[0].tag], lost=True)
+    moves.give_back(WORKER, [taken[0].tag])
+    Heartbeat(redis, KEYS, kind="worker").beat()
+    sweep(moves)
     assert all(key.startswith(PREFIX.encode()) for key in redis.keys("*"))

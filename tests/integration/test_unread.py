@@ -10,8 +10,9 @@ from redis import Redis
 from lowtide.autoscaling.unread import UnreadReader
 from lowtide.cli import checks
 from lowtide.config import Settings
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import Presence, announce
+from lowtide.tasks.registry import announce
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_what_is_served_is_what_the_fleet_and_its_workers_say_and_not_our_own_se
 ) -> None:
     send(redis_url, "lowtide.newer")
     send(redis_url, "lowtide.mine")
-    Presence(redis, Keys(""), kind="worker", name="w", word=lambda: {"models": ["newer"]}).beat()
+    Heartbeat(redis, Keys(""), kind="worker", name="w", status=lambda: {"models": ["newer"]}).beat()
     assert unread(redis, redis_url, models="mine=lowtide.x:Y").keys() == {"lowtide.mine"}
     redis.delete(Keys("").models)
     assert unread(redis, redis_url, models="mine=lowtide.x:Y") == {}

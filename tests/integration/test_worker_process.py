@@ -24,9 +24,10 @@ from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.receive import HOLD_BACK_S
+from lowtide.tasks.registry import live
+from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.wire import WIRE_VERSION
 from tests.cloud_storage import CloudStorage, Unavailable
 
@@ -183,9 +184,13 @@ def request(a: int, b: int, **fields: Any) -> InferenceRequest:
     return InferenceRequest(model="sum", data=base64.b64encode(bytes([a, b])).decode(), **fields)
 
 
-def looks(client: redis.Redis) -> int:
-    """How often a message was looked at to be given back."""
-    return int(client.info("commandstats").get("cmdstat_hget", {"calls": 0})["calls"])
+def given_back(client: redis.Redis) -> int:
+    """How often a message went back to its list."""
+    return int(client.info("commandstats").get("cmdstat_rpush", {"calls": 0})["calls"])
+
+
+def losses(client: redis.Redis, keys: Keys) -> int:
+    return sum(int(client.get(key) or 0) for key in client.keys(keys.loss("*")))
 
 
 def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, client, start_worker) -> None:
@@ -212,7 +217,7 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
 
     assert not word()["draining"]
     running = infer.delay(request(1, 3, params={"sleep_s": 7.0}))  # for longer than from one word to the next
-    wait_for(lambda: client.hlen(keys.unacked) == 1, worker)
+    wait_for(lambda: client.hlen(keys.holders) == 1, worker)
     time.sleep(0.2)
     (shown,) = app.control.inspect(timeout=0.3).active().popitem()[1]
     assert (shown["args"], shown["kwargs"]) == ("sum × 1", ""), "never its content"
@@ -221,7 +226,7 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     assert worker.stop() == 0, worker.log.read_text()
     assert running.get(1) == [4]
     assert live(client, keys, "worker") == {}
-    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
+    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
 
 
 def test_a_worker_tells_those_who_wait_why_content_is_tried_again(
@@ -251,13 +256,13 @@ def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, st
     worker = start_worker(grace_s=0.5, batch_max_requests=1)
     keys = Keys.of(worker.settings)
     tasks = [infer.delay(request(i, 0, params={"sleep_s": 3.0})) for i in range(4)]
-    wait_for(lambda: client.hlen(keys.unacked) >= 2, worker)
+    wait_for(lambda: client.hlen(keys.holders) >= 2, worker)
     time.sleep(0.2)
     began_s = time.monotonic()
     assert worker.stop() == 0, worker.log.read_text()
     assert time.monotonic() - began_s < 5.0
-    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
-    assert not client.keys(keys.loss("*"))
+    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
+    assert losses(client, keys) == 0
     assert {task.state for task in tasks} == {"PENDING"}
 
 
@@ -269,8 +274,8 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     newer = {WIRE_VERSION_HEADER: WIRE_VERSION + 1}
     one = infer.apply_async((request(1, 2),), headers=newer)
     many = infer_chunk.apply_async(([request(3, 4)],), headers=newer)
-    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
-    began_s, before = time.monotonic(), looks(client)
+    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
+    began_s, before = time.monotonic(), given_back(client)
 
     stock = Celery("stock", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
     no_version = stock.send_task("lowtide.infer", [request(1, 4).to_wire()], queue="lowtide.sum")
@@ -278,14 +283,14 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     stock.backend.result_consumer.stop()
     stock.close()
     time.sleep(2.5)
-    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
+    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
     rounds = (time.monotonic() - began_s) / HOLD_BACK_S + 1
-    assert looks(client) - before <= 2 * rounds, "each goes back once in a pause"
+    assert given_back(client) - before <= 2 * rounds, "each goes back once in a pause"
     assert worker.stop() == 0, worker.log.read_text()
     told = f"handing back tasks of wire version {WIRE_VERSION + 1}, this worker knows {WIRE_VERSION}"
     assert worker.log.read_text().count(told) == 1
-    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 2), worker.log.read_text()
-    assert not client.keys(keys.loss("*"))
+    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 2), worker.log.read_text()
+    assert losses(client, keys) == 0
     assert (one.state, many.state) == ("PENDING", "PENDING")
 
 
@@ -342,7 +347,7 @@ def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, st
     client.lpush(queue, "{", "\x80", deep, *map(json.dumps, bad))
     worker = start_worker()
     assert infer.delay(request(1, 3)).get(WAIT_S) == [4]
-    wait_for(lambda: not client.hlen(Keys.of(worker.settings).unacked), worker)
+    wait_for(lambda: not client.hlen(Keys.of(worker.settings).holders), worker)
     assert worker.stop() == 0, worker.log.read_text()
     assert client.llen(queue) == 0
     said = worker.log.read_text()
@@ -359,7 +364,7 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
     hanging = infer.delay(request(1, 2, params={"sleep_s": 600.0}))
     wait_for((tmp_path / "predicting").exists, worker)
     chunk = infer_chunk.delay([request(i, 0) for i in range(20)])
-    wait_for(lambda: client.hlen(keys.unacked) == 2, worker)
+    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
 
     assert worker.process.wait(WAIT_S) == 70
     log = worker.log.read_text()
@@ -367,11 +372,33 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
     assert "tiny_model.py" in log
     with pytest.raises(RequestFailed, match="^timeout: .*LOWTIDE_BATCH_DEADLINE_S"):
         hanging.get(1)
-    assert (client.hlen(keys.unacked), client.llen(keys.queue("lowtide.sum"))) == (0, 1)
-    assert not client.keys(keys.loss("*"))
+    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 1)
+    assert losses(client, keys) == 0
 
     start_worker()
     assert [outcome["outputs"] for outcome in chunk.get(WAIT_S)] == [[i] for i in range(20)]
+
+
+def test_a_worker_that_stood_still_until_it_was_given_up_finishes_what_it_has_begun_and_is_another_then(
+    app, client, start_worker, tmp_path
+) -> None:
+    worker = start_worker(batch_max_requests=1)
+    keys = Keys.of(worker.settings)
+    tasks = [infer.delay(request(number, 0, params={"sleep_s": 0.3})) for number in range(3)]
+    wait_for(lambda: (tmp_path / "predicting").exists() and client.hlen(keys.holders) == 3, worker)
+    [incarnation] = live(client, keys, "worker")
+
+    worker.process.send_signal(signal.SIGSTOP)
+    assert Moves(client, keys).sweep_whole(incarnation) == 3
+    worker.process.send_signal(signal.SIGCONT)
+
+    assert [task.get(WAIT_S) for task in tasks] == [[0], [1], [2]]
+    wait_for(lambda: not client.hlen(keys.holders), worker)
+    [(again, status)] = live(client, keys, "worker").items()
+    assert again != incarnation
+    assert status["name"].split(":")[1:] == ["0", str(worker.process.pid)]
+    assert worker.stop() == 0, worker.log.read_text()
+    assert not client.exists(keys.workers, keys.worker_status, keys.held(again))
 
 
 def test_a_worker_that_never_lets_the_interpreter_go_is_ended_by_a_timer(app, start_worker, tmp_path) -> None:

@@ -112,18 +112,14 @@ class Fleet:
         return [value.decode() for value in self.redis.lrange(key, 0, -1)]
 
     def held(self) -> int:
-        return int(self.redis.hlen(self.keys.unacked))
+        return int(self.redis.hlen(self.keys.holders))
 
     def losses(self) -> int:
         return sum(int(self.redis.get(key) or 0) for key in self.redis.keys(self.keys.loss("*")))
 
     def settled(self) -> bool:
         """Nothing is held and nothing is left over."""
-        return not (self.held() or self.redis.zcard(self.keys.unacked_index) or self.redis.keys(self.keys.held("*")))
-
-    def settled_but_for_the_dead(self) -> bool:
-        """As `settled`; a dead worker's list of tags remains until its successor or its expiry."""
-        return not (self.held() or self.redis.zcard(self.keys.unacked_index))
+        return not (self.held() or self.redis.keys(self.keys.held("*")))
 
     def close(self) -> None:
         for process in self.workers:

@@ -9,10 +9,11 @@ from celery.signals import worker_ready
 
 from lowtide.config import load_settings
 from lowtide.tasks.app import celery_config
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.store import connect
-from lowtide.tasks.transport import Reaper, install
+from lowtide.tasks.transport import Sweeper, install
 from lowtide.workers.listening import Listening
 
 MODEL = "m"
@@ -20,6 +21,8 @@ WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
 
 settings = load_settings()
 redis = connect(settings)
+SLOT = f"slot:{settings.worker_slot}"
+"""In the place of the file that a worker locks: here no two of a slot live at once."""
 app = Celery("transport_test", set_as_current=False)
 app.conf.update({**celery_config(settings), "task_routes": ()})
 app.conf.task_create_missing_queues = True
@@ -65,16 +68,23 @@ def ready(**_: object) -> None:
 
 def main() -> None:
     if os.environ.get("TRANSPORT_STOCK") != "1":
-        touch_s = float(os.environ.get("TRANSPORT_TOUCH_S", "0.5"))
-        worker = f"test:{settings.worker_slot}"
+        beat_s = float(os.environ.get("TRANSPORT_BEAT_S", "0.5"))
+        heartbeat = Heartbeat(
+            connect(settings),
+            Keys.of(settings),
+            kind="worker",
+            on_registered=lambda incarnation: redis.set(SLOT, incarnation),
+            interval_s=beat_s,
+        )
         install(
             settings=settings,
-            worker=worker,
+            heartbeat=heartbeat,
+            predecessor=redis.get(SLOT).decode() if redis.exists(SLOT) else None,
             seconds_per_request=lambda model: WORK_S.get(model, 0.0),
-            touch_interval_s=touch_s,
         )
+        heartbeat.start()
     if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
-        Reaper(connect(settings), Keys.of(settings), quiet_s=quiet_s).start()
+        Sweeper(connect(settings), Keys.of(settings), quiet_s=quiet_s).start()
     Listening(worker_queues([MODEL]), patience_s=1.0).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]

@@ -5,7 +5,7 @@ import pytest
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack, StackFailed, free_port
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 from lowtide.tasks.store import connect
 
 

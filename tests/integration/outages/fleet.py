@@ -26,7 +26,7 @@ from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.presence import live
+from lowtide.tasks.registry import live
 from tests.services import PubsubEndpoint
 
 PATIENCE_S = 60.0

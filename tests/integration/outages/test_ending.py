@@ -16,8 +16,8 @@ def test_a_notice_of_preemption_drains_and_who_starts_meanwhile_takes_nothing(
     with everything_gets_one_result(fleet, survive=False):
         until(lambda: fleet.copies)
         fleet.stop_both(lambda: metadata.announce(PREEMPTED, "TRUE"), within_s=25.0)
-        assert not fleet.redis.hlen(fleet.keys.unacked)
-        assert not fleet.redis.keys(fleet.keys.loss("*"))
+        assert not fleet.redis.hlen(fleet.keys.holders)
+        assert not any(int(fleet.redis.get(key) or 0) for key in fleet.redis.keys(fleet.keys.loss("*")))
         read = {name: len(fleet.log(name)) for name in fleet.processes}
         fleet.start_both()
         for name, start_at in read.items():

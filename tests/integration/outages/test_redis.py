@@ -77,12 +77,12 @@ def test_a_task_that_finishes_without_redis_is_stored_when_it_is_back_and_not_ru
     with Celery("caller", broker=fleet.settings.redis_url, set_as_current=False) as caller:
         request = {"model": "slow", "data": "YWJj", "params": {"sleep_s": 1.0}}
         task = caller.send_task("lowtide.infer", [request], queue="lowtide.slow").id
-    until(lambda: fleet.redis.hlen(fleet.keys.unacked))
+    until(lambda: fleet.redis.hlen(fleet.keys.holders))
     break_it(fleet)
     time.sleep(for_s)
     mend_it(fleet)
     stored = until(lambda: fleet.redis.get(fleet.keys.result(task)))
-    until(lambda: not fleet.redis.hlen(fleet.keys.unacked) and not fleet.redis.llen(fleet.keys.queue("lowtide.slow")))
+    until(lambda: not fleet.redis.hlen(fleet.keys.holders) and not fleet.redis.llen(fleet.keys.queue("lowtide.slow")))
 
     assert (json.loads(stored)["status"], json.loads(stored)["result"]) == ("SUCCESS", [3.0])
     assert fleet.log("worker").count("lowtide.infer[") == ran + 1
@@ -109,7 +109,7 @@ def test_a_full_redis_becomes_emptier_by_itself(fleet: OutageFleet) -> None:
     fill(fleet)
     fleet.start("worker", "worker", LOWTIDE_HEALTH_PORT="0")
     until(lambda: fleet.redis.exists(*map(fleet.keys.result, tasks)) == len(tasks))
-    until(lambda: not fleet.redis.hlen(fleet.keys.unacked))
+    until(lambda: not fleet.redis.hlen(fleet.keys.holders))
     enlarge(fleet)
 
 

@@ -11,8 +11,7 @@ from lowtide.tasks.packing import GUESSED_RATE_S
 def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
     rates = {b"a": b"0.25", b"b": b"fast", b"c": b"nan", b"d": b"inf", b"e": b"-1", b"f": b"0", b"\xff": b"1"}
     redis: Any = SimpleNamespace(
-        smembers=lambda key: {b"w", b"\xff"},
-        mget=lambda keys: [b"hello"] * len(keys),
+        register_script=lambda text: lambda keys, args: 2,
         hgetall=lambda key: rates,
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
     )

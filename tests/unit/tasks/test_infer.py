@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from celery import Celery, Signature, signature
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from redis import RedisError
 
-from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
+from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, ownership, port
 from lowtide.tasks import run as run_module
 from lowtide.tasks.blob import Blobs
 from lowtide.tasks.errors import EngineStopped
@@ -203,3 +203,13 @@ def test_flower_is_told_counts_not_content() -> None:
 
     assert describe([{"model": "digits", "data": "A" * 100}] * 64) == "digits × 64"
     assert repr(Outcomes([Outcome(status="ok")] * 63 + [failed])) == "63 ok, 1 failed"
+
+
+def test_a_task_that_was_given_to_another_while_it_waited_here_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "_is_ours", lambda delivery: delivery == "2/a")
+    infer.push_request(id="t", properties={"delivery_tag": "1/a"})
+    try:
+        with pytest.raises(Ignore):
+            infer.run({"model": "m", "data": ""})
+    finally:
+        infer.pop_request()

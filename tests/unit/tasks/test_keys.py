@@ -10,8 +10,8 @@ def test_a_message_s_key_is_short_and_of_its_subscription_alone(name: str) -> No
     key = getattr(Keys("fleet:"), name)
     ours = key(f"{SUBSCRIPTION}:1234567890123456")
 
-    assert ours.startswith("fleet:lt:")
+    assert ours.startswith("fleet:lt2:")
     assert ours.endswith(":1234567890123456")
-    assert len(ours) - len("fleet:") <= 7 + 12 + 17
+    assert len(ours) - len("fleet:") <= 8 + 12 + 17
     assert ours != key(f"{SUBSCRIPTION}-2:1234567890123456")
     assert ours == key(f"{SUBSCRIPTION}:*").replace("*", "1234567890123456")

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from decimal import InvalidOperation
 from types import SimpleNamespace
 from typing import Any
@@ -7,18 +8,34 @@ import pytest
 
 from lowtide.config import Settings
 from lowtide.tasks.transport.intake import Intake
+from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Taken
 from lowtide.tasks.transport.station import Station
 
 
-def taken(tag: str) -> Taken:
+def of(raw: bytes, *, tag: str = "a", task: str = "", again: bool = False) -> Taken:
+    return Taken(queue="lowtide.m", incarnation="1", tag=tag, requests=1, task=task, again=again, raw=raw)
+
+
+def taken(tag: str, *, again: bool = False) -> Taken:
     message = {"headers": {"id": tag}, "properties": {"delivery_tag": tag, "delivery_info": {}}}
-    return Taken(queue="lowtide.m", tag=tag, requests=1, raw=json.dumps(message).encode())
+    return of(json.dumps(message).encode(), tag=tag, task=tag, again=again)
+
+
+def station_of(closed: Callable[[], bool] = lambda: False) -> Station:
+    heartbeat: Any = SimpleNamespace(incarnation="1")
+    return Station(
+        settings=Settings(), heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0, closed=closed
+    )
+
+
+def tags(settled: tuple[Held, ...]) -> tuple[str, ...]:
+    return tuple(held.tag for held in settled)
 
 
 @pytest.fixture
 def station() -> Station:
-    return Station(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0)
+    return station_of()
 
 
 def intake(station: Station, deliver: Any, *, no_ack: frozenset[str] = frozenset()) -> Intake:
@@ -33,8 +50,8 @@ def test_what_could_not_be_delivered_goes_back(station: Station) -> None:
 
     with pytest.raises(ConnectionError):
         intake(station, deliver)._deliver_all([taken("a"), taken("b"), taken("c")])
-    assert station.ledger.settled().back == ("b", "c")
-    assert "a" in station.ledger
+    assert tags(station.ledger.settled().back) == ("b", "c")
+    assert "1/a" in station.ledger
 
 
 def test_all_are_held_before_the_first_is_delivered(station: Station) -> None:
@@ -45,7 +62,7 @@ def test_all_are_held_before_the_first_is_delivered(station: Station) -> None:
 
 def test_what_nobody_will_acknowledge_is_done_when_delivered(station: Station) -> None:
     intake(station, lambda *_: None, no_ack=frozenset(["lowtide.m"]))._deliver_all([taken("a")])
-    assert station.ledger.settled().done == ("a",)
+    assert tags(station.ledger.settled().done) == ("a",)
 
 
 def test_a_take_is_never_repeated_by_the_client(station: Station) -> None:
@@ -54,7 +71,7 @@ def test_a_take_is_never_repeated_by_the_client(station: Station) -> None:
 
 def test_while_a_task_runs_alone_nothing_is_taken() -> None:
     closed = [True]
-    station = Station(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0, closed=lambda: closed[0])
+    station = station_of(lambda: closed[0])
     assert station.budget(0).empty
     closed[0] = False
     assert not station.budget(0).empty
@@ -84,7 +101,7 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
     feeds = intake(station, deliver)
     feeds._channel.qos = SimpleNamespace(ack=acknowledged.append)
     feeds._deliver_all([taken("a"), taken("b"), taken("c")])
-    assert (delivered, acknowledged) == (["a", "c"], ["b"])
+    assert (delivered, acknowledged) == (["a", "c"], ["1/b"])
     assert (
         f"message b of lowtide.m is no task, {len(taken('b').raw)} bytes dropped: {type(error).__name__}" in caplog.text
     )
@@ -107,10 +124,8 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
 def test_what_is_no_message_is_dropped_and_not_quoted(
     station: Station, raw: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake(station, lambda *_: pytest.fail("delivered"))._deliver_all(
-        [Taken(queue="lowtide.m", tag="a", requests=1, raw=raw)]
-    )
-    assert station.ledger.settled().done == ("a",)
+    intake(station, lambda *_: pytest.fail("delivered"))._deliver_all([of(raw)])
+    assert tags(station.ledger.settled().done) == ("a",)
     assert "is no task" in caplog.text
     assert "secret" not in caplog.text
 
@@ -120,6 +135,32 @@ def test_a_message_is_acknowledged_as_what_it_is_filed_under(station: Station, t
     delivered = []
     raw = json.dumps({"headers": {"id": "t"}, "properties": {"delivery_tag": tag}}).encode()
     intake(station, lambda message, queue: delivered.append(message["properties"]["delivery_tag"]))._deliver_all(
-        [Taken(queue="lowtide.m", tag="filed", requests=1, raw=raw)]
+        [of(raw, tag="filed", task="t")]
     )
-    assert delivered == ["filed"]
+    assert delivered == ["1/filed"]
+
+
+def test_a_task_whose_id_is_not_the_one_that_redis_knows_is_dropped(station: Station) -> None:
+    raw = json.dumps({"headers": {"id": "a\nb"}, "properties": {}}).encode()
+    intake(station, lambda *_: pytest.fail("delivered"))._deliver_all([of(raw)])
+    assert tags(station.ledger.settled().done) == ("a",)
+
+
+def test_what_was_held_before_is_delivered_as_such(station: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(station, "finished", lambda task: task == "b")
+    delivered: list[bool] = []
+    feeds = intake(station, lambda message, _: delivered.append(message["properties"]["delivery_info"]["redelivered"]))
+    feeds._deliver_all([taken("a", again=True), taken("b", again=True)])
+    assert delivered == [True]
+    assert tags(station.ledger.settled().done) == ("b",), "a result is there"
+
+
+def test_what_was_given_up_is_no_longer_ours(station: Station) -> None:
+    feeds = intake(station, lambda *_: None)
+    feeds._deliver_all([taken("a")])
+    assert station.is_ours("1/a")
+    station._heartbeat.incarnation = "2"
+    assert not station.is_ours("1/a")
+    station.ledger.settle("1/a", done=True)
+    station.settle()  # no Redis is there that it could ask
+    assert station.ledger.everything() == []

@@ -4,6 +4,7 @@ import inspect
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import celery.worker.state
@@ -23,7 +24,8 @@ from lowtide.tasks.transport.poller import Poller
 
 @pytest.fixture
 def installed() -> Iterator[None]:
-    install(settings=Settings(), worker="h:0", seconds_per_request=lambda _: 0.0)
+    heartbeat: Any = SimpleNamespace(incarnation="1")
+    install(settings=Settings(), heartbeat=heartbeat, seconds_per_request=lambda _: 0.0)
     yield
     uninstall()
 
@@ -131,7 +133,7 @@ def test_kombu_still_does_what_we_build_on(function: Callable[..., Any], words: 
 
 def test_names_and_formats_are_those_that_we_know() -> None:
     keys = Keys("")
-    assert not {stock.Channel.unacked_key, stock.Channel.unacked_index_key} & {keys.unacked, keys.unacked_index}
+    assert not {stock.Channel.unacked_key, stock.Channel.unacked_index_key} & {keys.held("x"), keys.holders}
     assert stock.Channel.sep == SEPARATOR
     assert set(stock.PRIORITY_STEPS) <= set(PRIORITY_STEPS)
     assert (stock.Channel.min_priority, stock.Channel.max_priority) == (PRIORITY_STEPS[0], PRIORITY_STEPS[-1])

@@ -8,14 +8,17 @@ import pytest
 from lowtide.config import SettingsError, load_settings
 from lowtide.workers.slot import claimed_slot
 
+CHILD = "os.fork() or (time.sleep(10), os._exit(0))"
+"""One that outlives its parent."""
+
 
 def test_workers_of_one_machine_get_different_slots_and_a_restarted_one_its_own(tmp_path: Path) -> None:
     settings = load_settings()
     with claimed_slot(settings, folder=tmp_path) as first:
         with claimed_slot(settings, folder=tmp_path) as second:
-            assert (first, second) == ("0", "1")
+            assert (first.name, second.name) == ("0", "1")
         with claimed_slot(settings, folder=tmp_path) as again:
-            assert again == "1"
+            assert again.name == "1"
 
 
 def test_workers_of_different_fleets_do_not_meet(tmp_path: Path) -> None:
@@ -23,7 +26,7 @@ def test_workers_of_different_fleets_do_not_meet(tmp_path: Path) -> None:
         claimed_slot(load_settings(), folder=tmp_path),
         claimed_slot(load_settings(prefix="b"), folder=tmp_path) as slot,
     ):
-        assert slot == "0"
+        assert slot.name == "0"
 
 
 def test_a_slot_that_is_taken_is_refused_with_advice(tmp_path: Path) -> None:
@@ -60,19 +63,36 @@ def test_a_worker_that_ends_leaves_no_file_and_one_that_waited_for_it_locks_the_
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_worker_leaves_its_slot_free(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["", CHILD], ids=["alone", "with a child"])
+def test_a_killed_worker_leaves_its_slot_and_says_who_it_was(tmp_path: Path, then: str) -> None:
     code = f"""
-import os
+import os, time
 from pathlib import Path
 from lowtide.config import load_settings
 from lowtide.workers.slot import claimed_slot
-with claimed_slot(load_settings(), folder=Path({str(tmp_path)!r})):
+with claimed_slot(load_settings(), folder=Path({str(tmp_path)!r})) as slot:
+    slot.note("0f")
+    {then}
     os.kill(os.getpid(), 9)
 """
     subprocess.run([sys.executable, "-c", code])
 
     with claimed_slot(load_settings(), folder=tmp_path) as slot:
-        assert slot == "0"
+        assert (slot.name, slot.predecessor) == ("0", "0f")
+        slot.note("0e")
+        assert [path.read_text() for path in tmp_path.iterdir()] == ["0e"]
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        assert slot.predecessor is None, "one that ends in order leaves nothing"
+
+
+def test_what_else_is_in_the_file_is_nobody_s(tmp_path: Path) -> None:
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        slot.note("../../etc/passwd")
+        [path] = tmp_path.iterdir()
+        text = path.read_text()
+    path.write_text(text)
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        assert slot.predecessor is None
 
 
 def test_the_name_of_the_lock_says_nothing_of_the_password(tmp_path: Path) -> None:

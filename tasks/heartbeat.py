@@ -1,0 +1,147 @@
+"""`Heartbeat`: one thread that registers this process, says every 5 s that it lives, and what it says of itself.
+
+Whoever was silent for 20 s is taken for dead: a sweeper gives back what it held and strikes it from the register. If it
+lives after all, or Redis lost its data, its next heartbeat is refused, and it registers anew. A worker does so under
+another id: what it holds under the old one is no longer its own.
+"""
+
+import json
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis import Redis, RedisError
+
+from lowtide.tasks.errors import OtherProtocol
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.outage import Outage
+from lowtide.tasks.protocol import agree
+from lowtide.tasks.registry import Kind, Register, announce
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 5.0
+"""A quarter of what the sweeper waits for: three heartbeats may fail."""
+
+BEAT_TIMEOUT_S = 4.0
+"""On a dead connection: the next heartbeat, on a new one, still comes in time."""
+
+
+def new_incarnation() -> str:
+    """An id that no other process, and no other life of this one, has."""
+    return uuid.uuid4().hex[:16]
+
+
+class Heartbeat:
+    """Its life is `start` → a heartbeat every `interval_s` → `stop`, which signs off at once. O(workers): one script
+    call each.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        kind: Kind,
+        status: Callable[[], Mapping[str, Any]] = dict,
+        name: str | None = None,
+        models: Sequence[str] = (),
+        on_registered: Callable[[str], None] = lambda incarnation: None,
+        interval_s: float = BEAT_S,
+    ) -> None:
+        """`name`: None for an id that is another with each registration, as of a worker. `status`: JSON-ready.
+        `models`: those that the fleet serves. `on_registered` is called in the thread of the heartbeat.
+        """
+        self._redis = redis
+        self._keys = keys
+        self._register = Register.of(keys, kind)
+        self._status = status
+        self._name = name
+        self._models = models
+        self._on_registered = on_registered
+        self._interval_s = interval_s
+        self._incarnation: str | None = None
+        self._beat = redis.register_script(_lua("heartbeat"))
+        self._leave = redis.register_script(_lua("leave"))
+        self._strangers = Outage("not registered")
+        self._at_once = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    @property
+    def incarnation(self) -> str | None:
+        """Under which id this process is registered, as far as it knows; None: not yet, or not any more."""
+        return self._incarnation
+
+    def start(self) -> None:
+        """Register now, then keep saying so."""
+        self.beat()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sign off. Idempotent."""
+        self._stopped = True
+        self._at_once.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        incarnation, self._incarnation = self._incarnation, None
+        if incarnation is None:
+            return
+        try:
+            self._leave(keys=[*self._register.both, self._keys.held(incarnation)], args=[incarnation])
+        except RedisError:
+            log.debug("%s lapses by itself: Redis is unreachable", incarnation)
+
+    def lapsed(self, incarnation: str) -> None:
+        """Redis refused it: register anew, at once. From any thread, which doesn't wait."""
+        if incarnation == self._incarnation:
+            self._incarnation = None
+            self._at_once.set()
+
+    def beat(self) -> None:
+        """Say it once. A Redis that is away is told of by whoever needs it, not here."""
+        incarnation = self._incarnation
+        try:
+            if incarnation is None:
+                self._begin()
+            elif not self._say(incarnation, registers=False):
+                log.warning("%s was taken for dead, or Redis lost its data: registering anew", incarnation)
+                self.lapsed(incarnation)
+                self._begin()
+            if self._models:
+                announce(self._redis, self._keys, self._models)
+        except OtherProtocol as error:
+            self._strangers.failed(error)
+        except RedisError as error:
+            log.debug("a heartbeat failed: %s", error)
+
+    def _begin(self) -> None:
+        # Under another id than a call before that had no answer: what that may have registered is left to lapse.
+        agree(self._redis, self._keys)
+        self._strangers.over()
+        incarnation = self._name or new_incarnation()
+        self._say(incarnation, registers=True)
+        self._incarnation = incarnation
+        self._on_registered(incarnation)
+
+    def _say(self, incarnation: str, *, registers: bool) -> bool:
+        status = json.dumps(dict(self._status()))
+        return bool(self._beat(keys=self._register.both, args=[incarnation, status, int(registers)]))
+
+    def _run(self) -> None:
+        while not self._stopped:
+            self._at_once.wait(self._interval_s)
+            self._at_once.clear()
+            if self._stopped:
+                return
+            try:
+                self.beat()
+            except Exception:  # outermost loop: who is silent looks dead, and loses what it holds
+                log.exception("a heartbeat failed")
+
+
+def _lua(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -1,0 +1,99 @@
+"""Who is alive: every worker and bridge is registered in Redis and renews its entry (`lowtide.tasks.heartbeat`).
+
+Here is how others read it. What has not been heard of for `ALIVE_S` is not alive to a reader, by Redis' clock, also
+while nobody is there to take it from the register: see `lowtide.tasks.transport.sweeper`.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from redis import Redis, RedisError
+
+from lowtide.tasks.keys import Keys
+
+log = logging.getLogger(__name__)
+
+ALIVE_S = 15
+
+NODE = "lowtide@"
+"""What the Celery name of each of our workers begins with."""
+
+Kind = Literal["worker", "bridge"]
+
+UNREADABLE = (ValueError, TypeError, AttributeError)
+"""What it raises to read a status that another release, or another program, has written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """Where one kind of process is registered: the sorted set of heartbeats, and the hash of statuses."""
+
+    beats: str
+    statuses: str
+
+    @classmethod
+    def of(cls, keys: Keys, kind: Kind) -> "Register":
+        """That of this kind of process."""
+        if kind == "worker":
+            return cls(keys.workers, keys.worker_status)
+        return cls(keys.bridges, keys.bridge_status)
+
+    @property
+    def both(self) -> list[str]:
+        """As scripts take them."""
+        return [self.beats, self.statuses]
+
+
+def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
+    """Status of every live process of this kind, by incarnation or name. O(processes). Raises RedisError, and
+    ValueError on what is no JSON.
+    """
+    found = _ask(redis, keys, kind, statuses=True)
+    texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in found]
+    return {name: json.loads(status) for name, status in sorted(zip(texts[::2], texts[1::2], strict=True))}
+
+
+def alive(redis: Redis, keys: Keys, kind: Kind) -> int:
+    """How many processes of this kind live, whatever they say of themselves. O(log processes). Raises RedisError."""
+    return int(_ask(redis, keys, kind, statuses=False))
+
+
+def models_of(statuses: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """The models that live workers serve, by their statuses. Raises one of UNREADABLE."""
+    return {str(model) for status in statuses.values() for model in status.get("models", ())}
+
+
+def name_of(incarnation: str, status: Mapping[str, Any]) -> str:
+    """What people call it: a worker's host, slot and process. A bridge has no other name, nor has what another program
+    wrote.
+    """
+    return str(status.get("name") or incarnation) if isinstance(status, Mapping) else incarnation
+
+
+def by_name(statuses: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Incarnation and status of each, in the order of their names."""
+    return sorted(statuses.items(), key=lambda item: name_of(*item))
+
+
+def announce(redis: Any, keys: Keys, models: Iterable[str]) -> None:
+    """Write the fleet's list of models: what was written last holds, and it stays when nobody lives. `redis`: a client
+    or a pipeline. A Redis that is away is told of by whoever needs it, not here.
+    """
+    try:
+        redis.set(keys.models, json.dumps(sorted(models)))
+    except RedisError as error:
+        log.debug("the fleet's models are not written: %s", error)
+
+
+def _ask(redis: Redis, keys: Keys, kind: Kind, *, statuses: bool) -> Any:
+    return redis.register_script(_lua())(keys=Register.of(keys, kind).both, args=[ALIVE_S, int(statuses)])
+
+
+@cache
+def _lua() -> str:
+    return files(__package__).joinpath("alive.lua").read_text(encoding="utf-8")

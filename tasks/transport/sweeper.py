@@ -1,0 +1,163 @@
+"""Gives back what vanished workers held. Every bridge and every worker can do it, and one at a time does. Two at once
+get on, too.
+
+A live process renews its entry in the register every 5 s. What was not renewed for 20 s, while this sweeper could see
+Redis all the time, is taken for dead: what it held goes back in steps that are small enough for Redis to serve others
+in between; the first compares the entry, and gives the worker up. Time is this process' monotonic clock and differences
+of Redis' own: skew doesn't matter. O(processes): each look reads a name and a number of each.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis, RedisError
+
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.leadership import Leadership
+from lowtide.tasks.registry import Kind, Register
+from lowtide.tasks.store import ANSWER_S
+from lowtide.tasks.transport.moves import Moves
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 20.0
+SWEEPS_PER_QUIET = 10
+LAPSES_PER_QUIET = 2
+TRIES_PER_QUIET = 4
+"""Of those who don't lead: the successor of one that vanished begins to watch within 10 + 6 s, and gives back what is
+quiet for 20 s from then on.
+"""
+GAP_SWEEPS = 3
+"""So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An entry of the register, and since when it has been the same."""
+
+    beat: float
+    since_s: float
+
+
+class Watch:
+    """Which processes have been silent for long enough. Pure: it is told the time."""
+
+    def __init__(self, *, quiet_s: float, gap_s: float) -> None:
+        self._quiet_s = quiet_s
+        self._gap_s = gap_s
+        self._seen: dict[str, Seen] = {}
+        self._looked_s: float | None = None
+
+    def look(self, beats: Mapping[str, float], now_s: float) -> dict[str, float]:
+        """Those whose entry has not changed for `quiet_s`, with that entry; and at once those that were given up, whom
+        another sweeper left.
+        """
+        if self._looked_s is not None and now_s - self._looked_s > self._gap_s:
+            self.restart()
+        self._looked_s = now_s
+        before = self._seen
+        self._seen = {
+            name: seen if (seen := before.get(name)) and seen.beat == beat else Seen(beat, now_s)
+            for name, beat in beats.items()
+        }
+        return {
+            name: seen.beat
+            for name, seen in self._seen.items()
+            if now_s - seen.since_s >= self._quiet_s or seen.beat == 0
+        }
+
+    def restart(self) -> None:
+        """Forget everything: what wasn't seen all the time wasn't seen."""
+        self._seen = {}
+
+
+class Sweeper:
+    """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` answers in
+    bytes.
+    """
+
+    def __init__(
+        self, redis: Redis, keys: Keys, *, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._moves = Moves(redis, keys)
+        self._quiet_s = quiet_s
+        self._clock = clock
+        self._leadership = Leadership(redis, keys.sweeper, lapse_s=quiet_s / LAPSES_PER_QUIET)
+        self._interval_s = quiet_s / SWEEPS_PER_QUIET
+        self._try_every_s = quiet_s / TRIES_PER_QUIET
+        self._workers, self._bridges = (Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s) for _ in range(2))
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+
+    def start(self) -> None:
+        """Take part from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Sweep no more, and let another lead. Idempotent."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(ANSWER_S)
+        self._leadership.give_up()
+
+    def turn(self) -> int:
+        """`sweep`, if this one leads."""
+        return self.sweep() if self._leadership.renew() else 0
+
+    def sweep(self) -> int:
+        """Look once, and give back what the silent held, for as long as there is time until the next look; returns how
+        many tasks went back. A failure starts the watch over.
+        """
+        try:
+            self._strike_bridges()
+            return self._sweep_workers()
+        except RedisError as error:
+            log.debug("the watch over who lives starts over: %s", error)
+            self._workers.restart()
+            self._bridges.restart()
+            return 0
+
+    def _sweep_workers(self) -> int:
+        began_s = self._clock()
+        total = 0
+        for incarnation, beat in self._silent("worker", self._workers).items():
+            more, gave = True, 0
+            while more and not self._stopped.is_set():
+                moved, more = self._moves.sweep(incarnation, beat)
+                gave += moved
+            total += gave
+            log.warning("worker %s was silent for %.0f s: gave back %d tasks", incarnation, self._quiet_s, gave)
+            if self._clock() - began_s > self._interval_s:
+                break  # the rest at the next look: a long one in between would start the watch over
+        return total
+
+    def _strike_bridges(self) -> None:
+        """They hold nothing here: Pub/Sub gives their messages to others."""
+        register = Register.of(self._keys, "bridge")
+        if silent := self._silent("bridge", self._bridges):
+            # One that lives after all registers again with its next heartbeat.
+            self._redis.zrem(register.beats, *silent)
+            self._redis.hdel(register.statuses, *silent)
+
+    def _silent(self, kind: Kind, watch: Watch) -> dict[str, float]:
+        found: Any = self._redis.zrange(Register.of(self._keys, kind).beats, 0, -1, withscores=True)
+        return watch.look({name.decode(errors="replace"): float(beat) for name, beat in found}, self._clock())
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._pause_s()):
+            try:
+                self.turn()
+            except Exception:  # outermost loop: one odd entry must not end the watch over all others
+                log.exception("a sweep failed")
+
+    def _pause_s(self) -> float:
+        """Not all processes of a fleet ask for the lock at the same moment."""
+        pause_s = self._interval_s if self._leadership.held else self._try_every_s
+        return pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret

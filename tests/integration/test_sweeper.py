@@ -1,0 +1,243 @@
+"""The sweeper, against every Redis server of this machine. Time is told, not waited for."""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from lowtide.local.redis import redis_servers
+from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.transport import Sweeper
+from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.room import Budget, Turns
+from tests.integration.transport_fleet import PREFIX, Server, server_of, until
+
+SERVERS = redis_servers()
+KEYS = Keys(PREFIX)
+QUEUE = "lowtide.m"
+WORKER, OTHER = "0a", "0b"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(server: Server) -> Redis:
+    server.redis.flushall()
+    return server.redis
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def sweeper(redis: Redis, clock: Clock) -> Sweeper:
+    return Sweeper(redis, KEYS, clock=clock)
+
+
+def beat(redis: Redis, incarnation: str = WORKER) -> None:
+    Heartbeat(redis, KEYS, kind="worker", name=incarnation).beat()
+
+
+def take(redis: Redis, *names: str, by: str = WORKER) -> None:
+    """A worker takes tasks of these ids, whose tags are the same."""
+    beat(redis, by)
+    for name in names:
+        properties = {"delivery_tag": name, "delivery_info": {}, "priority": 0}
+        redis.lpush(KEYS.queue(QUEUE), json.dumps({"body": "", "headers": {"id": name}, "properties": properties}))
+    budget = Budget(messages=64, work_s=1)
+    taken = Moves(redis, KEYS).take(by, queues=[QUEUE], seconds=[0.0], budget=budget, turns=Turns(0.1))
+    assert taken is not None
+    assert [item.task for item in taken] == list(names)
+
+
+def watch(sweep: Callable[[], int], clock: Clock, *, seconds: float) -> int:
+    """Sweeps every 2 s for so long; how many went back."""
+    moved = 0
+    for _ in range(int(seconds / 2)):
+        clock.now_s += 2
+        moved += sweep()
+    return moved
+
+
+def test_what_the_silent_held_goes_back_after_20_s_and_is_a_loss(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "a")
+    assert watch(sweeper.sweep, clock, seconds=20) == 0
+    assert watch(sweeper.sweep, clock, seconds=2) == 1
+    assert redis.llen(KEYS.queue(QUEUE)) == 1
+    assert redis.get(KEYS.loss("a")) == b"1"
+    assert 0 < redis.ttl(KEYS.loss("a")) <= LOSS_S
+    assert not redis.exists(KEYS.held(WORKER), KEYS.holders, KEYS.workers, KEYS.worker_status)
+
+
+def test_what_went_back_is_served_before_what_waits(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "a", "b")
+    redis.lpush(KEYS.queue(QUEUE), "waiting")
+    assert watch(sweeper.sweep, clock, seconds=22) == 2
+    assert redis.lindex(KEYS.queue(QUEUE), 0) == b"waiting"
+
+
+def test_what_the_living_hold_stays_and_costs_no_look_at_it(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "a", "b")
+    take(redis, "c", by=OTHER)
+    for _ in range(6):
+        watch(sweeper.sweep, clock, seconds=10)
+        beat(redis)
+    assert redis.hlen(KEYS.held(WORKER)) == 2
+    assert (redis.get(KEYS.loss("a")), redis.get(KEYS.loss("c"))) == (None, b"1")
+
+
+def test_a_clock_that_is_wrong_by_a_day_changes_nothing(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "past")
+    take(redis, "future", by=OTHER)
+    redis.zadd(KEYS.workers, {WORKER: 1.0, OTHER: 9e9})
+    assert watch(sweeper.sweep, clock, seconds=20) == 0
+    assert watch(sweeper.sweep, clock, seconds=2) == 2
+
+
+def test_a_bridge_that_is_silent_is_struck_off_and_a_live_one_stays(
+    redis: Redis, sweeper: Sweeper, clock: Clock
+) -> None:
+    gone, here = (Heartbeat(redis, KEYS, kind="bridge", name=name) for name in ("gone", "here"))
+    gone.beat()
+    for _ in range(6):
+        here.beat()
+        watch(sweeper.sweep, clock, seconds=6)
+    assert redis.zrange(KEYS.bridges, 0, -1) == redis.hkeys(KEYS.bridge_status) == [b"here"]
+
+
+def test_many_sweepers_give_back_once(redis: Redis, server: Server) -> None:
+    take(redis, *(str(number) for number in range(40)))
+    clock = Clock()
+    sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
+    for _ in range(10):
+        clock.now_s += 2
+        assert sum(sweeper.sweep() for sweeper in sweepers) == 0
+    clock.now_s += 2
+    moved: list[int] = []
+    threads = [threading.Thread(target=lambda one=sweeper: moved.append(one.sweep())) for sweeper in sweepers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(moved) == redis.llen(KEYS.queue(QUEUE)) == 40
+    assert all(redis.get(KEYS.loss(str(number))) == b"1" for number in range(40))
+
+
+def looks(redis: Redis) -> int:
+    return int(redis.info("commandstats").get("cmdstat_zrange", {}).get("calls", 0))
+
+
+def test_of_many_sweepers_one_looks_and_when_it_stops_another_does(redis: Redis, server: Server) -> None:
+    take(redis, "a")
+    clock = Clock()
+    first, *others = sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
+    before = looks(redis)
+    for _ in range(10):
+        clock.now_s += 2
+        assert sum(sweeper.turn() for sweeper in sweepers) == 0
+    assert looks(redis) - before == 20, "at workers and at bridges"
+
+    first.stop()
+    assert watch(others[0].turn, clock, seconds=20) == 0, "what it has not seen for 20 s"
+    assert watch(others[0].turn, clock, seconds=2) == 1
+
+
+def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(redis: Redis, server: Server) -> None:
+    quiet_s = 0.4
+    take(redis, "a")
+    take(redis, "b", by=OTHER)
+    gone, other = (Sweeper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s) for _ in range(2))
+    gone.turn()
+    assert other.turn() == 0
+
+    def swept() -> bool:
+        beat(redis)
+        return other.turn() == 1
+
+    until(swept, timeout_s=5, what="b goes back")
+    assert gone.turn() == gone.sweep() == 0
+    assert redis.llen(KEYS.queue(QUEUE)) == 1
+    assert redis.get(KEYS.loss("b")) == b"1"
+    assert not redis.exists(KEYS.loss("a"))
+
+
+def test_a_failed_sweep_starts_the_watch_over(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "a")
+    watch(sweeper.sweep, clock, seconds=18)
+    redis.rename(KEYS.workers, "aside")
+    redis.set(KEYS.workers, "of another type")
+    assert watch(sweeper.sweep, clock, seconds=2) == 0
+    redis.rename("aside", KEYS.workers)
+    assert watch(sweeper.sweep, clock, seconds=20) == 0
+    assert watch(sweeper.sweep, clock, seconds=2) == 1
+
+
+def test_a_long_sweep_looks_again_before_it_goes_on_and_forgets_nobody(
+    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for worker in "cdef":
+        take(redis, worker, by=worker)
+    sweep = sweeper._moves.sweep
+
+    def slow(*arguments: Any) -> Any:
+        clock.now_s += 3.0  # longer than until the next look
+        return sweep(*arguments)
+
+    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    assert watch(sweeper.sweep, clock, seconds=20) == 0
+    assert [watch(sweeper.sweep, clock, seconds=2) for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_what_another_sweeper_left_half_done_is_gone_on_with_at_once(
+    redis: Redis, sweeper: Sweeper, clock: Clock
+) -> None:
+    take(redis, "a")
+    redis.zadd(KEYS.workers, {WORKER: 0})
+    assert watch(sweeper.sweep, clock, seconds=2) == 1
+
+
+def test_heartbeats_differ_also_while_the_clock_stands_still(redis: Redis) -> None:
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
+    heartbeat.beat()
+    redis.zadd(KEYS.workers, {WORKER: 9e9})
+    heartbeat.beat()
+    assert redis.zscore(KEYS.workers, WORKER) > 9e9
+
+
+def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server) -> None:
+    take(redis, "a")
+    sweeper = Sweeper(Redis.from_url(server.url), KEYS, quiet_s=1.0)
+    sweeper.start()
+    try:
+        time.sleep(0.5)
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        server.process.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        beat(redis)
+        assert redis.hlen(KEYS.held(WORKER)) == 1
+        until(lambda: redis.llen(KEYS.queue(QUEUE)) == 1, timeout_s=3, what="it still sweeps")
+    finally:
+        server.process.send_signal(signal.SIGCONT)
+        sweeper.stop()
+        sweeper.stop()

@@ -1,0 +1,112 @@
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import RedisError
+
+from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.keys import PROTOCOL, Keys
+
+
+class Server:
+    """Registers whoever may be, until it forgets them. `down`: it answers nothing."""
+
+    def __init__(self) -> None:
+        self.registered: set[str] = set()
+        self.down = False
+        self.said = threading.Semaphore(0)
+
+    def register_script(self, text: str) -> Callable[..., int]:
+        return self.beat if "ZADD" in text else self.leave
+
+    def beat(self, *, keys: list[str], args: list[Any]) -> int:
+        if self.down:
+            raise RedisError
+        name, _, registers = args
+        if registers:
+            self.registered.add(name)
+        self.said.release()
+        return int(name in self.registered)
+
+    def leave(self, *, keys: list[str], args: list[Any]) -> int:
+        self.registered.remove(args[0])
+        return 1
+
+    def get(self, key: str) -> bytes:
+        return PROTOCOL.encode()
+
+    def set(self, *_: Any, **__: Any) -> None:
+        """The protocol, which is there."""
+
+
+@pytest.fixture
+def server() -> Any:
+    return Server()
+
+
+def test_a_status_that_fails_once_does_not_make_the_process_look_dead(
+    server: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    statuses = iter([{}, KeyError("odd")])
+
+    def status() -> dict[str, Any]:
+        said = next(statuses, {})
+        if isinstance(said, Exception):
+            raise said
+        return said
+
+    heartbeat = Heartbeat(server, Keys(""), kind="worker", status=status, interval_s=0.01)
+    heartbeat.start()
+    try:
+        assert all(server.said.acquire(timeout=5) for _ in range(3))
+    finally:
+        heartbeat.stop()
+    assert caplog.messages == ["a heartbeat failed"]
+    assert server.registered == set()
+
+
+def test_a_worker_that_was_given_up_is_another_one_from_then_on(server: Any) -> None:
+    noted: list[str] = []
+    heartbeat = Heartbeat(server, Keys(""), kind="worker", on_registered=noted.append)
+    heartbeat.beat()
+    first = heartbeat.incarnation
+    server.registered.clear()
+    heartbeat.beat()
+
+    assert noted == [first, heartbeat.incarnation]
+    assert server.registered == {heartbeat.incarnation}
+    assert first != heartbeat.incarnation
+
+
+def test_a_bridge_that_was_given_up_registers_again_by_its_name(server: Any) -> None:
+    heartbeat = Heartbeat(server, Keys(""), kind="bridge", name="b")
+    heartbeat.beat()
+    server.registered.clear()
+    heartbeat.beat()
+    assert (heartbeat.incarnation, server.registered) == ("b", {"b"})
+
+
+def test_a_registration_without_an_answer_is_left_and_another_id_is_tried(server: Any) -> None:
+    heartbeat = Heartbeat(server, Keys(""), kind="worker")
+    server.down = True
+    heartbeat.beat()
+    assert heartbeat.incarnation is None
+    server.down = False
+    heartbeat.beat()
+    assert server.registered == {heartbeat.incarnation}
+
+
+def test_who_is_refused_elsewhere_registers_at_once(server: Any) -> None:
+    heartbeat = Heartbeat(server, Keys(""), kind="worker", interval_s=3600)
+    heartbeat.start()
+    try:
+        assert server.said.acquire(timeout=5)
+        first = heartbeat.incarnation
+        heartbeat.lapsed("of long ago")
+        assert heartbeat.incarnation == first
+        heartbeat.lapsed(str(first))
+        assert server.said.acquire(timeout=5)
+    finally:
+        heartbeat.stop()
+    assert server.registered == {first}, "of the second it signed off"
