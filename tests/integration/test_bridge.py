@@ -437,7 +437,7 @@ def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
         [sys.executable, "-c", f"{program} sys.exit(Bridge(load_settings()).run())"],
         env={**environment, "PUBSUB_EMULATOR_HOST": _host(), "PATH": ""},
     ) as process:
-        wait_for(lambda: our_world.redis.smembers(our_world.keys.bridges))
+        wait_for(lambda: our_world.redis.zcard(our_world.keys.bridges))
         our_world.publish(*uris(3))
         wait_for(lambda: our_world.redis.llen("lowtide.a.topic"))
         process.send_signal(signal.SIGTERM)
