@@ -5,6 +5,7 @@ The steps are data, in the order in which the code takes them, so that other ord
 Redis is one step. Time is no number: what may happen after a while may happen at any moment, and a process that stands
 still takes no step while others do. A sweeper remembers nothing but what it saw of a beat, and each of its calls is one
 step: so two of them, or one whose lock is lost in mid-sweep, or one that dies there, do nothing that one can't do.
+tests/integration/test_held_scripts.py takes its steps with the real scripts.
 """
 
 from collections.abc import Hashable, Iterator
@@ -123,14 +124,14 @@ class Model(Steps):
 
     def _ended(self, state: State, slot: int) -> State:
         """It unregisters. Of its tasks it has given back what it could."""
-        state = self._gone(state, slot)
+        own = [one.name for one in state.incarnations if one.slot == slot and one.current and one.lives]
         left = (
             one._replace(registration="")
-            if one.slot == slot and one.current and not (one.held and "unregister when empty" in self.pieces)
+            if one.name in own and not (one.held and "unregister when empty" in self.pieces)
             else one
             for one in state.incarnations
         )
-        return state._replace(incarnations=tuple(left))
+        return self._gone(state._replace(incarnations=tuple(left)), slot)
 
     def _of_worker(self, state: State, i: int, me: Incarnation) -> Iterator[Move]:
         if not me.current:

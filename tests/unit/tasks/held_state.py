@@ -45,7 +45,7 @@ class Incarnation(NamedTuple):
     `lives`: its process does. `current`: the process goes by this id; of a dead one, the slot's lock file has it.
     `registration`: "registered", "given up" (a sweep has begun), or none. `held`: its hash in Redis; `holds`: what the
     index by task says. `suspected`: why a sweeper thinks that it is gone: it was "silent" and has not beaten since, it
-    was and has "beaten", or that is "mistaken".
+    was and has "beaten", or that is "mistaken". `name`: tells it apart, and makes no state another one.
     """
 
     slot: int
@@ -56,6 +56,7 @@ class Incarnation(NamedTuple):
     holds: tuple[int, ...] = ()
     suspected: str = ""
     deliveries: tuple[Delivery, ...] = ()
+    name: int = 0
 
     @property
     def over(self) -> bool:
@@ -66,7 +67,7 @@ class Incarnation(NamedTuple):
 
 class State(NamedTuple):
     """Everything at one moment. `up`: the slots in which a process lives. `read`: what each sweeper is about to give
-    back that does so in two steps.
+    back that does so in two steps. `born`: so many incarnations, for their names.
     """
 
     messages: tuple[Message, ...]
@@ -75,6 +76,7 @@ class State(NamedTuple):
     incarnations: tuple[Incarnation, ...] = ()
     read: tuple[int | None, int | None] = (None, None)
     full: bool = False
+    born: int = 0
     wrong: str | None = None
 
     def of(self, i: int, me: Incarnation) -> "State":
@@ -129,6 +131,7 @@ def _called(one: Incarnation, slot: int, messages: tuple[int, ...]) -> Incarnati
         held=tuple(sorted(messages[m] for m in one.held)),
         holds=tuple(sorted(messages[m] for m in one.holds)),
         deliveries=tuple(sorted(each._replace(message=messages[each.message]) for each in one.deliveries)),
+        name=0,
     )
 
 

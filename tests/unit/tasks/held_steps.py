@@ -98,7 +98,8 @@ class Steps:
     def _registered(self, state: State, slot: int, **fields: object) -> State:
         """Under a new id, which the slot's lock file has from now on."""
         before = (one._replace(current=one.current and one.slot != slot) for one in state.incarnations)
-        return state._replace(incarnations=(*before, Incarnation(slot=slot, **fields)))
+        new = Incarnation(slot=slot, name=state.born, **fields)
+        return state._replace(incarnations=(*before, new), born=state.born + 1)
 
     def _beats(self, state: State, i: int, me: Incarnation) -> Iterator[Move]:
         if not self._goes(state, "beat"):

@@ -51,7 +51,8 @@ class Named(Model):
     """Tells slots and messages apart by their names."""
 
     def key(self, state: State) -> State:
-        return state
+        incarnations = tuple(one._replace(name=0) for one in state.incarnations)
+        return state._replace(incarnations=incarnations, born=0)
 
 
 @pytest.mark.parametrize(("messages", "slots"), [(1, 2), (2, 1)])
