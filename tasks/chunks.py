@@ -103,10 +103,11 @@ class ChunkSender:
             if publication := Publication(producer.channel) if Publication.suits(producer.channel) else None:
                 batch.state.session = publication
             for chunk in chunks:
-                requests, blob = within(chunk.requests), None
                 if publication and not within_task:
                     requests, blob = apart(chunk.requests)
                     publication.beside(chunk.task_id, blob)
+                else:
+                    requests = within(chunk.requests)
                 producer.publish(
                     ((requests,), {}, _NO_CALLBACKS),
                     exchange="",
