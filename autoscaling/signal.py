@@ -21,12 +21,13 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridges:
-    """What all live bridges say of themselves. `leased`: messages of Pub/Sub that they have; `oldest_at`: Unix time at
-    which the oldest of those in Redis was published; `ignored`: events that asked for nothing, by why; `refused`:
-    subscriptions that Pub/Sub refuses a bridge, and why.
+    """What all live bridges say of themselves. `leased`: messages of Pub/Sub that they have; `content_bytes`: inline
+    content of those in Redis; `oldest_at`: Unix time at which the oldest of those was published; `ignored`: events that
+    asked for nothing, by why; `refused`: subscriptions that Pub/Sub refuses a bridge, and why.
     """
 
     leased: int = 0
+    content_bytes: int = 0
     oldest_at: float | None = None
     at_risk: int = 0
     ignored: Mapping[str, int] = field(default_factory=dict)
@@ -35,17 +36,19 @@ class Bridges:
     @classmethod
     def of(cls, words: Iterable[Mapping[str, Any]]) -> "Bridges":
         """From their statuses (`registry.live`). One of a release that said less counts for what it says."""
-        leased, at_risk, oldest = 0, 0, []
+        leased, content_bytes, at_risk, oldest = 0, 0, 0, []
         ignored: Counter[str] = Counter()
         refused: dict[str, str] = {}
         for word in words:
             leased += word.get("leased", 0)
+            content_bytes += word.get("content_bytes", 0)
             at_risk += word.get("at_risk", 0)
             oldest += [at for at in [word.get("oldest_at")] if at is not None]
             ignored.update(word.get("ignored", {}))
             refused.update(word.get("refused", {}))
         return cls(
             leased=leased,
+            content_bytes=content_bytes,
             oldest_at=min(oldest, default=None),
             at_risk=at_risk,
             ignored=dict(sorted(ignored.items())),

@@ -50,6 +50,7 @@ class BridgeWord(BaseModel):
     """Likewise a bridge."""
 
     leased: int = 0
+    content_bytes: int = 0
     at_risk: int = 0
     oldest_at: Amount | None = None
     ignored: dict[str, int] = {}

@@ -113,14 +113,20 @@ class Bridge:
         )
 
     def _status(self) -> dict[str, Any]:
-        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more; `ignored`:
-        events that asked for nothing, since it began; `refused`: subscriptions that Pub/Sub refuses it, and why.
+        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more;
+        `content_bytes`: their inline content; `ignored`: events that asked for nothing, since it began; `refused`:
+        subscriptions that Pub/Sub refuses it, and why.
         """
         parts = self._parts
         seen = outlook(
             parts.in_flight.older_than(0.0), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time()
         )
-        held = {"held": parts.in_flight.requests, "leased": len(parts.leases), "settling": len(parts.settler)}
+        held = {
+            "held": parts.in_flight.requests,
+            "content_bytes": parts.in_flight.content_bytes,
+            "leased": len(parts.leases),
+            "settling": len(parts.settler),
+        }
         return {**held, **asdict(seen), "ignored": dict(parts.settler.ignored), "refused": dict(parts.pulls.refused)}
 
     def _listen_to_signals(self) -> None:

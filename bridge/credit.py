@@ -15,14 +15,22 @@ PULLS_MAX = 12
 (cloud.google.com/pubsub/docs/pull): twelve brought seven times what one did (googleapis/python-pubsub#174).
 """
 
+CONTENT_SHARE = 0.5
+"""Of Redis' `maxmemory`, for content that bridges put there. The rest is for tasks, results and records, for what
+callers send, and for what Redis needs to read and to write: content that arrives is there twice.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Who is alive, and what already waits for workers. `waiting`: tasks in the topic queues of all models."""
+    """Who is alive, and what already waits for workers. `waiting`: tasks in the topic queues of all models;
+    `redis_max_bytes`: the most that Redis may hold, 0 when it has no limit or doesn't tell.
+    """
 
     workers: int
     bridges: int
     waiting: int
+    redis_max_bytes: int = 0
 
 
 def credit_chunks(fleet: Fleet, *, held: int) -> float:
@@ -34,6 +42,13 @@ def credit_chunks(fleet: Fleet, *, held: int) -> float:
     if fleet.workers == 0:
         return float(max(0, 1 - max(held, fleet.waiting)))
     return max(0.0, (fleet.workers * CHUNKS_PER_WORKER - fleet.waiting) / max(1, fleet.bridges))
+
+
+def content_room_bytes(fleet: Fleet, *, outstanding_bytes: int) -> float:
+    """How much more content this bridge may put into Redis; `outstanding_bytes`: what it has there."""
+    if fleet.redis_max_bytes == 0:
+        return math.inf
+    return fleet.redis_max_bytes * CONTENT_SHARE / max(1, fleet.bridges) - outstanding_bytes
 
 
 def credit_messages(chunks: float, *, chunk_requests: float, message_bytes: float, free_bytes: float) -> int:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from redis import Redis
+from redis import Redis, ResponseError
 
 from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
@@ -14,6 +14,7 @@ from lowtide.tasks.rates import measured
 from lowtide.tasks.registry import alive
 
 ROLL_EVERY_S = 1.0
+MEMORY_EVERY_S = 60.0
 
 
 class Gauge:
@@ -28,6 +29,8 @@ class Gauge:
         self._clock = clock
         self._queues = [keys.queue(topic_queue(model)) for model in settings.model_names]
         self._rolled_s = -ROLL_EVERY_S
+        self._asked_memory_s = -MEMORY_EVERY_S
+        self._redis_max_bytes = 0
         self._bridges = 1
         self.workers = 0
         self.packing = self._packing({})
@@ -40,7 +43,9 @@ class Gauge:
             for queue in self._queues:
                 pipe.llen(queue)
             waiting = sum(pipe.execute())
-        return Fleet(workers=self.workers, bridges=self._bridges, waiting=waiting)
+        return Fleet(
+            workers=self.workers, bridges=self._bridges, waiting=waiting, redis_max_bytes=self._redis_max_bytes
+        )
 
     def _roll(self) -> None:
         self.workers = alive(self._redis, self._keys, "worker")
@@ -51,7 +56,18 @@ class Gauge:
         for model in known.keys() - found.keys():
             self._redis.hsetnx(self._keys.rates, model, str(known[model]))
         self.packing = self._packing({**known, **found})
+        self._ask_memory()
         self._rolled_s = self._clock()
+
+    def _ask_memory(self) -> None:
+        """Seldom: it changes when somebody configures Redis."""
+        if self._clock() - self._asked_memory_s < MEMORY_EVERY_S:
+            return
+        try:
+            self._redis_max_bytes = int(self._redis.info("memory").get("maxmemory", 0))
+        except ResponseError:  # a provider that hides it
+            self._redis_max_bytes = 0
+        self._asked_memory_s = self._clock()
 
     def _packing(self, rates_s: Mapping[str, float]) -> Packing:
         return Packing(

@@ -15,7 +15,7 @@ from redis import RedisError
 from lowtide.bridge.acker import Acker
 from lowtide.bridge.chunk import chunks_of, to_chunk
 from lowtide.bridge.collect import Collector
-from lowtide.bridge.credit import credit_chunks, credit_messages
+from lowtide.bridge.credit import content_room_bytes, credit_chunks, credit_messages
 from lowtide.bridge.endings import Endings
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.gauge import Gauge
@@ -136,11 +136,13 @@ class Intake:
             return 0
         if max(len(self._settler), len(self._acker)) > SETTLING_MAX:
             return 0
+        room_bytes = content_room_bytes(fleet, outstanding_bytes=self._in_flight.content_bytes)
+        held_bytes = self._leases.held_bytes + self._settler.held_bytes
         return credit_messages(
             credit_chunks(fleet, held=len(self._in_flight)),
             chunk_requests=self._sizes.chunk_requests(self._gauge.packing),
             message_bytes=self._sizes.message_bytes,
-            free_bytes=HOLD_MAX_BYTES - self._leases.held_bytes - self._settler.held_bytes,
+            free_bytes=min(HOLD_MAX_BYTES - held_bytes, room_bytes),
         )
 
     def _process(self) -> None:

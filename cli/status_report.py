@@ -146,6 +146,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "scheduled": snapshot.backlog.scheduled,
         "pubsub_undelivered": report.undelivered,
         "pubsub_leased": bridges.leased,
+        "content_bytes": bridges.content_bytes,
         "oldest_s": snapshot.oldest_s,
         "at_risk": bridges.at_risk,
         "ignored": dict(bridges.ignored),

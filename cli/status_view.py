@@ -58,7 +58,8 @@ def _oldest(snapshot: Snapshot) -> str:
 
 def _pubsub(report: Report) -> str:
     bridges, source = report.snapshot.bridges, report.pubsub
-    have = f"the bridges have {bridges.leased:,}, {bridges.at_risk} at risk of expiring"
+    content = f" with {bridges.content_bytes / 1e6:,.1f} MB of content in Redis" if bridges.content_bytes else ""
+    have = f"the bridges have {bridges.leased:,}{content}, {bridges.at_risk} at risk of expiring"
     if report.undelivered is None:
         return f"{have}; how many messages wait there is not known: {source.why}"
     # The metric is the older figure: the bridges may have more than it has seen.

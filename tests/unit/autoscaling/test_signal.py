@@ -81,14 +81,24 @@ def test_the_first_mix_with_requests_tells_the_mean() -> None:
 def test_the_words_of_all_bridges_are_added_up_and_an_older_release_says_less() -> None:
     bridges = Bridges.of(
         [
-            {"held": 5, "leased": 7, "settling": 0},
-            {"leased": 3, "oldest_at": 20.0, "at_risk": 1, "ignored": {"folder": 1, "deleted": 2}},
-            {"leased": 4, "oldest_at": 10.0, "at_risk": 2, "ignored": {"deleted": 3}},
+            {"held": 5, "content_bytes": 100, "leased": 7, "settling": 0},
+            {
+                "leased": 3,
+                "oldest_at": 20.0,
+                "at_risk": 1,
+                "ignored": {"folder": 1, "deleted": 2},
+            },
+            {"leased": 4, "content_bytes": 11, "oldest_at": 10.0, "at_risk": 2, "ignored": {"deleted": 3}},
             {"leased": 0, "oldest_at": None, "at_risk": 0, "refused": {"urgent": "gone"}},
         ]
     )
     assert bridges == Bridges(
-        leased=14, oldest_at=10.0, at_risk=3, ignored={"deleted": 5, "folder": 1}, refused={"urgent": "gone"}
+        leased=14,
+        content_bytes=111,
+        oldest_at=10.0,
+        at_risk=3,
+        ignored={"deleted": 5, "folder": 1},
+        refused={"urgent": "gone"},
     )
 
 

@@ -1,6 +1,18 @@
+import math
+
 import pytest
 
-from lowtide.bridge.credit import PULL_MAX, PULL_WORTH, PULLS_MAX, Fleet, Share, credit_chunks, credit_messages, share
+from lowtide.bridge.credit import (
+    PULL_MAX,
+    PULL_WORTH,
+    PULLS_MAX,
+    Fleet,
+    Share,
+    content_room_bytes,
+    credit_chunks,
+    credit_messages,
+    share,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,3 +83,15 @@ def test_large_credit_is_asked_for_in_several_pulls_once_messages_flow(
 )
 def test_a_subscription_beside_others_leaves_them_half(room: int, flows: bool, messages: int) -> None:
     assert share(room, flows=flows, alone=False).messages == messages
+
+
+@pytest.mark.parametrize(
+    ("redis_max_bytes", "bridges", "outstanding_bytes", "room_bytes"),
+    [(0, 3, 10**12, math.inf), (1000, 1, 0, 500), (1000, 2, 100, 150), (1000, 2, 260, -10), (1000, 0, 0, 500)],
+)
+def test_bridges_share_a_part_of_redis_among_their_content(
+    redis_max_bytes: int, bridges: int, outstanding_bytes: int, room_bytes: float
+) -> None:
+    fleet = Fleet(workers=1, bridges=bridges, waiting=0, redis_max_bytes=redis_max_bytes)
+
+    assert content_room_bytes(fleet, outstanding_bytes=outstanding_bytes) == room_bytes

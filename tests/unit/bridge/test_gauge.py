@@ -2,6 +2,9 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from redis import ResponseError
+
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
 from lowtide.tasks.keys import Keys
@@ -13,6 +16,7 @@ def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
     redis: Any = SimpleNamespace(
         register_script=lambda text: lambda keys, args: 2,
         hgetall=lambda key: rates,
+        info=lambda section: {},
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
     )
     gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"))
@@ -23,3 +27,28 @@ def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
         "a": 0.25,
         **dict.fromkeys("bcdef", GUESSED_RATE_S),
     }
+
+
+@pytest.mark.parametrize(("info", "redis_max_bytes"), [({"maxmemory": 7}, 7), ({}, 0), (ResponseError("unknown"), 0)])
+def test_what_redis_may_hold_is_asked_once_a_minute_and_may_be_hidden(info: Any, redis_max_bytes: int) -> None:
+    asked: list[float] = []
+
+    def tell(section: str) -> Any:
+        asked.append(now_s)
+        if isinstance(info, Exception):
+            raise info
+        return info
+
+    now_s = 100.0
+    redis: Any = SimpleNamespace(
+        register_script=lambda text: lambda keys, args: 0,
+        hgetall=lambda key: {},
+        info=tell,
+        pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0])),
+    )
+    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a"), clock=lambda: now_s)
+    for _ in range(100):
+        now_s += 1.0
+        assert gauge.read().redis_max_bytes == redis_max_bytes
+
+    assert asked == [101, 161]

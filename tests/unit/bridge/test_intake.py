@@ -13,12 +13,13 @@ from lowtide.bridge.endings import Endings
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.intake import HOLD_MAX_BYTES, Intake
 from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Ending, Received
+from lowtide.bridge.messages import Ending, Received, Translated
 from lowtide.bridge.records import Record
 from lowtide.bridge.translate import Rules
 from lowtide.config import load_settings
 from lowtide.tasks.chunks import Chunk
 from lowtide.tasks.packing import Packing
+from lowtide.tasks.wire import InferenceRequest
 
 SETTINGS = load_settings(project="p", models="a")
 
@@ -34,6 +35,7 @@ class Outside:
         self.workers, self.packing = 1, Packing()
         self.dead_letters = SimpleNamespace(on=False)
         self.held_bytes = 0
+        self.redis_max_bytes = 0
         self.asked: list[int] = []
         self.handed_back: list[str] = []
 
@@ -41,7 +43,7 @@ class Outside:
         return 0
 
     def read(self) -> Fleet:
-        return Fleet(workers=1, bridges=1, waiting=0)
+        return Fleet(workers=1, bridges=1, waiting=0, redis_max_bytes=self.redis_max_bytes)
 
     def ask(self, credit: int) -> None:
         self.asked.append(credit)
@@ -140,6 +142,19 @@ def test_results_that_wait_to_be_published_count_as_memory_and_stop_the_pulling(
     outside = Outside([])
     outside.leases.add([replace(message("1"), data=b"x" * messages_bytes)])
     outside.held_bytes = letters_bytes
+    outside.intake().turn()
+
+    assert [credit > 0 for credit in outside.asked] == [pulls]
+
+
+@pytest.mark.parametrize(("outstanding_bytes", "pulls"), [(400, True), (500, False)])
+def test_content_stops_the_pulling_when_the_bridges_share_of_redis_is_used_up(
+    outstanding_bytes: int, pulls: bool
+) -> None:
+    outside = Outside([])
+    outside.redis_max_bytes = 1000
+    request = InferenceRequest.parse({"model": "a", "data": bytes(outstanding_bytes)}, travelled=True)
+    outside.in_flight.launch("t", [Translated(received=message("1"), request=request, reply_topic="t")])
     outside.intake().turn()
 
     assert [credit > 0 for credit in outside.asked] == [pulls]

@@ -75,6 +75,12 @@ def test_the_count_is_told_with_its_age_or_as_unknown(undelivered: int | None, p
     assert line == "Pub/Sub: " + said.format(have, "by Monitoring")
 
 
+def test_content_that_bridges_have_in_redis_is_told() -> None:
+    words = {"b": {"leased": 3, "content_bytes": 2_500_000}, "c": {"leased": 1, "content_bytes": 1_000_000}}
+    snapshot = Snapshot(at=1.0, backlog=Backlog(), workers={}, bridge_words=words, rates_s={})
+    assert "the bridges have 4 with 3.5 MB of content in Redis, 0 at risk of expiring" in shown(snapshot)
+
+
 def test_a_subscription_that_refuses_a_bridge_is_named_with_the_reason() -> None:
     words = {"b": {"leased": 0, "refused": {"projects/p/subscriptions/urgent": "NOT_FOUND: gone"}}, "older": {}}
     snapshot = Snapshot(at=1.0, backlog=Backlog(scheduled=1), workers={}, bridge_words=words, rates_s={})
