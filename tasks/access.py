@@ -12,7 +12,7 @@ from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.keys import STEM, Keys
 
 COMMANDS = (
-    *("DEL K", "EXISTS K", "EXPIRE K 1", "PEXPIRE K 1", "GET K", "MGET K", "SET K 0", "INCR K", "SCAN 0"),
+    *("DEL K", "EXISTS K", "EXPIRE K 1", "PEXPIRE K 1", "GET K", "MGET K", "SET K 0", "INCR K", "INCRBY K 0", "SCAN 0"),
     *("BLMOVE K K LEFT LEFT 1", "BRPOP K 1", "LINDEX K 0", "LLEN K", "LPUSH K 0", "LRANGE K 0 0", "RPOP K"),
     *("RPUSH K 0", "HDEL K 0", "HGET K 0", "HGETALL K", "HKEYS K", "HSET K 0 0", "HSETNX K 0 0", "HVALS K"),
     *("SADD K 0", "SMEMBERS K", "SREM K 0", "ZADD K 0 0", "ZCARD K", "ZCOUNT K 0 0", "ZRANGE K 0 0"),

@@ -23,6 +23,15 @@ class Pool(BlockingConnectionPool):
     error that a Redis which does not answer gives.
     """
 
+    newest: object = None
+    """Another object after each time that a connection was made: while it stays, no server that began since answers."""
+
+    def make_connection(self) -> Any:
+        """redis-py's own, which tells when it connects, also again."""
+        made = super().make_connection()  # type: ignore[no-untyped-call]
+        made.register_connect_callback(self._connected)
+        return made
+
     def release(self, connection: Any) -> None:
         """redis-py's own; but one from before the pool was emptied, by a fork or a subscription that was lost, has no
         place in it any more.
@@ -32,6 +41,9 @@ class Pool(BlockingConnectionPool):
             super().release(connection)  # type: ignore[no-untyped-call]
         else:
             connection.disconnect()
+
+    def _connected(self, connection: Any) -> None:
+        self.newest = object()  # not a count: threads that add one at the same time may add one together
 
 
 def free_within(timeout_s: float) -> float:
