@@ -64,6 +64,7 @@ class Heartbeat:
         self._on_registered = on_registered
         self._interval_s = interval_s
         self._incarnation: str | None = None
+        self._announced = False
         self._beat = redis.register_script(_lua("heartbeat"))
         self._leave = redis.register_script(_lua("leave"))
         self._strangers = Outage("not registered")
@@ -111,8 +112,8 @@ class Heartbeat:
                 log.warning("%s was taken for dead, or Redis lost its data: registering anew", incarnation)
                 self.lapsed(incarnation)
                 self._begin()
-            if self._models:
-                announce(self._redis, self._keys, self._models)
+            if self._models and not self._announced:
+                self._announced = announce(self._redis, self._keys, self._models)
         except OtherProtocol as error:
             self._strangers.failed(error)
         except RedisError as error:
@@ -125,6 +126,7 @@ class Heartbeat:
         incarnation = self._name or new_incarnation()
         self._say(incarnation, registers=True)
         self._incarnation = incarnation
+        self._announced = False  # what forgot us may have forgotten that
         self._on_registered(incarnation)
 
     def _say(self, incarnation: str, *, registers: bool) -> bool:

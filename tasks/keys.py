@@ -115,8 +115,8 @@ class Keys:
 
     @property
     def models(self) -> str:
-        """JSON list of the models that the fleet serves. Each bridge, worker and exporter writes it with each beat:
-        the last one's holds. It stays when none lives.
+        """JSON list of the models that the fleet serves. Each bridge and worker writes it when it registers, and the
+        exporter with each turn: the last one's holds. It stays when none lives.
         """
         return f"{self.prefix}{STEM}models"
 

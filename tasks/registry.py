@@ -80,14 +80,15 @@ def by_name(statuses: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mappin
     return sorted(statuses.items(), key=lambda item: name_of(*item))
 
 
-def announce(redis: Any, keys: Keys, models: Iterable[str]) -> None:
-    """Write the fleet's list of models: what was written last holds, and it stays when nobody lives. `redis`: a client
-    or a pipeline. A Redis that is away is told of by whoever needs it, not here.
+def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
+    """Write the fleet's list of models: what was written last holds, and it stays when nobody lives. False: Redis did
+    not take it, of which whoever needs it tells.
     """
     try:
-        redis.set(keys.models, json.dumps(sorted(models)))
+        return bool(redis.set(keys.models, json.dumps(sorted(models))))
     except RedisError as error:
         log.debug("the fleet's models are not written: %s", error)
+        return False
 
 
 def _ask(redis: Redis, keys: Keys, kind: Kind, *, statuses: bool) -> Any:
