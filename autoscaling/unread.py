@@ -14,9 +14,8 @@ from redis import Redis, RedisError
 from lowtide.config import Settings
 from lowtide.tasks.errors import not_served
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import PREFIX, SEPARATOR, lists_of, worker_queues
+from lowtide.tasks.queues import PREFIX, SEPARATOR, lists_of, model_of, worker_queues
 from lowtide.tasks.served import served
-from lowtide.tasks.transport.room import model_of
 
 SCAN_KEYS = 1000
 SCANS = 1000

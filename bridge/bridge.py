@@ -24,6 +24,7 @@ from lowtide.config.health import Health, HealthServer
 from lowtide.tasks.chunks import new_owner
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.preemption import Preemption, wait_while_announced
+from lowtide.tasks.transport.stock_watch import StockWatch
 from lowtide.tasks.transport.sweeper import Sweeper
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Bridge:
         self._heartbeat = Heartbeat(
             parts.redis, parts.keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
         )
-        self._sweeper = Sweeper(parts.redis, parts.keys)
+        stock_watch = StockWatch(parts.redis, parts.keys, settings.model_names)
+        self._sweeper = Sweeper(parts.redis, parts.keys, stock_watch=stock_watch)
         self._workers_seen_s = 0.0
         self._preemption = Preemption(settings)
 

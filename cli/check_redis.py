@@ -64,7 +64,7 @@ def _info(client: Redis) -> Mapping[str, Any] | None:
 def _about(info: Mapping[str, Any]) -> Iterator[Finding]:
     version = str(info["redis_version"])
     if tuple(int(part) for part in version.split(".")[:2]) < REDIS_NEEDED:
-        yield failed(WHAT, f"version {version}", "workers need Redis 6.2 or later (BLMOVE)")
+        yield failed(WHAT, f"version {version}", "a fleet needs Redis 6.2 or later")
     else:
         yield ok(WHAT, f"version {version}")
     if info["aof_enabled"]:

@@ -12,11 +12,12 @@ from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.keys import STEM, Keys
 
 COMMANDS = (
-    *("DEL K", "EXISTS K", "EXPIRE K 1", "PEXPIRE K 1", "GET K", "MGET K", "SET K 0", "INCR K", "INCRBY K 0", "SCAN 0"),
-    *("BLMOVE K K LEFT LEFT 1", "BRPOP K 1", "LINDEX K 0", "LLEN K", "LPUSH K 0", "LRANGE K 0 0", "RPOP K"),
+    *("DEL K", "EXISTS K", "EXPIRE K 1", "PEXPIRE K 1", "GET K", "MGET K", "SET K 0", "INCR K", "INCRBY K 1", "SCAN 0"),
+    *("BLPOP K 1", "BRPOP K 1", "LINDEX K 0", "LLEN K", "LPUSH K 0", "LRANGE K 0 0", "LTRIM K 0 0", "RPOP K"),
     *("RPUSH K 0", "HDEL K 0", "HGET K 0", "HGETALL K", "HKEYS K", "HSET K 0 0", "HSETNX K 0 0", "HVALS K"),
     *("SADD K 0", "SMEMBERS K", "SREM K 0", "ZADD K 0 0", "ZCARD K", "ZCOUNT K 0 0", "ZRANGE K 0 0"),
-    *("ZRANGEBYSCORE K 0 0", "ZREM K 0", "ZSCORE K 0", "EVALSHA 0 1 K", "SCRIPT LOAD 0", "TIME", "TYPE K", "PING"),
+    *("ZRANGEBYSCORE K 0 0", "ZREM K 0", "ZSCORE K 0", "TIME", "TYPE K", "PING"),
+    *("EVAL 0 1 K", "EVALSHA 0 1 K", "SCRIPT LOAD 0"),
     *("UNSUBSCRIBE C", "PUNSUBSCRIBE C"),
 )
 """Of every part and of Celery, in scripts or not; K a key, C a channel. All of them are of +@all -@dangerous."""
@@ -74,7 +75,8 @@ class Access:
         """What `ACL SETUSER` takes. Control and events are subscribed to as patterns, and Redis lets a pattern pass
         only where a rule says the very same.
         """
-        return f"{self.keys} resetchannels &{self.control} &{self.events} &{self.results} +@all -@dangerous +info"
+        channels = f"resetchannels &{self.control} &{self.events} &{self.results}"
+        return f"{self.keys} {channels} +@all -@dangerous +info +client|tracking"
 
     def missing(self, redis: Redis) -> list[Lack]:
         """What the user lacks. Nothing is done: each command is queued in a transaction, where Redis looks at the

@@ -15,6 +15,7 @@ from lowtide.tasks.queues import PREFIX, PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
+TRANSPORT = "lowtide.tasks.publish:Transport"
 _making = Lock()
 
 
@@ -124,6 +125,13 @@ class App(Celery):
         """Likewise."""
         with _making:
             return super().producer_pool
+
+    def _connection(self, url: Any, *args: Any, **options: Any) -> Any:
+        """Celery's own; to Redis by the transport that wakes workers."""
+        secured = options.get("ssl") or self.conf.broker_use_ssl  # kombu does for `rediss` alone what is left out here
+        if isinstance(url, str) and url.startswith(("redis://", "rediss://" if secured else "redis://")):
+            options["transport"] = options.get("transport") or TRANSPORT
+        return super()._connection(url, *args, **options)
 
     def on_configure(self) -> None:
         """Celery's hook, first of all when it reads its configuration; until it succeeds, Celery asks again. Raises

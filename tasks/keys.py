@@ -151,6 +151,10 @@ class Keys:
         """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time)."""
         return f"{self.prefix}{STEM}scheduled"
 
+    def wake(self, model: str) -> str:
+        """List of tokens without content, each of which wakes one worker that waits (10 s, 32 at most)."""
+        return f"{self.prefix}{STEM}wake:{model}"
+
     def queue(self, name: str) -> str:
         """A queue's list (priority 0; `queues.lists_of` has all)."""
         return f"{self.prefix}{name}"

@@ -1,26 +1,48 @@
-"""Kombu's batch of published tasks, with what we write beside them: all of it in one MULTI, or none."""
+"""How tasks are sent by kombu: in one write with the tokens that wake workers for them, and the content beside them.
+
+Our app sends by `Transport`. Other apps of the process, and kombu, have kombu's own.
+"""
 
 # mypy: disable-error-code="misc, no-untyped-call"
 # Kombu has no types.
 
+from collections import Counter
 from typing import Any
 
-from kombu.transport.redis import Channel, PublishBatch
+from kombu.transport import redis as stock
+from kombu.utils.json import dumps
 
 from lowtide.tasks.keys import BLOB_S, Keys
+from lowtide.tasks.queues import SEPARATOR, model_of
+from lowtide.tasks.tokens import push_tokens
 
 AT_ONCE = 500
 AT_ONCE_BYTES = 4 * 1024 * 1024
 """Of content: Redis holds it twice until the EXEC."""
 
 
-class Publication(PublishBatch):
-    """Put it into a `producer.batch` before the first task. From one thread, used once."""
+class Batch(stock.PublishBatch):
+    """Many tasks in one write, then as many tokens."""
+
+    def flush(self) -> None:
+        """Kombu's own, with tokens."""
+        pushed = Counter(str(args[1]) for args, _ in self.pipeline.command_stack if args[0] == "LPUSH")
+        prefix = self.channel.global_keyprefix
+        for key, count in pushed.items():
+            if model := model_of(key.removeprefix(prefix).partition(SEPARATOR)[0]):
+                push_tokens(self.pipeline, Keys(prefix).wake(model), count)
+        super().flush()
+
+
+class Publication(Batch):
+    """The same with content beside the tasks, in one MULTI: all of it or none. Put it into a `producer.batch` before
+    the first task. From one thread, used once.
+    """
 
     @staticmethod
     def suits(channel: Any) -> bool:
         """False for other brokers than Redis, and for one whose commands may be repeated: nothing is batched there."""
-        return isinstance(channel, Channel) and channel.supports_batch_publish
+        return isinstance(channel, stock.Channel) and channel.supports_batch_publish
 
     def __init__(self, channel: Any) -> None:
         super().__init__(channel, max_size=AT_ONCE)
@@ -53,3 +75,33 @@ class Publication(PublishBatch):
         """Kombu's."""
         self._bytes = 0
         super().flush()
+
+
+class Channel(stock.Channel):
+    """Kombu's own, with tokens."""
+
+    def create_publish_batch(self, max_size: int) -> Batch:
+        """Kombu's own."""
+        return Batch(self, max_size)
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        model = model_of(queue)
+        if model is None or queue in self._expires or kwargs.get("_publish_batch") is not None:
+            super()._put(queue, message, **kwargs)
+            return
+        with self.conn_or_acquire() as client, client.pipeline(transaction=False) as pipe:
+            pipe.lpush(self._q_for_pri(queue, self._get_message_priority(message, reverse=False)), dumps(message))
+            push_tokens(pipe, Keys(self.global_keyprefix).wake(model))
+            _raise_first(pipe.execute(raise_on_error=False))
+
+
+def _raise_first(answers: list[Any]) -> None:
+    """Only the task's own: without a right to push tokens, who waits looks for itself."""
+    if isinstance(answers[0], Exception):
+        raise answers[0]
+
+
+class Transport(stock.Transport):
+    """Kombu's own, with tokens."""
+
+    Channel = Channel

@@ -53,6 +53,13 @@ def lists_of(queue: str) -> tuple[str, ...]:
     return tuple(f"{queue}{SEPARATOR}{step}" if step else queue for step in PRIORITY_STEPS)
 
 
+def model_of(queue: str) -> str | None:
+    """The model whose requests travel on `queue`; None for a queue that isn't ours."""
+    if not queue.startswith(PREFIX):
+        return None
+    return queue.removeprefix(PREFIX).removesuffix(HIGH).removesuffix(TOPIC) or None
+
+
 def route(
     name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any], task: Any = None, **_: Any
 ) -> dict[str, str] | None:

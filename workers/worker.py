@@ -19,7 +19,7 @@ from lowtide.config.health import Health, HealthServer
 from lowtide.tasks import port, protocol, results, transport
 from lowtide.tasks.app import configure
 from lowtide.tasks.gate import GATE
-from lowtide.tasks.heartbeat import BEAT_TIMEOUT_S, Heartbeat
+from lowtide.tasks.heartbeat import BEAT_S, BEAT_TIMEOUT_S, Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.queues import worker_queues
@@ -101,7 +101,9 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
     parts = parts_beside(settings, app.backend.client, engine, pulse, listening)
-    with running([watchdog, *parts, transport.Sweeper(beating, Keys.of(settings)), heartbeat]):
+    keys = Keys.of(settings)
+    stock_watch = transport.StockWatch(beating, keys, settings.model_names)
+    with running([watchdog, *parts, transport.Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
         code = _run_celery(app, settings, slot=slot.name)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -205,6 +207,7 @@ def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
         queues=list(worker_queues(settings.model_names)),
         prefetch_multiplier=1,
         task_events=True,
+        heartbeat_interval=BEAT_S,  # Celery's own, for Flower
         without_gossip=True,
         without_mingle=True,
         redirect_stdouts=False,

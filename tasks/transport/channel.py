@@ -15,6 +15,7 @@ from kombu.transport import virtual
 from redis import ResponseError
 
 from lowtide.config.redis_url import RedisAddress
+from lowtide.tasks import publish
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.queues import SEPARATOR
 from lowtide.tasks.transport.intake import Intake
@@ -106,7 +107,7 @@ class QoS(stock.QoS):
         return True
 
 
-class Channel(stock.Channel):
+class Channel(publish.Channel):
     """A worker's channel. `install` puts a subclass with a station in the place of kombu's."""
 
     QoS = QoS

@@ -6,14 +6,16 @@ from typing import Any
 from kombu.transport import redis as stock
 
 from lowtide.config import Settings
-from lowtide.tasks import ownership
+from lowtide.tasks import ownership, publish
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.transport.channel import Channel
 from lowtide.tasks.transport.poller import Poller
 from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.station import Station
+from lowtide.tasks.transport.wake import LOOK_S
 
 _kombu: Any = stock  # whose classes are replaced
+_ours: Any = publish
 
 
 def install(
@@ -23,13 +25,14 @@ def install(
     seconds_per_request: Callable[[str], float],
     predecessor: str | None = None,
     closed: Callable[[], bool] = lambda: False,
+    look_s: float = LOOK_S,
 ) -> Pulse:
     """Make every `redis://` connection that this process opens from now on take tasks our way. Returns the pulse of
     its event loop.
 
     Tasks are taken as long as `heartbeat` has this process registered. `predecessor`: an incarnation that is known to
     be dead; what it held goes back first. While `closed()`, nothing is taken. It and `seconds_per_request(model)` are
-    asked on Celery's loop and must not block.
+    asked on Celery's loop and must not block. Every `look_s` an idle worker looks for tasks that nobody woke it for.
     """
     station = Station(
         settings=settings,
@@ -37,8 +40,9 @@ def install(
         predecessor=predecessor,
         seconds_per_request=seconds_per_request,
         closed=closed,
+        look_s=look_s,
     )
-    _kombu.Transport.Channel = type("Channel", (Channel,), {"station": station})
+    _kombu.Transport.Channel = _ours.Transport.Channel = type("Channel", (Channel,), {"station": station})
     _kombu.MultiChannelPoller = Poller
     ownership.ask(station.is_ours)
     return station.pulse
@@ -46,6 +50,6 @@ def install(
 
 def uninstall() -> None:
     """Put kombu's own back for connections to come. For tests; a worker simply ends."""
-    _kombu.Transport.Channel = stock.Channel
+    _kombu.Transport.Channel, _ours.Transport.Channel = stock.Channel, publish.Channel
     _kombu.MultiChannelPoller = Poller.__base__
     ownership.ask(None)

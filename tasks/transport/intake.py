@@ -8,11 +8,11 @@ from typing import Any
 
 from kombu.utils.json import loads
 
+from lowtide.tasks.queues import model_of
 from lowtide.tasks.transport.envelope import mark_redelivered, redelivered, task_of
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import Taken
-from lowtide.tasks.transport.peek import Peek
-from lowtide.tasks.transport.room import model_of
+from lowtide.tasks.transport.wake import Wake
 
 log = logging.getLogger(__name__)
 
@@ -29,46 +29,34 @@ class Intake:
     def __init__(self, channel: Any) -> None:
         self._channel = channel
         self._station = channel.station
-        self._peeks: dict[str, Peek] = {}
-
-    def queues(self) -> list[str]:
-        """The queues that are served; a cancelled one's peek is closed."""
-        queues: list[str] = self._channel.active_queues
-        for name in [name for name in self._peeks if name not in queues]:
-            self._peeks.pop(name).close()
-        return queues
+        self._wake = Wake(channel)
 
     def serve(self) -> None:
-        """Take while there is room. A peek moves the whole message over the wire, so there is none while messages
-        flow; a queue without an armed peek may have one.
-        """
+        """Take while there is room; wait when there was nothing. Without room, what woke us is passed on."""
         for _ in range(TAKES_PER_TURN):
-            queues = self.queues()
-            if not queues or all(name in self._peeks and self._peeks[name].armed for name in queues):
+            queues: list[str] = self._channel.active_queues
+            self._wake.drop_if_other(queues)
+            if not queues or self._wake.armed:
                 return
+            token, self._wake.token = self._wake.token, None
             if not self._channel.qos.can_consume():
+                if token:
+                    self._station.moves.pass_on(token)
                 return
-            taken = self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
+            nothing = self._wake.in_vain and not self._station.moves.anything(queues)
+            taken = [] if nothing else self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
             if not taken:
-                self._arm(queues)
+                self._wake.arm(queues)
                 return
             self._deliver_all(taken)
 
     def check(self) -> None:
-        """Drop peeks whose connection is open at this end only."""
-        for peek in self._peeks.values():
-            peek.drop_if_overdue(grace_s=self._channel.health_check_interval)
+        """Drop a wait whose connection is open at this end only."""
+        self._wake.drop_if_overdue(grace_s=self._channel.health_check_interval)
 
     def close(self) -> None:
         """Disconnect. Idempotent."""
-        while self._peeks:
-            self._peeks.popitem()[1].close()
-
-    def _arm(self, queues: list[str]) -> None:
-        for name in queues:
-            peek = self._peeks.setdefault(name, Peek(self._channel, name))
-            if not peek.armed:
-                peek.arm()
+        self._wake.close()
 
     def _deliver_all(self, taken: list[Taken]) -> None:
         # All are in the ledger before the first is delivered, whatever becomes of that. `_admit` raises nothing.

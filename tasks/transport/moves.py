@@ -8,8 +8,9 @@ from typing import Any
 from redis import Redis
 
 from lowtide.tasks.keys import LOSS_S, Keys
-from lowtide.tasks.queues import PRIORITY_STEPS, lists_of
+from lowtide.tasks.queues import PRIORITY_STEPS, lists_of, model_of
 from lowtide.tasks.registry import Register
+from lowtide.tasks.tokens import push_tokens, tokens_lua
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
 
@@ -45,7 +46,7 @@ class Moves:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self.redis = redis
         self.keys = keys
-        self._take = redis.register_script(due_lua() + _lua("take"))
+        self._take = redis.register_script(due_lua() + tokens_lua() + _lua("take"))
         self._acknowledge = redis.register_script(_lua("held", "acknowledge"))
         self._give_back = redis.register_script(_lua("held", "give_back"))
         self._postpone = redis.register_script(_lua("held", "postpone"))
@@ -58,11 +59,17 @@ class Moves:
         goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered.
         """
         lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
+        models = list(dict.fromkeys(filter(None, map(model_of, queues))))
+        wakes = list(map(self.keys.wake, models))
+        of_model = [models.index(model) + 1 if (model := model_of(queue)) else 0 for queue in queues]
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
         shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
         keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, *lists]
         for _ in range(ASIDE_STEPS):
-            more, flat = self._take(keys=keys, args=[*limits, *shape, incarnation, self.keys.loss_prefix, *seconds])
+            more, flat = self._take(
+                keys=[*keys, *wakes],
+                args=[*limits, *shape, incarnation, self.keys.loss_prefix, *seconds, *of_model],
+            )
             if more < 0:
                 return None
             if not more:
@@ -79,6 +86,15 @@ class Moves:
             )
             for number, tag, requests, task, again, raw in zip(*[iter(flat)] * 6, strict=True)
         ]
+
+    def anything(self, queues: Sequence[str]) -> bool:
+        """Whether a take may find something. O(queues), one command: each idle worker asks every second."""
+        lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
+        return bool(self.redis.exists(self.keys.scheduled, *lists))
+
+    def pass_on(self, key: str) -> None:
+        """Wake another in the place of this worker. `key`: the token's."""
+        push_tokens(self.redis, key)
 
     def acknowledge(self, incarnation: str, done: Iterable[Held]) -> None:
         """Forget messages whose work is done."""
@@ -130,6 +146,11 @@ class Moves:
 def due_lua() -> str:
     """What tells Lua when a message is due: `due_at(raw)`."""
     return _lua("due")
+
+
+def announce_lua() -> str:
+    """What wakes a worker for tasks that nobody woke one for."""
+    return tokens_lua() + _lua("announce")
 
 
 def _lua(*names: str) -> str:

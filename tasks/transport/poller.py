@@ -1,4 +1,4 @@
-"""Kombu's poller, with peeks in the place of `BRPOP`. Without an event loop it is kombu's own."""
+"""Kombu's poller, with a wait for tokens in the place of `BRPOP`. Without an event loop it is kombu's own."""
 
 # mypy: disallow-untyped-calls=False
 # Kombu has no types.
@@ -34,8 +34,8 @@ class Poller(MultiChannelPoller):
                 self._register_LISTEN(channel)
 
     def on_readable(self, fileno: int) -> None:
-        """A reply is there. In the loop it is read at once, room or not: a peek's answer took nothing, and left on
-        the wire it would spin the loop.
+        """A reply is there. In the loop it is read at once, room or not: a token is no task, and left on the wire
+        it would spin the loop.
         """
         if not self.in_loop:
             super().on_readable(fileno)

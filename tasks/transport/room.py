@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lowtide.tasks.queues import HIGH, PREFIX, TOPIC
+from lowtide.tasks.queues import HIGH, PREFIX
 
 TAKE_MAX_MESSAGES = 64
 TAKE_MAX_BYTES = 8 * 1024 * 1024
@@ -19,13 +19,6 @@ MESSAGES_PER_TURN = 64
 def is_high(queue: str) -> bool:
     """True for a queue that is served before all others."""
     return queue.startswith(PREFIX) and queue.endswith(HIGH)
-
-
-def model_of(queue: str) -> str | None:
-    """The model whose requests travel on `queue` (see lowtide.tasks.queues); None for a queue that isn't ours."""
-    if not queue.startswith(PREFIX):
-        return None
-    return queue.removeprefix(PREFIX).removesuffix(HIGH).removesuffix(TOPIC) or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,11 +13,13 @@ from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.outage import Outage
+from lowtide.tasks.queues import model_of
 from lowtide.tasks.store import connect
 from lowtide.tasks.transport.ledger import Ledger, incarnation_of
 from lowtide.tasks.transport.moves import Moves, Taken
 from lowtide.tasks.transport.pulse import Pulse
-from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns, model_of
+from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns
+from lowtide.tasks.transport.wake import LOOK_S
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +42,10 @@ class Station:
         predecessor: str | None,
         seconds_per_request: Callable[[str], float],
         closed: Callable[[], bool] = lambda: False,
+        look_s: float = LOOK_S,
     ) -> None:
         """`predecessor`: the incarnation that is known to be dead, whose place this process has taken."""
+        self.look_s = look_s
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
         self.pulse = Pulse(stuck_after_s=settings.stuck_after_s, closed=closed)

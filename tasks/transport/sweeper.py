@@ -22,6 +22,7 @@ from lowtide.tasks.leadership import Leadership
 from lowtide.tasks.registry import Kind, Register
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.stock_watch import StockWatch
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +79,19 @@ class Watch:
 
 class Sweeper:
     """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` answers in
-    bytes.
+    bytes. While it leads, `stock_watch` watches.
     """
 
     def __init__(
-        self, redis: Redis, keys: Keys, *, quiet_s: float = QUIET_S, clock: Callable[[], float] = time.monotonic
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        stock_watch: StockWatch | None = None,
+        quiet_s: float = QUIET_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._stock_watch = stock_watch
         self._redis = redis
         self._keys = keys
         self._moves = Moves(redis, keys)
@@ -105,11 +113,16 @@ class Sweeper:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(ANSWER_S)
+        if self._stock_watch:
+            self._stock_watch.stop()
         self._leadership.give_up()
 
     def turn(self) -> int:
         """`sweep`, if this one leads."""
-        return self.sweep() if self._leadership.renew() else 0
+        leads = self._leadership.renew()
+        if self._stock_watch:
+            (self._stock_watch.start if leads else self._stock_watch.stop)()
+        return self.sweep() if leads else 0
 
     def sweep(self) -> int:
         """Look once, and give back what the silent held, for as long as there is time until the next look; returns how
@@ -151,11 +164,13 @@ class Sweeper:
         return watch.look({name.decode(errors="replace"): float(beat) for name, beat in found}, self._clock())
 
     def _run(self) -> None:
-        while not self._stopped.wait(self._pause_s()):
+        while True:
             try:
                 self.turn()
             except Exception:  # outermost loop: one odd entry must not end the watch over all others
                 log.exception("a sweep failed")
+            if self._stopped.wait(self._pause_s()):
+                return
 
     def _pause_s(self) -> float:
         """Not all processes of a fleet ask for the lock at the same moment."""

@@ -64,7 +64,7 @@ def test_a_rule_for_all_channels_of_the_prefix_does_not_let_a_pattern_pass(let: 
     assert [lack.rule for lack in lacks] == [f"&{ACCESS.control}", f"&{ACCESS.events}"]
 
 
-@pytest.mark.parametrize("command", ["publish", "psubscribe", "evalsha", "get", "lpush", "multi", "zadd", "blmove"])
+@pytest.mark.parametrize("command", ["publish", "psubscribe", "evalsha", "get", "lpush", "multi", "zadd", "blpop"])
 def test_a_command_that_is_missing_is_named(let: Let, command: str) -> None:
     lacks = ACCESS.missing(connect(let(*ACCESS.rules.split(), f"-{command}")))
 

@@ -70,3 +70,11 @@ def test_much_content_goes_in_parts_each_with_its_tasks(
     assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 3
     assert redis.llen(KEYS.queue(QUEUE)) == len(redis.keys(KEYS.blob("*"))) == 5
     assert chunk(0).requests[0]["data"] not in b"".join(redis.lrange(KEYS.queue(QUEUE), 0, -1))
+
+
+def test_each_task_has_a_token_in_the_same_write(redis: Redis, sender: ChunkSender) -> None:
+    redis.config_resetstat()
+    sender.send(map(chunk, range(5)))
+
+    assert redis.llen(KEYS.wake("a")) == 5
+    assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 1

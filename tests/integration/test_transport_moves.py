@@ -15,7 +15,7 @@ from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.queues import lists_of
+from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.moves import SWEEP_MAX_BYTES, SWEEP_MAX_MESSAGES, Moves, Taken
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
@@ -354,3 +354,80 @@ def test_nothing_is_written_outside_the_prefix(redis: Redis, moves: Moves) -> No
     Heartbeat(redis, KEYS, kind="worker").beat()
     sweep(moves)
     assert all(key.startswith(PREFIX.encode()) for key in redis.keys("*"))
+
+
+WAKE, WAKE_N = KEYS.wake("m"), KEYS.wake("n")
+
+
+def test_a_take_that_leaves_tasks_behind_wakes_one_other_worker(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"), message("b"), message("c"))
+
+    assert tasks(take(moves, messages=1)) == ["a"]
+    assert redis.lrange(WAKE, 0, -1) == [b""]
+    assert tasks(take(moves, messages=1)) == ["b"]
+    assert redis.llen(WAKE) == 1, "one lies there already"
+    assert 0 < redis.ttl(WAKE) <= 10
+
+
+def test_a_take_that_finds_nothing_more_removes_the_tokens_of_the_model(redis: Redis, moves: Moves) -> None:
+    queues = ["lowtide.m", "lowtide.n", "other"]
+    push(redis, "lowtide.m", message("a"))
+    push(redis, "lowtide.n", message("b"), message("c"))
+    for key in (WAKE, WAKE_N):
+        redis.rpush(key, "", "")
+
+    assert tasks(take(moves, messages=2, queues=queues)) == ["a", "b"]
+    assert (redis.llen(WAKE), redis.llen(WAKE_N)) == (0, 2)
+    take(moves, queues=queues)
+    redis.rpush(WAKE_N, "")
+    assert take(moves, queues=queues) == []
+    assert not redis.exists(WAKE, WAKE_N)
+
+
+def test_a_take_from_other_queues_alone_touches_no_tokens(redis: Redis, moves: Moves) -> None:
+    redis.rpush(WAKE, "")
+    push(redis, "other", message("a"), message("b"))
+
+    assert tasks(take(moves, messages=1, queues=["other"])) == ["a"]
+    assert tasks(take(moves, queues=["other", "lowtide.mm"])) == ["b"]
+    assert redis.keys(KEYS.wake("*")) == [WAKE.encode()]
+
+
+def test_to_look_whether_there_is_anything_is_one_command_however_many_queues(redis: Redis, moves: Moves) -> None:
+    queues = worker_queues([f"model-{number}" for number in range(400)])
+    before = redis.info("stats")["total_commands_processed"]
+
+    assert not moves.anything(queues)
+    assert redis.info("stats")["total_commands_processed"] - before == 2, "with the one that asks"
+    for name in (KEYS.queue(lists_of(queues[-1])[-1]), KEYS.queue(queues[0])):
+        redis.lpush(name, "x")
+        assert moves.anything(queues)
+        redis.delete(name)
+    redis.zadd(KEYS.scheduled, {"x": 0})
+    assert moves.anything(QUEUES)
+
+
+def test_a_take_of_a_thousand_models_is_possible(redis: Redis, moves: Moves) -> None:
+    queues = worker_queues([f"model-{number}" for number in range(1000)])
+    push(redis, queues[-1], message("a"), message("b"))
+
+    assert tasks(take(moves, messages=1, queues=queues)) == ["a"]
+    assert redis.keys(KEYS.wake("*")) == [KEYS.wake("model-999").encode()]
+
+
+def test_what_lies_where_tokens_belong_keeps_no_task(redis: Redis, moves: Moves) -> None:
+    redis.set(WAKE, "somebody's")
+    push(redis, "lowtide.m", message("a"), message("b"))
+    assert tasks(take(moves, messages=1)) == ["a"]
+    redis.delete(WAKE)
+    redis.config_set("maxmemory", 1)
+    try:
+        assert tasks(take(moves, messages=1)) == ["b"]
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_tokens_that_nobody_needs_are_few(redis: Redis, moves: Moves) -> None:
+    for _ in range(40):
+        moves.pass_on(WAKE)
+    assert redis.llen(WAKE) == 32

@@ -13,7 +13,7 @@ from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.store import connect
-from lowtide.tasks.transport import Sweeper, install
+from lowtide.tasks.transport import StockWatch, Sweeper, install
 from lowtide.workers.listening import Listening
 
 MODEL = "m"
@@ -81,10 +81,12 @@ def main() -> None:
             heartbeat=heartbeat,
             predecessor=redis.get(SLOT).decode() if redis.exists(SLOT) else None,
             seconds_per_request=lambda model: WORK_S.get(model, 0.0),
+            look_s=float(os.environ.get("TRANSPORT_LOOK_S", "1")),
         )
         heartbeat.start()
     if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
-        Sweeper(connect(settings), Keys.of(settings), quiet_s=quiet_s).start()
+        sweeping, keys = connect(settings), Keys.of(settings)
+        Sweeper(sweeping, keys, stock_watch=StockWatch(sweeping, keys, [MODEL]), quiet_s=quiet_s).start()
     Listening(worker_queues([MODEL]), patience_s=1.0).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]

@@ -15,6 +15,8 @@ from kombu import Connection
 from kombu.transport import virtual
 
 from lowtide.config import Settings
+from lowtide.tasks import publish
+from lowtide.tasks.app import TRANSPORT
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import PRIORITY_STEPS, SEPARATOR, lists_of
 from lowtide.tasks.transport import install, uninstall
@@ -54,6 +56,13 @@ def test_install_takes_kombus_place_and_uninstall_gives_it_back(installed: None)
     assert type(Connection("redis://").transport.cycle).__module__ == "kombu.transport.redis"
 
 
+def test_a_worker_takes_our_way_also_by_the_transport_that_our_app_sends_with(installed: None) -> None:
+    assert issubclass(publish.Transport.Channel, Channel)
+    assert isinstance(Connection("redis://", transport=TRANSPORT).transport.cycle, Poller)
+    uninstall()
+    assert publish.Transport.Channel is publish.Channel
+
+
 def test_a_connection_from_before_is_refused(installed: None) -> None:
     channel = stock.Transport.Channel
     uninstall()
@@ -74,6 +83,9 @@ def test_a_connection_from_before_is_refused(installed: None) -> None:
         (stock.QoS.restore_visible, "self, start, num, interval"),
         (stock.Channel.__init__, "self, args, kwargs"),
         (stock.Channel._create_client, "self, asynchronous"),
+        (stock.Channel._put, "self, queue, message, kwargs"),
+        (stock.Channel.create_publish_batch, "self, max_size"),
+        (stock.PublishBatch.flush, "self"),
         (stock.Channel._connparams, "self, asynchronous"),
         (stock.Channel._on_connection_disconnect, "self, connection"),
         (virtual.Channel.basic_consume, "self, queue, no_ack, callback, consumer_tag, kwargs"),
@@ -109,6 +121,10 @@ def test_kombus_functions_have_the_parameters_that_we_know(function: Callable[..
         (stock.Channel._connparams, ["channel._on_connection_disconnect(self)", "'connection_class'"]),
         (stock.Channel.__init__, ["self.connection.cycle.add(self)", "self.handlers = {"]),
         (stock.Channel.conn_or_acquire, ["yield self._create_client()"]),
+        # What is sent, and by which list's name.
+        (stock.Channel._put, ["_publish_batch", "self._expires", "client.lpush(key, dumps(message))"]),
+        (stock.PublishBatch.__init__, ["self.channel = channel", "client.pipeline(transaction=False)"]),
+        (stock.PublishBatch.flush, ["self.pipeline.execute()"]),
         # A delivery is noted with QoS.append, before Celery hears of it.
         (virtual.Channel.basic_consume, ["self.qos.append(message, message.delivery_tag)", "callback(message)"]),
         # The end of a channel: consumers go, then what is unacknowledged.
@@ -135,6 +151,8 @@ def test_names_and_formats_are_those_that_we_know() -> None:
     keys = Keys("")
     assert not {stock.Channel.unacked_key, stock.Channel.unacked_index_key} & {keys.held("x"), keys.holders}
     assert stock.Channel.sep == SEPARATOR
+    prefixed = stock.GlobalKeyPrefixMixin
+    assert "EVAL" not in {*prefixed.PREFIXED_SIMPLE_COMMANDS, *prefixed.PREFIXED_COMPLEX_COMMANDS}
     assert set(stock.PRIORITY_STEPS) <= set(PRIORITY_STEPS)
     assert (stock.Channel.min_priority, stock.Channel.max_priority) == (PRIORITY_STEPS[0], PRIORITY_STEPS[-1])
     assert stock.Transport.Channel is stock.Channel

@@ -3,8 +3,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.tasks.queues import caller_queue, topic_queue, worker_queues
-from lowtide.tasks.transport.room import MESSAGES_PER_TURN, TAKE_MAX_MESSAGES, Budget, Turns, is_high, model_of
+from lowtide.tasks.queues import caller_queue, model_of, topic_queue, worker_queues
+from lowtide.tasks.transport.room import MESSAGES_PER_TURN, TAKE_MAX_MESSAGES, Budget, Turns, is_high
 
 
 @given(st.text(st.characters(codec="ascii", categories=("L", "N")), min_size=1))

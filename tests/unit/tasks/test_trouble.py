@@ -44,7 +44,7 @@ TROUBLES = {
     "You can't write against a read only replica.": "is a replica",
     "MISCONF Redis is configured to save RDB snapshots, but is unable to persist to disk.": "its disk",
     "MOVED 3999 127.0.0.1:6381": "is a cluster",
-    "unknown command 'BLMOVE', with args beginning with:": "does not know BLMOVE .*no command renamed",
+    "unknown command 'BLPOP', with args beginning with:": "does not know BLPOP .*no command renamed",
     "EXEC without MULTI": "it answers, and refuses that",
     "Protocol Error: b'HTTP/1.1 400 Bad Request'": "is no Redis",
 }

@@ -1,0 +1,136 @@
+"""What it costs Redis that workers wait, and how soon they are woken.
+
+`PYTHONPATH=. python benchmarks/waking.py` starts Redis, which keeps its data (AOF), and workers on this machine, with
+models that do no work. `--workers 2` for fewer than 32 at once, which take a minute to start on two cores.
+"""
+
+import base64
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from celery import Celery
+from redis import Redis
+
+from lowtide.config import load_settings
+from lowtide.local.stack import Stack
+from lowtide.tasks import infer
+from lowtide.tasks.app import celery_config, configure
+from lowtide.tasks.infer import INFER
+from lowtide.tasks.queues import caller_queue
+from tests.connected import Connected
+
+HERE = Path(__file__).parent
+MODEL = "noop0"
+IDLE_S = 20.0
+PAYLOAD_BYTES = 150_000
+PAUSE_S = 0.25
+PUSHES = 60
+PATIENCE_S = 60.0
+
+
+@contextmanager
+def fleet(*, workers: int, models: int = 1) -> Iterator[Stack]:
+    """Workers without a bridge, idle for a while."""
+    names = ",".join(f"noop{number}=noop:Noop" for number in range(models))
+    settings = load_settings(models=names, default_model=MODEL, device="cpu", project="waking", subscription="")
+    with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder), workers=workers) as stack:
+        stack.wait_ready(timeout_s=600)
+        configure(stack.settings)
+        time.sleep(IDLE_S / 2)
+        yield stack
+
+
+class Counts:
+    """How much Redis did while a block ran: its commands (those of scripts, too), bytes sent, workers woken."""
+
+    def __init__(self, url: str, block: Callable[[], object]) -> None:
+        with Redis.from_url(url) as redis:
+            before, began_s = self._of(redis), time.monotonic()
+            block()
+            self.took_s = time.monotonic() - began_s
+            self.commands, self.sent, self.waits = (
+                now - then for now, then in zip(self._of(redis), before, strict=True)
+            )
+
+    @staticmethod
+    def _of(redis: Redis) -> tuple[int, int, int]:
+        stats: dict[str, Any] = redis.info("stats")
+        waits = redis.info("commandstats").get("cmdstat_blpop", {"calls": 0})["calls"]
+        return stats["total_commands_processed"], stats["total_net_output_bytes"], waits
+
+
+def idle(models: int) -> str:
+    """Of the one that leads, and of a second one."""
+    commands_per_s, most = [], 0
+    for workers in (1, 2):
+        with fleet(workers=workers, models=models) as stack:
+            commands_per_s.append(Counts(stack.settings.redis_url, lambda: time.sleep(IDLE_S)).commands / IDLE_S)
+            most = max(most, *Connected(stack.settings.redis_url, stack.pids).count().values())
+    leads, both = commands_per_s
+    return f"{both - leads:.1f} commands a second (the one that leads: {leads:.1f}), {most} connections at most"
+
+
+def stream(workers: int) -> str:
+    """A message every quarter of a second, while all but one wait."""
+    request = {"model": MODEL, "data": base64.b64encode(os.urandom(PAYLOAD_BYTES)).decode()}
+
+    def push() -> None:
+        for _ in range(PUSHES):
+            infer.delay(request).get(timeout=PATIENCE_S)
+            time.sleep(PAUSE_S)
+
+    with fleet(workers=workers) as stack:
+        url = stack.settings.redis_url
+        rest, busy = Counts(url, lambda: time.sleep(IDLE_S)), Counts(url, push)
+    sent = busy.sent - rest.sent / rest.took_s * busy.took_s
+    woken = busy.waits - rest.waits / rest.took_s * busy.took_s
+    return f"{sent / PUSHES / len(request['data']):.2f} bytes sent a byte, {woken / PUSHES:.1f} workers woken a message"
+
+
+def lone() -> dict[str, str]:
+    """From the call to the result, for each kind of caller."""
+    request = {"model": MODEL, "data": "eA=="}
+    with fleet(workers=1) as stack:
+        stock = Celery("stock", set_as_current=False)
+        stock.conf.update({**celery_config(stack.settings), "task_routes": ()})
+        queue = caller_queue(MODEL)
+        return {
+            "lone infer.delay": took(lambda: infer.delay(request).get(timeout=PATIENCE_S)),
+            "lone send_task": took(lambda: stock.send_task(INFER, [request], queue=queue).get(timeout=PATIENCE_S)),
+        }
+
+
+def took(call: Callable[[], object]) -> str:
+    """Milliseconds."""
+    times_ms = []
+    for _ in range(2 * PUSHES):
+        began_s = time.perf_counter()
+        call()
+        times_ms.append(1e3 * (time.perf_counter() - began_s))
+        time.sleep(PAUSE_S / 2)
+    return f"{statistics.median(times_ms):.1f} ms (p50), {statistics.quantiles(times_ms, n=20)[-1]:.1f} ms (p95)"
+
+
+@click.command()
+@click.option("--workers", default=32, show_default=True, help="At once, at most.")
+def main(workers: int) -> None:
+    """Print a table."""
+    os.environ["PYTHONPATH"] = str(HERE)
+    for what, figure in lone().items():
+        print(f"{what:32}{figure}", flush=True)
+    for models in (1, 10):
+        print(f"{f'idle worker, models: {models}':32}{idle(models)}", flush=True)
+    for waiting in (2, 8, 32):
+        if waiting <= workers:
+            print(f"{f'150 kB messages, workers: {waiting}':32}{stream(waiting)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""Who wakes an idle worker, and what that costs Redis. A worker that would look for itself in ten minutes was woken."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from celery import Celery
+
+from lowtide.config import load_settings
+from lowtide.local.redis import redis_servers
+from lowtide.tasks.access import Access
+from lowtide.tasks.app import App, celery_config
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.queues import lists_of, worker_queues
+from lowtide.tasks.store import connect
+from lowtide.tasks.transport import StockWatch
+from tests.integration.transport_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
+
+SERVERS = redis_servers()
+NEVER = {"TRANSPORT_LOOK_S": "600"}
+QUIET_S = 1.0
+MESSAGE_BYTES = 150_000
+
+
+@pytest.fixture(scope="module", params=sorted(SERVERS))
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis"), append_only=True) as server:
+        yield server
+
+
+@pytest.fixture
+def fleet(server: Server) -> Iterator[Fleet]:
+    with fleet_on(server) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def ours(fleet: Fleet) -> Iterator[Celery]:
+    """An application that sends with our app."""
+    app = App("ours", set_as_current=False)
+    app.conf.update({**celery_config(fleet.settings), "task_routes": ()})
+    yield app
+    app.close()
+
+
+def record(app: Celery, value: str, *, queue: str = "lowtide.m", **options: Any) -> None:
+    app.send_task("record", ["out", value], queue=queue, **options)
+
+
+def waiting(fleet: Fleet) -> int:
+    return int(fleet.redis.info("clients")["blocked_clients"])
+
+
+def watched(fleet: Fleet) -> bool:
+    """Somebody is told of changes."""
+    return any("t" in client["flags"] for client in fleet.redis.client_list())
+
+
+def waits(fleet: Fleet) -> int:
+    """How often workers have waited; each wait that ended was a wake."""
+    return int(fleet.redis.info("commandstats").get("cmdstat_blpop", {"calls": 0})["calls"])
+
+
+def test_a_task_that_is_sent_with_our_app_wakes_a_worker(fleet: Fleet, ours: Celery) -> None:
+    fleet.worker(**NEVER)
+    for number, queue in enumerate(worker_queues(["m"])):
+        for priority in (0, 9):
+            until(lambda: waiting(fleet) == 1, what="the worker waits")
+            record(ours, value := f"{number}.{priority}", queue=queue, priority=priority)
+            until(lambda value=value: value in fleet.out(), what="done")
+
+
+def test_many_tasks_in_one_write_wake_many_workers(fleet: Fleet, ours: Celery) -> None:
+    workers = [fleet.worker(slot=slot, threads=1, **NEVER) for slot in "abc"]
+    until(lambda: waiting(fleet) == len(workers), what="all wait")
+
+    message = ours.amqp.as_task_v2("", "record", ["out", "?"]).headers
+    with ours.producer_or_acquire() as producer, producer.batch(max_size=2):
+        for number in range(5):
+            body = (["met", str(number), 0.3], {}, {})
+            headers = {**message, "id": f"task-{number}"}
+            producer.publish(body, exchange="", routing_key="lowtide.m.topic", serializer="json", headers=headers)
+    until(lambda: len(fleet.out("met")) == 5, what="done")
+    until(lambda: waiting(fleet) == len(workers), what="all wait again")
+
+
+def test_a_task_of_a_stock_application_wakes_a_worker(fleet: Fleet) -> None:
+    fleet.worker(quiet_s=QUIET_S, **NEVER)
+    until(lambda: watched(fleet), what="one worker leads")
+    for number, queue in enumerate(worker_queues(["m"])):
+        for priority in (0, 9):
+            until(lambda: waiting(fleet) == 1, what="the worker waits")
+            record(fleet.publisher, value := f"{number}.{priority}", queue=queue, priority=priority)
+            until(lambda value=value: value in fleet.out(), what="done")
+
+
+def test_the_successor_of_a_leader_that_vanished_wakes_workers(fleet: Fleet) -> None:
+    first = fleet.worker(slot="a", quiet_s=QUIET_S, **NEVER)
+    until(lambda: watched(fleet), what="the first leads")
+    fleet.worker(slot="b", quiet_s=QUIET_S, **NEVER)
+    first.kill()
+    until(lambda: not watched(fleet), what="nobody leads")
+    until(lambda: watched(fleet), what="the second leads")
+    record(fleet.publisher, "x")
+    until(lambda: fleet.out() == ["x"], what="done")
+
+
+def test_a_task_that_a_vanished_worker_held_wakes_another(fleet: Fleet, ours: Celery) -> None:
+    first = fleet.worker(slot="a", **NEVER)
+    ours.send_task("record", ["out", "x", 20.0], queue="lowtide.m")
+    until(lambda: fleet.out("started:out") == ["x"], what="begun")
+    fleet.worker(slot="b", quiet_s=QUIET_S, **NEVER)
+    until(lambda: watched(fleet) and waiting(fleet) == 2, what="both wait, the second leads")
+    first.kill()
+    until(lambda: fleet.out("started:out") == ["x", "x"], what="begun again")
+
+
+def test_a_worker_that_was_not_woken_looks_for_itself(fleet: Fleet, ours: Celery) -> None:
+    fleet.worker(TRANSPORT_LOOK_S="0.2")
+    record(fleet.publisher, "of a stock application, without a leader")
+    record(fleet.publisher, "in a queue that is not ours", queue="other")
+    record(ours, "in a queue that is not ours, by our app", queue="other")
+    until(lambda: len(fleet.out()) == 3, what="done")
+
+
+def test_a_queue_that_is_added_later_wakes_the_worker_too(fleet: Fleet, ours: Celery) -> None:
+    fleet.worker(**NEVER)
+    control = fleet.publisher.control
+    until(lambda: waiting(fleet) == 1)
+    assert control.add_consumer("lowtide.n", reply=True)
+    record(ours, "n", queue="lowtide.n")
+    until(lambda: fleet.out() == ["n"], what="done")
+
+
+def test_only_the_worker_that_gets_it_is_sent_a_payload_and_only_it_is_woken(fleet: Fleet, ours: Celery) -> None:
+    workers = [fleet.worker(slot=slot, quiet_s=60, **NEVER) for slot in "abcd"]
+    until(lambda: watched(fleet), what="one worker leads")
+    until(lambda: waiting(fleet) == len(workers), what="all wait")
+    before, waited, pushes = fleet.redis.info("stats"), waits(fleet), 20
+    for number in range(pushes):
+        record(ours, str(number).ljust(MESSAGE_BYTES))
+        until(lambda number=number: fleet.redis.llen("out") == number + 1, what="done")
+        until(lambda: waiting(fleet) == len(workers), what="all wait")
+    sent = fleet.redis.info("stats")["total_net_output_bytes"] - before["total_net_output_bytes"]
+
+    assert sent < 1.2 * pushes * MESSAGE_BYTES
+    assert waits(fleet) - waited < 2 * pushes, "who is slow to take makes the leader wake another"
+
+
+def test_tokens_do_not_stay(fleet: Fleet, ours: Celery) -> None:
+    wake = fleet.keys.wake("m")
+    for number in range(40):
+        record(ours, str(number))
+    assert fleet.redis.llen(wake) == 32
+    assert 0 < fleet.redis.ttl(wake) <= 10
+
+    fleet.worker(**NEVER)
+    until(lambda: len(fleet.out()) == 40, what="done")
+    until(lambda: waiting(fleet) == 1, what="the worker waits")
+    assert not fleet.redis.exists(wake)
+
+
+class Lists:
+    """What a leader looks at."""
+
+    def __init__(self, server: Server, **options: Any) -> None:
+        self.redis = server.redis
+        self.redis.flushall()
+        self.keys = Keys(PREFIX)
+        self.watch = StockWatch(connect(load_settings(redis_url=server.url)), self.keys, ["m", "n"], **options)
+
+    def push(self, queue: str) -> None:
+        self.redis.lpush(self.keys.queue(queue), "a task")
+
+    def tokens(self) -> tuple[int, int]:
+        return self.redis.llen(self.keys.wake("m")), self.redis.llen(self.keys.wake("n"))
+
+
+def test_a_look_leaves_one_token_where_something_waits(server: Server) -> None:
+    lists = Lists(server)
+    lists.watch.look()
+    assert lists.tokens() == (0, 0)
+    for queue in worker_queues(["n"]):
+        for each in lists_of(queue):
+            lists.redis.flushall()
+            lists.push(each)
+            lists.watch.look()
+            lists.watch.look()
+            assert lists.tokens() == (0, 1)
+    assert 0 < lists.redis.ttl(lists.keys.wake("n")) <= 10
+
+
+def test_who_watches_an_idle_fleet_asks_nothing(server: Server) -> None:
+    lists = Lists(server)
+    lists.push("lowtide.m")
+    lists.watch.start()
+    until(lambda: lists.tokens() == (1, 0), what="the first look")
+    before = lists.redis.info("stats")["total_commands_processed"]
+    lists.redis.set("of another application", "x")
+    lists.redis.set(f"{PREFIX}lt:something", "x")
+    lists.watch.stop()
+    assert lists.redis.info("stats")["total_commands_processed"] - before == 3
+
+
+def test_where_redis_does_not_tell_it_is_asked_instead_and_that_is_said_once(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    rules = Access(prefix=PREFIX, db=0).rules.replace("+client|tracking", "-client").split()
+    server.redis.execute_command("ACL", "SETUSER", "fleet", "reset", "on", ">password", *rules)
+    url = server.url.replace("redis://", "redis://fleet:password@")
+    keys = Keys(PREFIX)
+    watch = StockWatch(connect(load_settings(redis_url=url)), keys, ["m"], untold_s=0.01)
+    with caplog.at_level(logging.INFO, logger="lowtide.tasks.transport.stock_watch"):
+        watch.start()
+        for _ in range(3):
+            server.redis.delete(keys.wake("m"))
+            server.redis.lpush(keys.queue("lowtide.m"), "a task")
+            until(lambda: server.redis.llen(keys.wake("m")), what="a token")
+        watch.stop()
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["Redis doesn't tell what changes"]
+
+
+def test_who_is_told_has_a_bounded_buffer_in_redis(server: Server) -> None:
+    lists = Lists(server)
+    lists.watch.start()
+    until(lambda: any("t" in client["flags"] for client in lists.redis.client_list()), what="it is told")
+    told = [client for client in lists.redis.client_list() if "t" in client["flags"]]
+    assert [client["sub"] for client in told] == ["1"], "so the limit of subscribers holds for it"
+    lists.watch.stop()
+    until(lambda: not any("t" in client["flags"] for client in lists.redis.client_list()))
+
+
+def test_a_watch_begins_anew_after_its_connection_broke(server: Server) -> None:
+    lists = Lists(server)
+    lists.watch.start()
+    until(lambda: any("t" in client["flags"] for client in lists.redis.client_list()), what="it is told")
+    for client in lists.redis.client_list():
+        if "t" in client["flags"]:
+            lists.redis.client_kill_filter(_id=client["id"])
+    lists.push("lowtide.m")
+    until(lambda: lists.tokens() == (1, 0), what="a token")
+    lists.watch.stop()
