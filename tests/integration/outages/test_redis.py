@@ -69,6 +69,18 @@ def test_a_redis_that_is_emptied_costs_no_request(fleet: OutageFleet) -> None:
             time.sleep(0.3)
 
 
+def test_content_that_redis_loses_costs_no_request(fleet: OutageFleet) -> None:
+    read = len(fleet.log("bridge"))
+    with each_process_says_it_once(fleet) as said, everything_gets_one_result(fleet):
+        until(lambda: fleet.copies)
+        for _ in range(200):
+            if blobs := list(fleet.redis.scan_iter(fleet.keys.blob("*"))):
+                fleet.redis.delete(*blobs)
+            time.sleep(0.01)
+    assert "Redis lost the content of" in fleet.log("bridge")[read:]
+    assert said == {"bridge": set(), "worker": set()}
+
+
 @every_outage
 def test_a_task_that_finishes_without_redis_is_stored_when_it_is_back_and_not_run_again(
     fleet: OutageFleet, break_it: Fault, mend_it: Fault, for_s: float
