@@ -1,13 +1,12 @@
 from collections.abc import Iterator
 
 import pytest
-from celery import Celery
 from kombu.exceptions import BatchPublishError
 from redis import Redis
 
 from lowtide.config import load_settings
 from lowtide.tasks import publish
-from lowtide.tasks.app import celery_config
+from lowtide.tasks.app import App, celery_config
 from lowtide.tasks.chunks import Chunk, ChunkSender
 from lowtide.tasks.keys import Keys
 
@@ -24,7 +23,7 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def sender(redis_url: str) -> Iterator[ChunkSender]:
-    with Celery(set_as_current=False) as app:
+    with App(set_as_current=False) as app:
         app.conf.update(celery_config(load_settings(redis_url=redis_url, prefix=KEYS.prefix)))
         yield ChunkSender(app)
 
@@ -78,3 +77,12 @@ def test_each_task_has_a_token_in_the_same_write(redis: Redis, sender: ChunkSend
 
     assert redis.llen(KEYS.wake("a")) == 5
     assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 1
+
+
+def test_content_is_not_copied_on_its_way_to_the_socket(redis: Redis, sender: ChunkSender) -> None:
+    """By hiredis it would be, which takes longer than sending it."""
+    content = bytes(100_000)
+    with sender._app.producer_or_acquire() as producer:
+        connection = producer.channel.pool.get_connection()
+        assert any(part is content for part in connection.pack_command("SET", "k", content))
+        producer.channel.pool.release(connection)

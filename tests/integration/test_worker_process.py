@@ -23,6 +23,7 @@ from lowtide.config import Settings
 from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
+from lowtide.tasks.chunks import Chunk, ChunkSender, read_result
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.receive import HOLD_BACK_S
@@ -377,6 +378,22 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
 
     start_worker()
     assert [outcome["outputs"] for outcome in chunk.get(WAIT_S)] == [[i] for i in range(20)]
+
+
+def test_a_loss_keeps_the_content_beside_a_task(app, client, start_worker, tmp_path) -> None:
+    worker = start_worker(batch_max_requests=1)
+    keys = Keys.of(worker.settings)
+    requests = tuple(request(number, 0, params={"sleep_s": 0.3}).to_wire() for number in range(3))
+    ChunkSender(app).send([Chunk(task_id="o.1", queue="lowtide.sum", requests=requests, sent_at=0.0)])
+    wait_for((tmp_path / "predicting").exists, worker)
+    worker.stop(signal.SIGKILL)
+
+    successor = start_worker()
+    wait_for(lambda: client.exists(keys.result("o.1")), successor)
+    result = read_result("o.1", client.get(keys.result("o.1")))
+    assert [outcome.outputs for outcome in result.outcomes] == [[0], [1], [2]]
+    assert losses(client, keys) == 1
+    assert client.get(keys.blob("o.1")) == bytes([0, 0, 1, 0, 2, 0])
 
 
 def test_a_worker_that_stood_still_until_it_was_given_up_finishes_what_it_has_begun_and_is_another_then(
