@@ -19,8 +19,9 @@ from celery import Celery
 from redis import Redis
 
 from lowtide.config import load_settings
+from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
-from lowtide.tasks import infer
+from lowtide.tasks import caller, infer, infer_many
 from lowtide.tasks.app import celery_config, configure
 from lowtide.tasks.infer import INFER
 from lowtide.tasks.queues import caller_queue
@@ -36,10 +37,12 @@ PATIENCE_S = 60.0
 
 
 @contextmanager
-def fleet(*, workers: int, models: int = 1) -> Iterator[Stack]:
-    """Workers without a bridge, idle for a while."""
+def fleet(redis: Redis, *, workers: int, models: int = 1) -> Iterator[Stack]:
+    """Workers without a bridge, idle for a while, on a Redis that was emptied."""
+    redis.flushall()
+    url = "redis://{host}:{port}/0".format_map(redis.get_connection_kwargs())
     names = ",".join(f"noop{number}=noop:Noop" for number in range(models))
-    settings = load_settings(models=names, default_model=MODEL, device="cpu", project="waking", subscription="")
+    settings = load_settings(redis_url=url, models=names, device="cpu", project="waking", subscription="")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder), workers=workers) as stack:
         stack.wait_ready(timeout_s=600)
         configure(stack.settings)
@@ -48,56 +51,52 @@ def fleet(*, workers: int, models: int = 1) -> Iterator[Stack]:
 
 
 class Counts:
-    """How much Redis did while a block ran: its commands (those of scripts, too), bytes sent, workers woken."""
+    """How much Redis did while a block ran: its commands (those of scripts, too), bytes sent, takes."""
 
-    def __init__(self, url: str, block: Callable[[], object]) -> None:
-        with Redis.from_url(url) as redis:
-            before, began_s = self._of(redis), time.monotonic()
-            block()
-            self.took_s = time.monotonic() - began_s
-            self.commands, self.sent, self.waits = (
-                now - then for now, then in zip(self._of(redis), before, strict=True)
-            )
+    def __init__(self, redis: Redis, block: Callable[[], object]) -> None:
+        before, began_s = self._of(redis), time.monotonic()
+        block()
+        self.took_s = time.monotonic() - began_s
+        self.commands, self.sent, self.takes = (now - then for now, then in zip(self._of(redis), before, strict=True))
 
     @staticmethod
     def _of(redis: Redis) -> tuple[int, int, int]:
         stats: dict[str, Any] = redis.info("stats")
-        waits = redis.info("commandstats").get("cmdstat_blpop", {"calls": 0})["calls"]
-        return stats["total_commands_processed"], stats["total_net_output_bytes"], waits
+        registered = redis.info("commandstats")["cmdstat_zscore"]["calls"]  # each take asks, and each heartbeat
+        return stats["total_commands_processed"], stats["total_net_output_bytes"], registered
 
 
-def idle(models: int) -> str:
-    """Of the one that leads, and of a second one."""
+def idle(redis: Redis, models: int) -> str:
+    """Of a worker that doesn't lead: two cost so much more than the one that does."""
     commands_per_s, most = [], 0
     for workers in (1, 2):
-        with fleet(workers=workers, models=models) as stack:
-            commands_per_s.append(Counts(stack.settings.redis_url, lambda: time.sleep(IDLE_S)).commands / IDLE_S)
+        with fleet(redis, workers=workers, models=models) as stack:
+            commands_per_s.append(Counts(redis, lambda: time.sleep(IDLE_S)).commands / IDLE_S)
             most = max(most, *Connected(stack.settings.redis_url, stack.pids).count().values())
     leads, both = commands_per_s
     return f"{both - leads:.1f} commands a second (the one that leads: {leads:.1f}), {most} connections at most"
 
 
-def stream(workers: int) -> str:
-    """A message every quarter of a second, while all but one wait."""
+def stream(redis: Redis, workers: int) -> str:
+    """A message every quarter of a second. Whoever is woken takes twice: what there is, and then nothing."""
     request = {"model": MODEL, "data": base64.b64encode(os.urandom(PAYLOAD_BYTES)).decode()}
 
     def push() -> None:
         for _ in range(PUSHES):
-            infer.delay(request).get(timeout=PATIENCE_S)
+            assert [answer.outputs for answer in infer_many([request])] == [[PAYLOAD_BYTES]]
             time.sleep(PAUSE_S)
 
-    with fleet(workers=workers) as stack:
-        url = stack.settings.redis_url
-        rest, busy = Counts(url, lambda: time.sleep(IDLE_S)), Counts(url, push)
+    with fleet(redis, workers=workers):
+        rest, busy = Counts(redis, lambda: time.sleep(IDLE_S)), Counts(redis, push)
     sent = busy.sent - rest.sent / rest.took_s * busy.took_s
-    woken = busy.waits - rest.waits / rest.took_s * busy.took_s
-    return f"{sent / PUSHES / len(request['data']):.2f} bytes sent a byte, {woken / PUSHES:.1f} workers woken a message"
+    takes = busy.takes - rest.takes / rest.took_s * busy.took_s
+    return f"{sent / PUSHES / PAYLOAD_BYTES:.2f} bytes sent a byte, {takes / PUSHES:.1f} takes a message"
 
 
-def lone() -> dict[str, str]:
+def lone(redis: Redis) -> dict[str, str]:
     """From the call to the result, for each kind of caller."""
     request = {"model": MODEL, "data": "eA=="}
-    with fleet(workers=1) as stack:
+    with fleet(redis, workers=1) as stack:
         stock = Celery("stock", set_as_current=False)
         stock.conf.update({**celery_config(stack.settings), "task_routes": ()})
         queue = caller_queue(MODEL)
@@ -123,13 +122,16 @@ def took(call: Callable[[], object]) -> str:
 def main(workers: int) -> None:
     """Print a table."""
     os.environ["PYTHONPATH"] = str(HERE)
-    for what, figure in lone().items():
-        print(f"{what:32}{figure}", flush=True)
-    for models in (1, 10):
-        print(f"{f'idle worker, models: {models}':32}{idle(models)}", flush=True)
-    for waiting in (2, 8, 32):
-        if waiting <= workers:
-            print(f"{f'150 kB messages, workers: {waiting}':32}{stream(waiting)}", flush=True)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as server:
+        redis, os.environ["LOWTIDE_REDIS_URL"] = Redis.from_url(server.url), server.url
+        for what, figure in lone(redis).items():
+            print(f"{what:32}{figure}", flush=True)
+        for models in (1, 10):
+            print(f"{f'idle worker, models: {models}':32}{idle(redis, models)}", flush=True)
+        for waiting in (2, 8, 32):
+            if waiting <= workers:
+                print(f"{f'150 kB messages, workers: {waiting}':32}{stream(redis, waiting)}", flush=True)
+        caller.close()
 
 
 if __name__ == "__main__":
