@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from lowtide.tasks.keys import Keys
 from lowtide.tasks.preemption import PREEMPTED
+from tests.drills import neighbours
 from tests.drills.stage import Stage
+from tests.drills.system import ROOT
 from tests.fleet import eventually
 
 KILL_POINTS = ("", "before-record", "after-record")
@@ -27,6 +30,8 @@ POISONS = {
 
 LEASE_AND_CLAIM_S = (35.0, 40.0)
 PAUSE_S = 30.0
+BLOBS_S = 5.0
+LONG = ("sleep-40", "sleep-100")
 RESTART_S = 60.0
 MOMENT_S = 180.0
 """For a moment that a bridge has every seven seconds, as the row's load is."""
@@ -41,16 +46,14 @@ def worker_kill(stage: Stage) -> None:
 
 def worker_vanish(stage: Stage) -> None:
     """Its machine is gone: nobody closes its sockets at Redis' end, and the next one has another name."""
-    system = stage.system
     stage.wait(0.5, 3.0)
-    name = stage.random.choice(system.workers)
-    stage.mark()
-    system.fleet.signal(name, signal.SIGSTOP)
-    system.proxies[name].swallow()
-    stage.wait(0.0, 2.0)
-    system.fleet.kill(name)
-    system.start_worker(name)
-    stage.wait_flow()
+    _vanish(stage, [stage.random.choice(stage.system.workers)])
+
+
+def zone_loss(stage: Stage) -> None:
+    """Half of the machines are gone at once, perhaps that of the sweeper among them. Others come in their places."""
+    stage.wait(0.5, 3.0)
+    _vanish(stage, stage.random.sample(stage.system.workers, len(stage.system.workers) // 2))
 
 
 def bridge_kill(stage: Stage, *, points: Sequence[str] = KILL_POINTS) -> None:
@@ -111,6 +114,43 @@ def redis_flush(stage: Stage) -> None:
     stage.mark()
     stage.system.client.flushall()
     stage.wait_flow()
+
+
+def blob_lost(stage: Stage) -> None:
+    """What lies beside the tasks is gone, again and again."""
+    redis, gone = stage.system.client, 0
+    stage.wait(0.5, 3.0)
+    stage.mark()
+    until_s = time.monotonic() + BLOBS_S
+    while time.monotonic() < until_s:
+        if found := list(redis.scan_iter(Keys("").blob("*"), count=1000)):
+            gone += redis.delete(*found)
+        time.sleep(BLOBS_S / 50)
+    assert gone, "no content was there"
+    stage.wait_flow()
+
+
+def neighbour(stage: Stage) -> None:
+    """A stock Celery application on the same Redis, whose tasks are long, while workers of ours die."""
+    with neighbours.at_work(stage.system) as tasks:
+        for fault in (worker_kill, worker_vanish, sigterm):
+            fault(stage)
+        tasks.join()
+
+
+def upgrade(stage: Stage) -> None:
+    """Every process gives way to one of the release before, then to one of this: a rollback, and a roll-out. Some
+    requests take longer than it takes to get from one to the next.
+    """
+    system = stage.system
+    for deed in LONG:
+        stage.load.publish(deed)
+    for release in (system.previous(), ROOT):
+        for name in [*system.bridges, *system.workers]:
+            stage.wait(1.0, 5.0)
+            stage.mark()
+            system.exchange(name, release)
+            stage.wait_flow()
 
 
 def redis_pause(stage: Stage) -> None:
@@ -229,6 +269,19 @@ def soak(stage: Stage, *, requests: int) -> None:
     worst = [partial(poison, deed=deed) for deed in POISONS]
     while len(stage.load.sent) < requests:
         stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
+
+
+def _vanish(stage: Stage, names: Sequence[str]) -> None:
+    system = stage.system
+    stage.mark()
+    for name in names:
+        system.fleet.signal(name, signal.SIGSTOP)
+        system.proxies[name].swallow()
+    stage.wait(0.0, 2.0)
+    for name in names:
+        system.fleet.kill(name)
+        system.start_worker(name)
+    stage.wait_flow()
 
 
 def _redis_gone(stage: Stage, *, empty: bool, point: str = "") -> None:

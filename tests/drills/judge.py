@@ -26,6 +26,8 @@ def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:
         yield f"other requests did not flow again within {within_s:.0f} s: {slow}"
     if row.runs_once and verdict.again:
         yield f"{verdict.again} requests ran again after their result was published"
+    if row.tries_once and verdict.retried:
+        yield f"{verdict.retried} requests ended at a further try"
     yield from _of_exits(verdict)
     yield from _of_caller("infer_many", verdict.many)
     yield from _of_caller("infer.delay", verdict.delay)

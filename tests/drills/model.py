@@ -20,7 +20,7 @@ HANG_S = 3600.0
 ROOM_BYTES = 3 << 30
 BLOCK_BYTES = 64 << 20
 
-DEEDS = ("answer", "raise", "hang", "abort", "exhaust")
+DEEDS = ("answer", "raise", "hang", "abort", "exhaust", "sleep-40", "sleep-100")
 
 
 class Drill(Model):
@@ -56,6 +56,8 @@ def _do(deed: str) -> None:
         raise ValueError("this request raises")
     if deed == "hang":
         time.sleep(HANG_S)
+    if deed.startswith("sleep-"):
+        time.sleep(float(deed.removeprefix("sleep-")))
     if deed == "abort":
         os.abort()
     if deed == "exhaust":

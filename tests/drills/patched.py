@@ -95,6 +95,31 @@ def forget_raises() -> None:
     Collector._forget = lambda self, task_ids: self._records.forget(self._in_flight.settled(task_ids))
 
 
+def content_fails() -> None:
+    """A sender takes content that is gone for a failure of its own, which another try may cure."""
+    from lowtide.tasks.chunks import ChunkResult
+
+    ChunkResult.lost_content = property(lambda self: False)
+
+
+def common() -> None:
+    """A worker's connection gives back what is old of all that kombu holds, as kombu's own does."""
+    from kombu.transport import redis
+
+    from lowtide.tasks.transport.channel import QoS
+    from lowtide.tasks.transport.poller import Poller
+
+    def restoring(self: Poller) -> None:
+        for channel in self._channels:
+            channel.visibility_timeout = HASTE_S
+            channel.unacked_restore_limit = None
+            if channel.active_queues:
+                channel.qos.restore_visible(num=channel.unacked_restore_limit)
+
+    QoS.restore_visible = redis.QoS.restore_visible
+    Poller.maybe_restore_messages = restoring
+
+
 def no_claim() -> None:
     """A bridge publishes without asking whether another does, or has."""
     from lowtide.bridge.records import Claim, Record, Records
@@ -272,6 +297,8 @@ PATCHES: dict[str, Callable[[], None]] = {
         redis_dies,
         no_record,
         forget_raises,
+        content_fails,
+        common,
         no_claim,
         ack_first,
         no_resend,

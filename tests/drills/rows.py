@@ -19,7 +19,7 @@ class Row:
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
     `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised;
-    `runs_once`: nothing that has finished may run again.
+    `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
     """
 
     fault: str
@@ -33,6 +33,7 @@ class Row:
     callers: bool = False
     keeps_redis: bool = True
     runs_once: bool = False
+    tries_once: bool = False
     copies_per_try: int = 0
     deliveries: int = 1
     broken: "tuple[Broken, ...]" = ()
@@ -103,6 +104,8 @@ SEVERAL = Broken(
     patch=",".join(piece.patch for piece in (EARLY_ACK, ACK_FIRST, NO_BISECTION)),
     act=partial(faults.soak, requests=15_000),
 )
+CONTENT_FAILS = Broken(piece="a request whose content is gone is tried again like any other", patch="content-fails")
+COMMON = Broken(piece="what kombu's channel gives back by age is not left to its owners", patch="common")
 NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim", from_copies=True)
 NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
 
@@ -123,6 +126,15 @@ ROWS: Mapping[str, Row] = {
         act=faults.worker_vanish,
         at_least=10,
         per_round=2,
+        callers=True,
+        broken=(SWEEPER,),
+    ),
+    "zone-loss": Row(
+        fault="half of eight workers vanish at once, without closing their sockets",
+        act=faults.zone_loss,
+        at_least=5,
+        per_s=FLOOD_PER_S,  # so that each holds something
+        needs=Needs(workers=8),
         callers=True,
         broken=(SWEEPER,),
     ),
@@ -182,6 +194,16 @@ ROWS: Mapping[str, Row] = {
         keeps_redis=False,
         copies_per_try=BULK,
         broken=(RESEND,),
+    ),
+    "blob-lost": Row(
+        fault="what lies beside tasks is deleted, for 5 s",
+        act=faults.blob_lost,
+        at_least=5,
+        per_round=5,
+        per_s=FLOOD_PER_S,  # so that some of it waits
+        callers=True,
+        tries_once=True,
+        broken=(CONTENT_FAILS,),
     ),
     "redis-pause": Row(
         fault="Redis paused for 30 s",
@@ -285,6 +307,20 @@ ROWS: Mapping[str, Row] = {
         requests=500,
         needs=Needs(env={"DRILL_BOUNDED": "1"}),
         broken=(NO_BISECTION,),
+    ),
+    "neighbour": Row(
+        fault="a stock Celery application on the same Redis, with tasks of 40 s, while workers die",
+        act=faults.neighbour,
+        at_least=1,
+        broken=(COMMON,),
+    ),
+    "upgrade": Row(
+        fault="every process by the release before, then by this one, with requests of 40 and 100 s",
+        act=faults.upgrade,
+        at_least=1,
+        per_s=50,
+        needs=Needs(workers=4, bridges=2, env={"LOWTIDE_BATCH_DEADLINE_S": "300"}),
+        callers=True,
     ),
     "thrice": Row(
         fault="every message delivered three times",

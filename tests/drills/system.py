@@ -163,6 +163,26 @@ class System:
         """Every worker and bridge has signed in, those that were killed in their new life."""
         eventually(self._signed_in, within_s=READY_S, what="a ready fleet")
 
+    def previous(self) -> Path:
+        """A folder with the release before (`DRILL_PREVIOUS`, a revision; else the commit before this one)."""
+        folder = self.folder / "previous"
+        if not folder.exists():
+            (folder / "lowtide").mkdir(parents=True)
+            revision = os.environ.get("DRILL_PREVIOUS", "HEAD~1")
+            archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True)
+            subprocess.run(["tar", "-x", "-C", folder / "lowtide"], input=archive.stdout, check=True)
+        return folder
+
+    def exchange(self, name: str, release: Path) -> None:
+        """Stop a process in order, and start one of this release in its place."""
+        path = str(ROOT) if release == ROOT else f"{release}{os.pathsep}{ROOT}"
+        self.fleet.process(name).stop()
+        self.fleet.env["PYTHONPATH"] = path
+        if name in self.bridges:
+            self.start_bridge(name)
+        else:
+            self.start_worker(name)
+
     def restart_emulator(self) -> None:
         """It keeps nothing: the topics are made again. It also starts its message ids anew, which Google never does,
         so they are moved beyond those that it has given.
