@@ -57,7 +57,9 @@ class Keys:
         return f"{self.prefix}{STEM}loss:"
 
     def strike(self, task: str) -> str:
-        """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved (1 day)."""
+        """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved, and
+        `g<number>:<losses so far>` of each group that did (1 day).
+        """
         return f"{self.prefix}{STEM}strike:{task}"
 
     def part(self, task: str) -> str:

@@ -1,9 +1,10 @@
 """What Redis remembers of a task that was held before and not finished: losses, strikes, and outcomes that it has.
 
 A *loss* is a worker that vanished while it held the task, which may be innocent of it. A *strike* is a loss while one
-request ran alone in its process. Losses are counted by whoever gives the task back. A request that runs alone leaves a
-mark with the number of losses so far: if a loss followed and the mark is still there, that is a strike. So a mark whose
-writer had no answer counts for nothing by itself. All of it is forgotten after a day, and when Redis is emptied.
+request ran alone in its process. Losses are counted by whoever gives the task back. What runs alone leaves a mark with
+the number of losses so far: if a loss followed and the mark is still there, that is a strike against a single request,
+and splits a group of several for good. So a mark whose writer had no answer counts for nothing by itself. All of it is
+forgotten after a day, and when Redis is emptied.
 """
 
 import json
@@ -25,16 +26,45 @@ Thing = TypeVar("Thing")
 Read = TypeVar("Read")
 
 STRIKES_MAX = 3
+STRAY_MAX = 3
+"""So many losses that no mark explains: perhaps content ends the process while it is fetched, so that this must have a
+mark as well. The first loss of all is one of them, and another may be an accident.
+"""
 WORKER_LOST = "worker_lost"
 """The error type of a request that took its worker with it so often. A bridge makes it a dead letter."""
+GROUP = "g"
+"""What the mark of a group begins with, and that of a single request does not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """The request at `place`, or the group of that number, runs alone, `after` so many losses of its task."""
+
+    place: int
+    after: int
+    is_group: bool = False
+
+    def __str__(self) -> str:
+        return f"{GROUP if self.is_group else ''}{self.place}:{self.after}"
+
+    @classmethod
+    def parse(cls, text: bytes) -> "Mark":
+        """What `str` wrote. Raises ValueError."""
+        place, _, after = text.decode().partition(":")
+        is_group = place.startswith(GROUP)
+        return cls(place=int(place.removeprefix(GROUP)), after=int(after), is_group=is_group)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What befell a task before. `strikes` and `outcomes`: by place in the task, of those that have any."""
+    """What befell a task before. `strikes` and `outcomes`: by place in the task, of those that have any. `split`: the
+    groups that were lost. `stray`: losses that no mark explains.
+    """
 
     losses: int = 0
     strikes: Mapping[int, int] = field(default_factory=dict)
+    split: frozenset[int] = frozenset()
+    stray: int = 0
     outcomes: Mapping[int, Outcome] = field(default_factory=dict)
 
 
@@ -58,9 +88,12 @@ class Losses:
             pipe.hgetall(self._keys.part(task))
             found, marks, outcomes = pipe.execute()
         losses = int(found or 0)
+        lost = [mark for mark in _each(Mark.parse, marks) if mark.after < losses]
         return History(
             losses=losses,
-            strikes=Counter(index for index, after in _each(_mark_of, marks) if after < losses),
+            strikes=Counter(mark.place for mark in lost if not mark.is_group),
+            split=frozenset(mark.place for mark in lost if mark.is_group),
+            stray=losses - len({mark.after for mark in lost}),
             outcomes=dict(_each(_part_of, outcomes.items())),
         )
 
@@ -71,19 +104,18 @@ class Losses:
             pipe.expire(self._keys.loss(task), LOSS_S)
             pipe.execute()
 
-    def mark(self, task: str, index: int, *, after: int) -> None:
-        """The request is about to run alone, after so many losses: the next one is a strike, unless it is absolved."""
+    def mark(self, task: str, mark: Mark) -> None:
+        """What the mark names is about to run alone: the next loss is due to it, unless it is absolved."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hset(self._keys.strike(task), _mark(index, after), 1)
+            pipe.hset(self._keys.strike(task), str(mark), 1)
             pipe.expire(self._keys.strike(task), LOSS_S)
             pipe.execute()
 
-    def absolve(self, task: str, index: int, outcome: Outcome | None = None, *, after: int) -> None:
-        """The process outlived the request that it had marked: with this outcome, or none when it was handed back."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hdel(self._keys.strike(task), _mark(index, after))
-            if outcome is not None:
-                self._keep(pipe, task, {index: outcome})
+    def absolve(self, task: str, mark: Mark, outcomes: Mapping[int, Outcome]) -> None:
+        """The process outlived what it had marked: with these outcomes, or fewer when it was handed back."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(self._keys.strike(task), str(mark))
+            self._keep(pipe, task, outcomes)
             pipe.execute()
 
     def keep(self, task: str, outcomes: Mapping[int, Outcome]) -> None:
@@ -93,18 +125,11 @@ class Losses:
             pipe.execute()
 
     def _keep(self, pipe: Any, task: str, outcomes: Mapping[int, Outcome]) -> None:
+        if not outcomes:
+            return
         key = self._keys.part(task)
         pipe.hset(key, mapping={str(index): json.dumps(outcome.to_wire()) for index, outcome in outcomes.items()})
         pipe.expire(key, LOSS_S)
-
-
-def _mark(index: int, after: int) -> str:
-    return f"{index}:{after}"
-
-
-def _mark_of(mark: bytes) -> tuple[int, int]:
-    index, _, after = mark.partition(b":")
-    return int(index), int(after)
 
 
 def _part_of(part: tuple[bytes, bytes]) -> tuple[int, Outcome]:

@@ -16,6 +16,12 @@ class Engine(Protocol):
         an exception: a future raises only EngineStopped, when the engine stops before the request is done.
         """
 
+    def fetch(self, requests: Sequence[InferenceRequest]) -> Sequence[InferenceRequest | Outcome]:
+        """Bring the content of requests here that are to run later; it is not looked into. In order: each as if its
+        content had travelled with it, or unchanged if there is no memory for that, or the outcome of one that fails.
+        Takes as long as the slowest. Raises EngineStopped.
+        """
+
     def seconds_per_request(self, model: str) -> float:
         """Measured seconds of device time per request of `model`; a guess before the first batch."""
 

@@ -1,9 +1,17 @@
-"""`Run`: one task's requests on their way through the engine, all at once or, after a loss, one by one."""
+"""`Run`: one task's requests on their way through the engine, all at once or, after a loss, in solo mode.
+
+In solo mode nothing else runs in the process. √n requests of n run at a time; if that costs the process, they run one
+by one from then on. So an accident costs √n runs instead of n, and a request that is to blame one loss more: any other
+size of groups takes more runs, and any further level of them one loss more each.
+"""
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
+from math import isqrt
 from typing import Any
 
 from redis import RedisError
@@ -11,7 +19,7 @@ from redis import RedisError
 from lowtide.tasks.blob import together
 from lowtide.tasks.errors import EngineStopped, HandBack, InvalidRequest
 from lowtide.tasks.gate import GATE
-from lowtide.tasks.losses import STRIKES_MAX, WORKER_LOST, History, Losses
+from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX, WORKER_LOST, History, Losses, Mark
 from lowtide.tasks.port import plugged
 from lowtide.tasks.wire import CONTENT_LOST, InferenceRequest, Outcome
 
@@ -19,6 +27,8 @@ log = logging.getLogger(__name__)
 
 PAUSE_S = 1.0
 """Before a task goes back because Redis does not answer: it would be here again at once."""
+FETCHING = threading.Lock()
+"""Held by a task that runs alone, from before it fetches: the content of one of them at a time is in memory."""
 
 
 class Run:
@@ -46,13 +56,14 @@ class Run:
     def outcomes(self, *, redelivered: bool) -> list[Outcome]:
         """One per request, in order. `redelivered`: somebody held the task before. Raises HandBack."""
         try:
-            self._read()
             history = self._losses.look(self._task) if redelivered else History()
             self._outcomes.update(history.outcomes)
+            self._give_up(history.strikes)
+            self._read()
             if history.losses:
                 log.warning("task %s was lost %d times: its requests run alone", self._task, history.losses)
-                with GATE.alone():
-                    self._one_by_one(history)
+                with FETCHING:
+                    self._solo(history)
             else:
                 with GATE.together():
                     self._all_at_once()
@@ -61,8 +72,17 @@ class Run:
             raise HandBack(f"Redis can't be asked for content, or what befell the task: {error}") from error
         return [self._outcomes[index] for index in range(self._count)]
 
+    def _give_up(self, strikes: Mapping[int, int]) -> None:
+        for index, count in strikes.items():
+            if count >= STRIKES_MAX and index not in self._outcomes:
+                log.error("request %d of task %s took its worker with it %d times", index, self._task, count)
+                self._outcomes[index] = _worker_lost()
+
     def _read(self) -> None:
-        for index, request in enumerate(together(self._given, self._blob) if self._blob else self._given):
+        """What has no outcome, and no other: it may need content that is gone."""
+        wanted = {index: request for index, request in enumerate(self._given) if index not in self._outcomes}
+        given = list(wanted.values())
+        for index, request in zip(wanted, together(given, self._blob) if self._blob else given, strict=True):
             if request is None:
                 self._outcomes[index] = Outcome.failed(CONTENT_LOST, "its content is not in Redis any more", retry=True)
                 continue
@@ -79,17 +99,9 @@ class Run:
         return {index: request for index, request in self._requests.items() if index not in self._outcomes}
 
     def _all_at_once(self) -> None:
-        left = self._left()
-        futures = plugged().submit(list(left.values()))
-        done: dict[int, Outcome] = {}
-        stopped: list[EngineStopped] = []
-        for index, future in zip(left, futures, strict=True):
-            try:
-                done[index] = future.result()
-            except EngineStopped as error:
-                stopped.append(error)
+        done, stopped = _done(self._left())
         if stopped:
-            self._note_end(done, suspect=any(error.suspect for error in stopped))
+            self._note_end(done, suspect=_is_suspect(stopped))
             raise stopped[0]
         self._outcomes.update(done)
 
@@ -103,24 +115,71 @@ class Run:
         except RedisError as error:
             log.warning("task %s goes back without what it has: %s", self._task, error)
 
-    def _one_by_one(self, history: History) -> None:
-        for index, request in self._left().items():
-            if history.strikes.get(index, 0) >= STRIKES_MAX:
-                log.error("request %d of task %s took its worker with it %d times", index, self._task, STRIKES_MAX)
-                self._outcomes[index] = _worker_lost()
-            else:
-                self._outcomes[index] = self._alone(index, request, after=history.losses)
+    def _solo(self, history: History) -> None:
+        # Slow servers must not keep the device from others. But what ends the process is found by its mark, and there
+        # is none before the gate is closed.
+        if history.stray < STRAY_MAX:
+            self._fetch()
+        with GATE.alone():
+            for mark, requests in _in_turn(self._left(), self._count, history):
+                self._alone(mark, requests)
 
-    def _alone(self, index: int, request: InferenceRequest, *, after: int) -> Outcome:
-        self._losses.mark(self._task, index, after=after)
-        [future] = plugged().submit([request])
+    def _fetch(self) -> None:
+        """Bring content, as far as there is memory for it; it is decoded after the mark."""
+        left = self._left()
+        failed: dict[int, Outcome] = {}
+        for index, found in zip(left, plugged().fetch(list(left.values())), strict=True):
+            if isinstance(found, Outcome):
+                failed[index] = found
+            else:
+                self._requests[index] = found
+        if failed:
+            self._losses.keep(self._task, failed)
+            self._outcomes.update(failed)
+
+    def _alone(self, mark: Mark, requests: Mapping[int, InferenceRequest]) -> None:
+        self._losses.mark(self._task, mark)
+        done, stopped = _done(requests)
+        if mark.is_group and _is_suspect(stopped):
+            self._note_end(done, suspect=True)  # and the mark stays, so that the group is split
+            raise stopped[0]
+        self._losses.absolve(self._task, mark, done)
+        if stopped:
+            raise stopped[0]
+        self._outcomes.update(done)
+
+
+def _in_turn(
+    left: Mapping[int, InferenceRequest], count: int, history: History
+) -> Iterator[tuple[Mark, Mapping[int, InferenceRequest]]]:
+    """What of `left` runs alone, one after the other. Groups are fixed by `count`, the task's requests, and not by what
+    is left of them: every worker must mean the same by a mark.
+    """
+    after, size = history.losses, isqrt(count)
+    for number, items in groupby(left.items(), key=lambda item: item[0] // size):
+        members = dict(items)
+        if len(members) > 1 and number not in history.split:
+            yield Mark(place=number, after=after, is_group=True), members
+        else:
+            for index, request in members.items():
+                yield Mark(place=index, after=after), {index: request}
+
+
+def _done(requests: Mapping[int, InferenceRequest]) -> tuple[dict[int, Outcome], list[EngineStopped]]:
+    """What became of requests that ran together; and why others have no outcome."""
+    futures = plugged().submit(list(requests.values()))
+    done: dict[int, Outcome] = {}
+    stopped: list[EngineStopped] = []
+    for index, future in zip(requests, futures, strict=True):
         try:
-            outcome = future.result()
-        except EngineStopped:
-            self._losses.absolve(self._task, index, after=after)
-            raise
-        self._losses.absolve(self._task, index, outcome, after=after)
-        return outcome
+            done[index] = future.result()
+        except EngineStopped as error:
+            stopped.append(error)
+    return done, stopped
+
+
+def _is_suspect(stopped: Collection[EngineStopped]) -> bool:
+    return any(error.suspect for error in stopped)
 
 
 def _worker_lost() -> Outcome:

@@ -27,6 +27,10 @@ class StubEngine:
             futures.append(future)
         return futures
 
+    def fetch(self, requests: Sequence[InferenceRequest]) -> Sequence[InferenceRequest | Outcome]:
+        """Nothing: content is not looked at."""
+        return requests
+
     def seconds_per_request(self, model: str) -> float:
         """A millisecond, whatever the model."""
         return 0.001

@@ -190,6 +190,12 @@ class InferenceRequest(Wire):
         unpacked._content = self.content()
         return unpacked
 
+    def with_content(self, content: bytes) -> "InferenceRequest":
+        """The same, as if the content that `uri` names had travelled with it."""
+        brought = self.model_copy(update={"uri": None, "generation": None})
+        brought._content = content
+        return brought
+
     def to_wire(self, *, raw: bool = False) -> dict[str, Any]:
         """The request as JSON-ready values, without what is at its default. `raw`: but for content that is here as
         bytes, which stays so, as `data`.

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -20,6 +22,7 @@ from lowtide.config.health import Progress
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.wire import InferenceRequest, Outcome
 from lowtide.workers import outcomes
+from lowtide.workers.ahead import SHARE, fetch_ahead
 from lowtide.workers.decoding import DecodeThreads
 from lowtide.workers.device_thread import DeviceThread
 from lowtide.workers.encoding import EncodeThreads
@@ -99,6 +102,7 @@ class Engine:
             result_max_bytes=settings.result_max_bytes,
         )
         self._crews = (fetching.crew, decoding.crew, encoding.crew)
+        self._ahead_bytes = SHARE * settings.decode_memory_bytes
         self._taking = False
         self._taking_lock = threading.Lock()
         self._closing = threading.Lock()
@@ -115,16 +119,13 @@ class Engine:
         """One future per request, in order. Never waits: a task's requests are in memory already, and how many tasks
         there are is decided before they are taken.
         """
-        arrived_s = time.monotonic()
-        jobs = [self._job(request, arrived_s) for request in requests]
-        with self._taking_lock:
-            if self._taking:
-                self._in_process.add(jobs)
-                self._sort_in(jobs)
-                return [job.future for job in jobs]
-        for job in jobs:
-            job.future.set_exception(EngineStopped("the worker is stopping"))
-        return [job.future for job in jobs]
+        return self._take(requests)
+
+    def fetch(self, requests: Sequence[InferenceRequest]) -> Sequence[InferenceRequest | Outcome]:
+        """The requests with their content, as many as there is memory for; of one that fails, its outcome. Waits. The
+        bound is of one call. Raises EngineStopped.
+        """
+        return fetch_ahead(requests, partial(self._take, ahead=True), max_bytes=self._ahead_bytes)
 
     def seconds_per_request(self, model: str) -> float:
         """Measured seconds of device time per request of `model`; a guess before the first batches."""
@@ -201,11 +202,23 @@ class Engine:
             log.info("engine closed in %.1f s, %d requests handed back", time.monotonic() - started_s, handed_back)
             return self._join(JOIN_S)
 
+    def _take(self, requests: Sequence[InferenceRequest], *, ahead: bool = False) -> Sequence[Future[Any]]:
+        arrived_s = time.monotonic()
+        jobs = [self._job(request, arrived_s, ahead=ahead) for request in requests]
+        with self._taking_lock:
+            if self._taking:
+                self._in_process.add(jobs)
+                self._sort_in(jobs)
+                return [job.future for job in jobs]
+        for job in jobs:
+            job.future.set_exception(EngineStopped("the worker is stopping"))
+        return [job.future for job in jobs]
+
     def _at(self) -> list[Running]:
         """What the devices are at now."""
         return [run for device in self._devices if (run := device.running)]
 
-    def _job(self, request: InferenceRequest, arrived_s: float) -> Job:
+    def _job(self, request: InferenceRequest, arrived_s: float, *, ahead: bool) -> Job:
         model = self._models.get(request.model)
         return Job(
             request=request,
@@ -213,6 +226,7 @@ class Engine:
             arrived_s=arrived_s,
             expires_s=_expires_s(request, arrived_s),
             version=model.version if model else "",
+            ahead=ahead,
         )
 
     def _sort_in(self, jobs: Sequence[Job]) -> None:

@@ -47,5 +47,8 @@ class FetchThreads:
             unexpected = ContentError(f"the content can't be fetched: {type(error).__name__}: {error}")
             self._in_process.settle(job, outcomes.without_content(job, unexpected))
             return
+        if job.ahead:
+            self._in_process.bring(job, content)
+            return
         fetch_s = time.monotonic() - started_s
         self._fetched.put(Fetched(job=job, content=content, fetch_s=fetch_s), urgent=job.urgent)

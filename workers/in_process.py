@@ -45,9 +45,14 @@ class InProcess:
 
     def settle(self, job: Job, outcome: Outcome) -> None:
         """Resolve the job's future, unless it was given up."""
-        if self._remove(job, outcome.status):
+        if self._remove(job, ended=outcome.status):
             self._retries.note(outcome)
             job.future.set_result(outcome)
+
+    def bring(self, job: Job, content: bytes) -> None:
+        """Resolve the job's future with its content, which was all that was wanted, unless it was given up."""
+        if self._remove(job):
+            job.future.set_result(content)
 
     def abandon(self) -> int:
         """Hand everything back that is left; returns how many that were."""
@@ -76,12 +81,13 @@ class InProcess:
                 self._empty.wait(left_s)
             return True
 
-    def _remove(self, job: Job, status: str) -> bool:
+    def _remove(self, job: Job, *, ended: str | None = None) -> bool:
         with self._lock:
             if job not in self._jobs:
                 return False
             self._jobs.remove(job)
-            self._done[status] += 1
+            if ended:
+                self._done[ended] += 1
             self._progress.moved()
             if not self._jobs:
                 self._empty.notify_all()

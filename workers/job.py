@@ -15,14 +15,17 @@ from lowtide.tasks.wire import InferenceRequest, Outcome, Priority, RequestError
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """A request in this process, and the future that waits for its outcome."""
+    """A request in this process, and the future that waits for its outcome. `ahead`: or for its content, which alone is
+    wanted for now.
+    """
 
     request: InferenceRequest
-    future: Future[Outcome]
+    future: Future[Any]
     arrived_s: float
     expires_s: float = math.inf
     version: str = ""
     """Of the model: goes into every outcome."""
+    ahead: bool = False
 
     @property
     def urgent(self) -> bool:

@@ -1,10 +1,12 @@
-"""A task after a loss: its requests run one by one, and whoever takes the worker down is found out."""
+"""A task after a loss: its requests run in groups or one by one, and whoever takes the worker down is found out."""
 
 import signal
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from lowtide.tasks import Outcome, port
 from lowtide.tasks.errors import EngineStopped, HandBack
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.keys import LOSS_S, Keys
-from lowtide.tasks.losses import STRIKES_MAX, Losses
+from lowtide.tasks.losses import STRIKES_MAX, History, Losses, Mark
 from lowtide.tasks.run import Run
 from lowtide.tasks.stub import StubEngine
 
@@ -28,6 +30,9 @@ from lowtide.config import load_settings
 from lowtide.tasks import port, transport
 from lowtide.tasks.app import app
 from lowtide.tasks.gate import GATE
+from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.keys import Keys
+from lowtide.tasks.store import connect
 from lowtide.tasks.stub import StubEngine
 
 def outputs_of(request):
@@ -38,9 +43,16 @@ def outputs_of(request):
     return [request.uri]
 
 port.plug(StubEngine(outputs_of))
+settings, slot = load_settings(), Path(sys.argv[2])
+heartbeat = Heartbeat(connect(settings), Keys.of(settings), kind="worker", on_registered=slot.write_text)
 transport.install(
-    settings=load_settings(), worker="test:0", seconds_per_request=lambda _: 0.001, closed=lambda: GATE.closed
+    settings=settings,
+    heartbeat=heartbeat,
+    predecessor=slot.read_text() if slot.exists() else None,
+    seconds_per_request=lambda _: 0.001,
+    closed=lambda: GATE.closed,
 )
+heartbeat.start()
 app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", "lowtide.m", "--without-gossip", "--without-mingle"])
 """
 
@@ -55,10 +67,15 @@ class Recording(StubEngine):
         super().__init__(lambda request: [request.uri])
         self.batches: list[list[str]] = []
 
+    def fetch(self, requests: Sequence) -> Sequence:
+        if any(request.uri == "fetch crash" for request in requests):
+            raise SystemExit
+        return super().fetch(requests)
+
     def submit(self, requests: Sequence) -> list[Future[Outcome]]:
         uris = [request.uri for request in requests]
         self.batches.append(uris)
-        if "crash" in uris:
+        if "crash" in uris or "fetch crash" in uris:
             raise SystemExit
         futures = list(super().submit(requests))
         for index, uri in enumerate(uris):
@@ -121,6 +138,103 @@ def test_a_request_that_takes_its_worker_with_it_is_given_up_after_three_strikes
     assert engine.batches == [["a"], ["crash"], ["crash"], ["crash"], ["b"]]
 
 
+def to_the_end(run: Callable[..., list], losses: Losses, *uris: str) -> tuple[int, list]:
+    """How often a worker was lost until all had an outcome, and the outcomes."""
+    for lost in range(10):
+        try:
+            return lost, run(*uris, redelivered=lost > 0)
+        except SystemExit:
+            losses.lost(TASK)
+    pytest.fail("there is no end of losses")
+
+
+def test_of_a_hundred_the_poisonous_request_is_given_up_after_five_losses_and_its_neighbours_are_answered_once(
+    run, engine, losses
+) -> None:
+    uris = [*(str(index) for index in range(42)), "crash", *(str(index) for index in range(43, 100))]
+    lost, outcomes = to_the_end(run, losses, *uris)
+
+    assert lost == 1 + 1 + STRIKES_MAX
+    assert outcomes == [*uris[:42], "worker_lost", *uris[43:]]
+    ran = Counter(uri for batch in engine.batches if "crash" not in batch for uri in batch)
+    assert ran == Counter(set(uris) - {"crash"})
+    assert [len(batch) for batch in engine.batches] == [100, *[10] * 5, 1, 1, *[1] * 3, *[1] * 7, *[10] * 5]
+
+
+def test_an_accident_while_a_group_runs_splits_it_for_good_and_is_no_strike(run, engine, losses) -> None:
+    losses.lost(TASK)
+    with pytest.raises(SystemExit):
+        run("a", "crash", "c", "d")
+    losses.lost(TASK)
+    losses.lost(TASK)  # before it ran anything
+    assert (losses.look(TASK).split, losses.look(TASK).strikes) == ({0}, {})
+    engine.batches.clear()
+    assert run("a", "b", "c", "d") == ["a", "b", "c", "d"]
+    assert engine.batches == [["a"], ["b"], ["c", "d"]]
+
+
+def test_of_a_group_that_hung_what_is_done_is_not_run_again_and_the_rest_runs_alone(run, engine, losses) -> None:
+    losses.lost(TASK)
+    with pytest.raises(HandBack):
+        run("a", "suspect", "c", "d")
+    assert losses.look(TASK).losses == 2
+    engine.batches.clear()
+    assert run("a", "b", "c", "d") == ["a", "b", "c", "d"]
+    assert engine.batches == [["b"], ["c", "d"]]
+
+
+def test_content_that_ends_the_process_while_it_is_fetched_is_given_up_after_seven_losses(run, engine, losses) -> None:
+    lost, outcomes = to_the_end(run, losses, "a", "b", "fetch crash", "d")
+
+    assert lost == 1 + 2 + 1 + STRIKES_MAX
+    assert outcomes == ["a", "b", "worker_lost", "d"]
+
+
+def test_while_content_of_a_lost_task_is_fetched_others_run(run, engine, losses, monkeypatch) -> None:
+    began, others_ran = threading.Event(), threading.Event()
+
+    def slow(requests: Sequence) -> Sequence:
+        began.set()
+        assert others_ran.wait(30)
+        return requests
+
+    monkeypatch.setattr(engine, "fetch", slow)
+    losses.lost(TASK)
+    with ThreadPoolExecutor() as pool:
+        lost = pool.submit(run, "a", "b")
+        assert began.wait(30)
+        assert not GATE.closed
+        assert run("c", redelivered=False) == ["c"]
+        others_ran.set()
+        assert lost.result(30) == ["a", "b"]
+
+
+def test_of_two_lost_tasks_the_second_fetches_when_the_first_is_done(run, engine, losses, monkeypatch) -> None:
+    steps: list[str] = []
+    both_here, look = threading.Barrier(2), losses.look
+
+    def looked(task: str) -> History:
+        history = look(task)
+        both_here.wait(30)
+        return history
+
+    def fetch(requests: Sequence) -> Sequence:
+        steps.append("fetch")
+        return requests
+
+    def submit(requests: Sequence) -> list[Future[Outcome]]:
+        steps.append("run")
+        return Recording.submit(engine, requests)
+
+    losses.lost(TASK)
+    monkeypatch.setattr(losses, "look", looked)
+    monkeypatch.setattr(engine, "fetch", fetch)
+    monkeypatch.setattr(engine, "submit", submit)
+    with ThreadPoolExecutor() as pool:
+        assert [one.result(30) for one in [pool.submit(run, "a") for _ in range(2)]] == [["a"]] * 2
+    assert steps == ["fetch", "run"] * 2
+
+
 def test_a_loss_while_several_ran_is_no_strike(run, losses) -> None:
     for _ in range(STRIKES_MAX + 1):
         with pytest.raises(SystemExit):
@@ -141,7 +255,8 @@ def test_a_drain_is_no_strike_however_often(run, losses) -> None:
 def test_a_mark_that_was_written_but_not_confirmed_is_no_strike_however_often(run, losses) -> None:
     losses.lost(TASK)
     for _ in range(STRIKES_MAX + 1):
-        losses.mark(TASK, 0, after=losses.look(TASK).losses)  # and there is no answer, so the task goes back
+        losses.mark(TASK, Mark(place=0, after=losses.look(TASK).losses))
+        # There is no answer, so the task goes back.
         assert losses.look(TASK).strikes == {}
     assert run("a") == ["a"]
     losses.lost(TASK)
@@ -199,10 +314,10 @@ def test_of_a_chunk_that_takes_down_one_worker_after_the_other_all_but_the_culpr
     app = Celery(broker=redis_url, backend=redis_url, set_as_current=False)
     requests = [{"model": "m", "uri": uri} for uri in ("a", "b", "crash", "c")]
     ran = tmp_path / "ran"
-    command = [sys.executable, "-c", WORKER, str(ran)]
+    command = [sys.executable, "-c", WORKER, str(ran), str(tmp_path / "slot")]
     chunk = app.send_task("lowtide.infer_chunk", [requests], queue="lowtide.m")
     try:
-        for _ in range(1 + STRIKES_MAX):
+        for _ in range(1 + 1 + STRIKES_MAX):
             crashing = subprocess.run(tied(command), capture_output=True, timeout=30)
             assert crashing.returncode == -signal.SIGABRT
         surviving = subprocess.Popen(tied(command), stderr=subprocess.DEVNULL)
@@ -215,4 +330,5 @@ def test_of_a_chunk_that_takes_down_one_worker_after_the_other_all_but_the_culpr
 
     assert [outcome["outputs"] for outcome in outcomes] == [["a"], ["b"], [], ["c"]]
     assert outcomes[2]["error"]["type"] == "worker_lost"
-    assert ran.read_text().split() == ["a", "b", "crash", "a", "b", "crash", "crash", "crash", "c"]
+    together = ["a", "b", "crash"]
+    assert ran.read_text().split() == [*together, "a", "b", "crash", *["crash"] * STRIKES_MAX, "c"]

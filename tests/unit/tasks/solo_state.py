@@ -6,8 +6,6 @@ from functools import cache
 from typing import NamedTuple
 
 WORKERS = (0, 1)
-STRAY_MAX = 3
-"""So many losses that no mark explains: from then on content is fetched within the mark."""
 LOSSES_MAX = 12
 """As many as anybody counts: else a variation that ends nothing has no end of states."""
 COPIES = (0, 1, 2)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from lowtide.tasks.losses import STRIKES_MAX
+from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX
 from tests.unit.tasks.solo_state import (
     CONTENT_LOST,
     COPIES,
@@ -10,7 +10,6 @@ from tests.unit.tasks.solo_state import (
     LOSSES_MAX,
     NOWHERE,
     OK,
-    STRAY_MAX,
     Circumstance,
     Move,
     Run,

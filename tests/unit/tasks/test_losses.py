@@ -36,6 +36,17 @@ def test_a_mark_is_a_strike_when_a_loss_followed() -> None:
     assert history(b"2", [b"0:0", b"0:1", b"1:2"], {}).strikes == {0: 2}
 
 
+def test_the_mark_of_a_group_splits_it_when_a_loss_followed_and_is_no_strike() -> None:
+    found = history(b"2", [b"g0:1", b"g1:2", b"3:0"], {})
+
+    assert (found.strikes, found.split) == ({3: 1}, {0})
+
+
+def test_a_loss_is_stray_when_no_mark_explains_it() -> None:
+    assert history(b"5", [b"g0:1", b"0:1", b"1:3", b"1:5"], {}).stray == 3
+    assert history(None, [b"0:0"], {}).stray == 0
+
+
 def test_marks_and_outcomes_of_another_release_count_for_nothing() -> None:
     parts = {
         b"0": b'{"status": "ok", "outputs": [1], "a_newer_field": 1}',
@@ -44,6 +55,6 @@ def test_marks_and_outcomes_of_another_release_count_for_nothing() -> None:
         b"2:0": b'{"status": "ok"}',
     }
 
-    found = history(b"2", [b"0", b"0:1", b"1:x", b"2:0:0"], parts)
+    found = history(b"2", [b"0", b"0:1", b"1:x", b"2:0:0", b"\xff:0", b"h1:0"], parts)
 
-    assert found == History(losses=2, strikes={0: 1}, outcomes={0: Outcome(status=Status.OK, outputs=[1])})
+    assert found == History(losses=2, strikes={0: 1}, stray=1, outcomes={0: Outcome(status=Status.OK, outputs=[1])})

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from lowtide.tasks import Outcome, port
-from lowtide.tasks.losses import STRIKES_MAX, History
+from lowtide.tasks.losses import STRIKES_MAX, History, Mark
 from lowtide.tasks.run import Run
 from lowtide.tasks.stub import StubEngine
 from tests.unit.bridge import protocol_model
@@ -243,18 +243,25 @@ class Outside(StubEngine):
         self.steps.append("look")
         return History(losses=1)
 
-    def mark(self, task: str, index: int, *, after: int) -> None:
-        assert after == 1
-        self.steps.append(f"mark {index}")
+    def mark(self, task: str, mark: Mark) -> None:
+        assert mark.after == 1
+        self.steps.append(f"mark {self._members(mark)}")
 
-    def absolve(self, task: str, index: int, outcome: Outcome | None = None, *, after: int) -> None:
-        assert outcome is not None
-        assert after == 1
-        self.steps.append(f"absolve {index}")
+    def absolve(self, task: str, mark: Mark, outcomes: Mapping[int, Outcome]) -> None:
+        assert self._members(mark) == " ".join(map(str, outcomes))
+        self.steps.append(f"absolve {self._members(mark)}")
+
+    def fetch(self, requests: Sequence[Any]) -> Any:
+        self.steps.append("fetch")
+        return super().fetch(requests)
 
     def submit(self, requests: Sequence[Any]) -> Any:
         self.steps.append(f"submit {' '.join(request.uri for request in requests)}")
         return super().submit(requests)
+
+    def _members(self, mark: Mark) -> str:
+        first = 2 * mark.place
+        return f"{first} {first + 1}" if mark.is_group else str(mark.place)
 
 
 @pytest.fixture
@@ -266,10 +273,11 @@ def outside() -> Iterator[Outside]:
 
 
 def test_a_run_takes_the_steps_of_the_model_in_its_order(outside: Outside) -> None:
-    requests: list[Mapping[str, Any]] = [{"model": "m", "uri": str(index)} for index in range(2)]
+    requests: list[Mapping[str, Any]] = [{"model": "m", "uri": str(index)} for index in range(5)]
     Run("t", requests, lambda: outside).outcomes(redelivered=True)  # type: ignore[arg-type, return-value]
 
-    assert outside.steps == ["look", *(f"{step} {index}" for index in range(2) for step in ALONE)]
+    assert Model(requests=5).units[5:] == (range(2), range(2, 4), range(4, 5))
+    assert outside.steps == [*WORKER[:2], *(f"{step} {members}" for members in ("0 1", "2 3", "4") for step in ALONE)]
 
 
 def test_the_worker_of_this_model_ends_as_that_of_the_settle_protocol_does() -> None:

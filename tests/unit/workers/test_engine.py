@@ -3,6 +3,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
@@ -146,6 +147,45 @@ def test_a_slow_fetch_holds_up_nobody_who_brings_content(engine_of, memory) -> N
     assert outcomes_of(engine, [request()])[0].status is Status.OK
     gate.set()
     assert all(future.result(WAIT_S).status is Status.OK for future in slow)
+
+
+def test_content_that_is_fetched_ahead_is_not_decoded_and_runs_as_if_it_had_travelled(engine_of, memory) -> None:
+    memory.contents["mem://a"] = b"\3"
+    model = Sum()
+    engine = engine_of({"sum": model})
+    found = engine.fetch([request(uri="mem://a", request_id="1"), request(b"\4"), request(uri="mem://b")])
+    assert (memory.reads, model.decodes, engine.progress().done) == (["mem://a", "mem://b"], 0, {"failed": 1})
+    assert (found[0].uri, found[0].request_id, found[2].error.type) == (None, "1", "not_found")
+    assert [outcome.outputs for outcome in outcomes_of(engine, found[:2])] == [[3], [4]]
+    assert len(memory.reads) == 2
+
+
+def test_content_is_fetched_ahead_until_a_quarter_of_the_memory_for_decoding_is_full(engine_of, memory) -> None:
+    memory.contents["mem://a"] = b"1234"
+    engine = engine_of({"sum": Sum()}, decode_memory_bytes=4 * (4 * FETCH_THREADS + 1))
+    found = engine.fetch([request(uri="mem://a")] * (3 * FETCH_THREADS))
+    assert [one.uri for one in found] == [None] * 2 * FETCH_THREADS + ["mem://a"] * FETCH_THREADS
+
+
+def test_a_drain_ends_a_fetch_ahead(engine_of, memory) -> None:
+    began, gate = threading.Event(), threading.Event()
+
+    def slow() -> bytes:
+        began.set()
+        assert gate.wait(WAIT_S)
+        return b""
+
+    memory.contents["mem://slow"] = slow
+    engine = engine_of({"sum": Sum()})
+    with ThreadPoolExecutor() as pool:
+        fetching = pool.submit(engine.fetch, [request(uri="mem://slow")])
+        assert began.wait(WAIT_S)
+        engine.close(0.0)
+        with pytest.raises(EngineStopped):
+            fetching.result(WAIT_S)
+    gate.set()
+    with pytest.raises(EngineStopped):
+        engine.fetch([request(uri="mem://slow")])
 
 
 def test_an_unknown_model_fails_and_lists_those_that_there_are(engine_of) -> None:
