@@ -147,9 +147,9 @@ class Collector:
         flights = [flight for task_id in self._without_content if (flight := self._in_flight.get(task_id))]
         if flights:
             log.warning("Redis lost the content of %d chunks: sending them again", len(flights))
-            self._results.expect_again([flight.task_id for flight in flights])
             chunks = [to_chunk(flight.task_id, flight.items) for flight in flights]
             self._sender.send(chunks, again=True, within_task=True)
+            self._results.expect_again(flight.task_id for flight in flights)
         self._without_content.clear()
 
     def _retry(self) -> None:

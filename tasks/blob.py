@@ -6,6 +6,7 @@ That is between senders and workers; at every door it is a field that is unknown
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from celery import Task
@@ -15,6 +16,14 @@ from lowtide.tasks.inline import decoded, encoded
 from lowtide.tasks.keys import BLOB_S, Keys
 
 PLACE = "blob"
+CONTENT_LOST = "CONTENT_LOST"
+"""The state of a task whose content a worker found gone: to Celery, one that is not finished. Its sender has it, and
+sends it again: nobody else gets to know.
+"""
+NEWS = f'{{"status": "{CONTENT_LOST}", "result": null}}'
+"""What is stored then in the place of the result."""
+DROP_NEWS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
+"""A script. KEYS  Celery's result key   ARGV  the news"""
 RENEW_S = 120.0
 """Four renewals may fail before a blob expires."""
 
@@ -73,6 +82,11 @@ class Blobs:
         """The content beside the task; None when it is gone."""
         found: bytes | None = self._redis.get(self._keys.blob(task_id))  # type: ignore[assignment]
         return found
+
+    def tell_lost(self, task_id: str) -> None:
+        """Tell the sender that the content is gone, unless the task has a result, or its content again."""
+        store = self._redis.register_script(files(__package__).joinpath("results.lua").read_text(encoding="utf-8"))
+        store(keys=[self._keys.result(task_id), self._keys.blob(task_id)], args=[NEWS, BLOB_S])
 
     def renew(self, task_ids: Iterable[str]) -> None:
         """Keep what is there for another ten minutes. O(tasks)."""

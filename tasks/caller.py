@@ -156,7 +156,7 @@ class Caller:
             # False when nobody waits any more: the awaiting task was cancelled.
             elif sent and sent.answer.set_running_or_notify_cancel():
                 sent.answer.set_result(result.outcomes_for(len(sent.chunk.requests)))
-        self._results.forget([result.task_id for result in results])
+        self._results.forget([result.task_id for result in results if result.task_id not in self._without_content])
         if results or not self._sent:
             self._quiet_since_s, self._told = time.monotonic(), False
 
@@ -164,8 +164,8 @@ class Caller:
         """Again, at once, with it: it can't be lost again."""
         if chunks := list(self._without_content.values()):
             log.warning("Redis lost the content of %d chunks: sending them again", len(chunks))
-            self._results.expect_again([chunk.task_id for chunk in chunks])
             self._sender.send(chunks, again=True, within_task=True)
+            self._results.expect_again(chunk.task_id for chunk in chunks)
             for chunk in chunks:
                 self._without_content.pop(chunk.task_id, None)
 

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from lowtide.tasks.blob import apart, within
+from lowtide.tasks.blob import CONTENT_LOST, apart, within
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
@@ -59,8 +59,8 @@ class ChunkResult:
 
     @property
     def lost_content(self) -> bool:
-        """True when some requests did not run, because their content was gone."""
-        return any(outcome.lost_content for outcome in self.outcomes)
+        """True when it did not run, because its content was gone."""
+        return self.error == CONTENT_LOST
 
     def outcomes_for(self, count: int, *, retry: bool = False) -> tuple[Outcome, ...]:
         """One for each of `count` requests. A chunk that failed as a whole, or whose result does not fit, is
@@ -103,6 +103,8 @@ class ChunkSender:
             if publication := Publication(producer.channel) if Publication.suits(producer.channel) else None:
                 batch.state.session = publication
             for chunk in chunks:
+                if publication and again:
+                    publication.drop_news(chunk.task_id)
                 if publication and not within_task:
                     requests, blob = apart(chunk.requests)
                     publication.beside(chunk.task_id, blob)
@@ -196,11 +198,8 @@ class ChunkResults:
         if task_ids:
             self._redis.delete(*map(self._keys.result, task_ids), *map(self._keys.blob, task_ids))
 
-    def expect_again(self, task_ids: Sequence[str]) -> None:
-        """Delete results that say nothing, and expect others of these chunks, which are about to be sent again. Raises
-        RedisError.
-        """
-        self.forget(task_ids)
+    def expect_again(self, task_ids: Iterable[str]) -> None:
+        """Expect results of these chunks, which were sent again because their content was gone."""
         self._watched.update(task_ids)
 
     def close(self) -> None:
@@ -242,6 +241,8 @@ def read_result(task_id: str, value: bytes | str) -> ChunkResult | None:
         if meta["status"] == "SUCCESS":
             outcomes = _OUTCOMES.validate_python(meta["result"], extra="ignore")
             return ChunkResult(task_id=task_id, outcomes=tuple(outcomes))
+        if meta["status"] == CONTENT_LOST:
+            return ChunkResult(task_id=task_id, error=CONTENT_LOST)
         return ChunkResult(task_id=task_id, error=_why(meta)) if meta["status"] in _FAILED else None
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]

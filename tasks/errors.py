@@ -98,6 +98,12 @@ class MemoryShort(ContentError):
     retryable = True
 
 
+class ContentLost(LowtideError):
+    """Raised when the content beside a task is gone. Its sender has it."""
+
+    retryable = True
+
+
 class HandBack(LowtideError):
     """Raised when a task goes back to its queue unharmed: nothing failed, and another worker takes it up."""
 

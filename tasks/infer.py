@@ -17,10 +17,10 @@ from lowtide.tasks import ownership, served
 from lowtide.tasks.app import app
 from lowtide.tasks.blob import Blobs
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
-from lowtide.tasks.errors import HandBack, InvalidRequest, RequestFailed
+from lowtide.tasks.errors import ContentLost, HandBack, InvalidRequest, RequestFailed
 from lowtide.tasks.losses import Losses
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route
-from lowtide.tasks.run import Run
+from lowtide.tasks.run import PAUSE_S, Run
 from lowtide.tasks.trouble import named
 from lowtide.tasks.wire import InferenceRequest, Outcome, Status, wire_version_of
 
@@ -173,22 +173,27 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
         raise RequestFailed(InvalidRequest.type, f"{INFER_CHUNK} takes a list of requests, {INFER} one")
     if done := _readable(_stored(self)):
         return done
-    outcomes = _run(self, requests, blob=lambda: Blobs.of(self).get(self.request.id))
-    if any(outcome.lost_content for outcome in outcomes):
-        # A copy of a task that is done, perhaps: its sender deletes the content once it has the result.
-        with suppress(RedisError):
-            return _readable(_result(self)) or Outcomes(outcomes)
-    return Outcomes(outcomes)
+    try:
+        return Outcomes(_run(self, requests, blob=lambda: Blobs.of(self).get(self.request.id)))
+    except ContentLost as error:
+        # Perhaps of a copy of a task that is done: its sender deletes the content once it has the result.
+        _tell_lost(self)
+        raise Ignore from error
 
 
 def _readable(stored: list[Any] | None) -> Outcomes | None:
-    """What a worker of another release stored may say nothing to this one, and one that had no content has said
-    nothing: then the requests run once more.
-    """
+    """What a worker of another release stored may say nothing to this one: then the requests run once more."""
     with suppress(ValidationError):
-        outcomes = [Outcome.model_validate(outcome, extra="ignore") for outcome in stored or ()]
-        return Outcomes(outcomes) if outcomes and not any(outcome.lost_content for outcome in outcomes) else None
+        return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored]) if stored else None
     return None
+
+
+def _tell_lost(task: Task) -> None:
+    try:
+        Blobs.of(task).tell_lost(task.request.id)
+    except RedisError as error:
+        time.sleep(PAUSE_S)
+        raise Reject(f"Redis does not take that content is gone: {error}", requeue=True) from error
 
 
 def _wire(argument: Any) -> Any:
@@ -206,10 +211,8 @@ def _stored(task: Task) -> list[Any] | None:
     """The result that a redelivered task already has. Celery's own `worker_deduplicate_successful_tasks` will not do:
     it also trusts the worker's memory, and so never stores again what an emptied Redis lost.
     """
-    return _result(task) if _redelivered(task) else None
-
-
-def _result(task: Task) -> list[Any] | None:
+    if not _redelivered(task):
+        return None
     meta = task.backend.get_task_meta(task.request.id, cache=False)
     return meta["result"] if meta["status"] == states.SUCCESS else None
 

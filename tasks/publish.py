@@ -14,6 +14,7 @@ from kombu.utils.json import dumps
 from redis import Redis
 from redis.connection import PythonRespSerializer
 
+from lowtide.tasks.blob import DROP_NEWS, NEWS
 from lowtide.tasks.keys import BLOB_S, Keys
 from lowtide.tasks.queues import SEPARATOR, model_of
 from lowtide.tasks.tokens import push_tokens
@@ -51,6 +52,7 @@ class Publication(Batch):
     def __init__(self, channel: Any) -> None:
         super().__init__(channel, max_size=AT_ONCE)
         self.pipeline.transaction = True
+        self._prefix = channel.global_keyprefix
         self._beside: list[tuple[Any, ...]] = []
         self._bytes = 0
 
@@ -58,8 +60,12 @@ class Publication(Batch):
         """Content, if there is any, of the task that is published next."""
         if blob is None:
             return
-        self._beside = [("set", Keys("").blob(task_id), blob, BLOB_S)]  # the pipeline adds the prefix
+        self._beside.append(("set", Keys("").blob(task_id), blob, BLOB_S))  # the pipeline adds the prefix
         self._bytes += len(blob)
+
+    def drop_news(self, task_id: str) -> None:
+        """What was said of the content of the task that is published next, which comes again."""
+        self._beside.append(("eval", DROP_NEWS, 1, Keys(self._prefix).result(task_id), NEWS))  # here it adds none
 
     def add(self, name: str, *arguments: Any) -> None:
         """Kombu's: a command of the task that is being published."""

@@ -1,5 +1,10 @@
 -- Store a result and tell who waits for it.
--- KEYS  Celery's result key    ARGV  1 the result   2 its expiry, seconds; 0: never
+-- KEYS  1 Celery's result key   2 if it is news that content is gone: the key of that
+-- ARGV  1 the result   2 its expiry, seconds; 0: never
+-- News changes nothing if there is a result, or the content: its sender has sent it again meanwhile.
+if KEYS[2] and redis.call('EXISTS', KEYS[1], KEYS[2]) > 0 then
+    return
+end
 -- The first write needs no memory, so that a full Redis lets the script go on: the acknowledgement that follows makes
 -- it emptier by the whole task.
 redis.call('DEL', KEYS[1])

@@ -17,11 +17,11 @@ from typing import Any
 from redis import RedisError
 
 from lowtide.tasks.blob import together
-from lowtide.tasks.errors import EngineStopped, HandBack, InvalidRequest
+from lowtide.tasks.errors import ContentLost, EngineStopped, HandBack, InvalidRequest
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX, WORKER_LOST, History, Losses, Mark
 from lowtide.tasks.port import plugged
-from lowtide.tasks.wire import CONTENT_LOST, InferenceRequest, Outcome
+from lowtide.tasks.wire import InferenceRequest, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Run:
         self._requests: dict[int, InferenceRequest] = {}
 
     def outcomes(self, *, redelivered: bool) -> list[Outcome]:
-        """One per request, in order. `redelivered`: somebody held the task before. Raises HandBack."""
+        """One per request, in order. `redelivered`: somebody held the task before. Raises HandBack, ContentLost."""
         try:
             history = self._losses.look(self._task) if redelivered else History()
             self._outcomes.update(history.outcomes)
@@ -84,8 +84,7 @@ class Run:
         given = list(wanted.values())
         for index, request in zip(wanted, together(given, self._blob) if self._blob else given, strict=True):
             if request is None:
-                self._outcomes[index] = Outcome.failed(CONTENT_LOST, "its content is not in Redis any more", retry=True)
-                continue
+                raise ContentLost("the content of this task is not in Redis any more")
             try:
                 self._requests[index] = InferenceRequest.parse(request, travelled=True)
             except InvalidRequest as error:

@@ -36,10 +36,6 @@ SINCE = {"generation": 2, "blob": 3}
 """Fields of a request that came later → the wire version of a task that uses one. All other tasks are of version 1, so
 that nothing else waits for newer workers. `blob` is of tasks alone, see `lowtide.tasks.blob`: nobody can ask for it.
 """
-CONTENT_LOST = "content_lost"
-"""The error type of a request whose content was to be beside its task, and is gone. Its sender has it, and sends it
-again: nobody else gets to know.
-"""
 
 REQUEST_ID_MAX_BYTES = 1024
 """A Pub/Sub attribute value's limit: the id is echoed as an attribute."""
@@ -276,11 +272,6 @@ class Outcome(Wire):
             error=RequestError(type=type, message=message),
             timings_ms=timings_ms or Timings(),
         )
-
-    @property
-    def lost_content(self) -> bool:
-        """True when the request did not run, because its content was gone."""
-        return self.status is Status.RETRY and self.error is not None and self.error.type == CONTENT_LOST
 
     def to_wire(self) -> dict[str, Any]:
         """The outcome as JSON-ready values."""

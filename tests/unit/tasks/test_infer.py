@@ -77,45 +77,44 @@ def test_a_result_that_is_there_is_given_again_if_it_can_be_read(
 class Missing:
     """Content that is gone; or Redis is."""
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, refuses: Exception | None = None) -> None:
         self.error = error
+        self.refuses = refuses
+        self.told: list[str] = []
 
     def get(self, task_id: str) -> None:
         if self.error:
             raise self.error
+
+    def tell_lost(self, task_id: str) -> None:
+        if self.refuses:
+            raise self.refuses
+        self.told.append(task_id)
 
 
 BESIDE = {"model": "m", "blob": [0, 1]}
 
 
 def test_a_chunk_without_its_content_is_for_its_sender_to_send_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Blobs, "of", lambda task: Missing())
-    monkeypatch.setattr(infer_module, "_result", lambda task: None)
-    outcomes = list(infer_chunk([BESIDE, {"model": "m", "uri": "a"}]))
+    blobs = Missing()
+    monkeypatch.setattr(Blobs, "of", lambda task: blobs)
+    infer_chunk.push_request(id="t")
+    try:
+        with pytest.raises(Ignore):
+            infer_chunk.run([BESIDE, {"model": "m", "uri": "a"}])
+    finally:
+        infer_chunk.pop_request()
 
-    assert [(outcome.status, outcome.lost_content) for outcome in outcomes] == [("retry", True), ("ok", False)]
-
-
-@pytest.mark.parametrize(("status", "outputs"), [("ok", [7]), ("retry", [])])
-def test_a_chunk_without_its_content_that_was_done_before_has_the_result_of_then(
-    monkeypatch: pytest.MonkeyPatch, status: str, outputs: list[int]
-) -> None:
-    """Not one that was without content as well."""
-    lost = {"type": "content_lost", "message": ""}
-    stored = {"status": status, "outputs": outputs, "error": None if outputs else lost}
-    monkeypatch.setattr(Blobs, "of", lambda task: Missing())
-    monkeypatch.setattr(infer_module, "_result", lambda task: [stored])
-
-    [outcome] = infer_chunk([BESIDE])
-    assert (outcome.outputs, outcome.lost_content) == (outputs, not outputs)
+    assert blobs.told == ["t"]
 
 
-def test_a_chunk_with_its_content_runs_though_a_result_says_that_it_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    lost = {"status": "retry", "error": {"type": "content_lost", "message": ""}}
-    monkeypatch.setattr(infer_module, "_stored", lambda task: [lost])
+def test_a_redis_that_does_not_take_that_content_is_gone_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer_module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(Blobs, "of", lambda task: Missing(refuses=RedisError("full")))
+    with pytest.raises(Reject) as caught:
+        infer_chunk([BESIDE])
 
-    [outcome] = infer_chunk([{"model": "m", "uri": "a"}])
-    assert outcome.outputs == ["a"]
+    assert caught.value.requeue
 
 
 def test_a_redis_that_cannot_be_asked_for_content_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 import pytest
 
 from lowtide.tasks import Outcome, port
-from lowtide.tasks.errors import EngineStopped, HandBack
+from lowtide.tasks.errors import ContentLost, EngineStopped, HandBack
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX, History, Mark
 from lowtide.tasks.run import Run
@@ -203,3 +203,11 @@ def test_content_is_not_missed_for_a_request_that_has_ended(outside: Outside, hi
     run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blob=missing)  # type: ignore[arg-type, return-value]
     [outcome] = run.outcomes(redelivered=True)
     assert end == (outcome.error.type if outcome.error else outcome.status)
+
+
+def test_content_that_is_gone_is_missed_for_one_that_has_not_ended(outside: Outside) -> None:
+    run = Run("t", [{"model": "m", "blob": [0, 1]}] * 2, lambda: outside, blob=lambda: None)  # type: ignore[arg-type, return-value]
+    outside.history = History(losses=1, outcomes={0: OK})
+    with pytest.raises(ContentLost):
+        run.outcomes(redelivered=True)
+    assert outside.steps == []
