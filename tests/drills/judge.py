@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from tests.drills.rows import Row
 from tests.drills.verdict import Called, Verdict
 
-FLOW_S = 60.0
-"""No promise, but more than starts of processes, leases and sweeps take together where there is time for them."""
 EXIT_S = 25.0
 
 
-def complaints(row: Row, verdicts: Sequence[Verdict], *, flow_s: float = FLOW_S) -> list[str]:
-    """Every promise that these rounds broke, as a sentence; and others that did not flow again within `flow_s`."""
-    return [complaint for verdict in verdicts for complaint in _of(row, verdict, flow_s)]
+def complaints(row: Row, verdicts: Sequence[Verdict], *, flow_s: float | None = None) -> list[str]:
+    """Every promise that these rounds broke, as a sentence; and others that did not flow again within `flow_s`, of the
+    row if not given.
+    """
+    return [complaint for verdict in verdicts for complaint in _of(row, verdict, flow_s or row.flow_s)]
 
 
 def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:

@@ -13,13 +13,17 @@ FLOOD_PER_S = 600.0
 """More than two workers can do."""
 
 
+FLOW_S = 60.0
+"""No promise, but more than starts of processes, leases and sweeps take together where there is time for them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
     `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised;
-    `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
+    `flow_s`: within which others have to flow again. `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
     """
 
     fault: str
@@ -35,6 +39,7 @@ class Row:
     runs_once: bool = False
     tries_once: bool = False
     copies_per_try: int = 0
+    flow_s: float = FLOW_S
     deliveries: int = 1
     broken: "tuple[Broken, ...]" = ()
 
@@ -321,6 +326,7 @@ ROWS: Mapping[str, Row] = {
         per_s=50,
         needs=Needs(workers=4, bridges=2, env={"LOWTIDE_BATCH_DEADLINE_S": "300"}),
         callers=True,
+        flow_s=240.0,  # the long ones hold devices, and go from worker to worker
     ),
     "thrice": Row(
         fault="every message delivered three times",
