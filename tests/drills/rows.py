@@ -22,8 +22,9 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
-    `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised;
-    `flow_s`: within which others have to flow again. `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
+    `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised; `flow_s`:
+    within which others have to flow again. `runs_once`: nothing that has finished may run again; `tries_once`: nothing
+    counts as a further try.
     """
 
     fault: str
