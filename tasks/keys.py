@@ -145,7 +145,7 @@ class Keys:
         return f"{self.prefix}{STEM}epoch"
 
     def result(self, task: str) -> str:
-        """Celery's own result key."""
+        """Celery's own result key; or says, for ten minutes, that the content beside the task is gone."""
         return f"{self.prefix}celery-task-meta-{task}"
 
     @property
