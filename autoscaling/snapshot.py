@@ -37,6 +37,7 @@ class WorkerWord(BaseModel):
     busy: bool = False
     draining: bool = False
     deaf_to: list[str] = []
+    suspect: str | None = None
     models: list[str] = []
     in_process: int = 0
     running: dict[str, int] = {}

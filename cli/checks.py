@@ -85,6 +85,7 @@ def fleet(settings: Settings) -> Iterator[Finding]:
             names = ", ".join(name_of(*one) for one in words.items())
             yield ok("Fleet", f"{len(words)} {kind}{'s' if len(words) > 1 else ''}: {names}")
             yield from _deaf(words)
+            yield from _suspect(words)
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
 
@@ -97,6 +98,17 @@ def _deaf(words: Mapping[str, Any]) -> Iterator[Finding]:
                 "Fleet",
                 f"{name} does not listen to {queues}: remote control has cancelled it",
                 "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
+            )
+
+
+def _suspect(words: Mapping[str, Any]) -> Iterator[Finding]:
+    for incarnation, word in words.items():
+        if isinstance(word, dict) and (why := word.get("suspect")):
+            yield warning(
+                "Fleet",
+                f"{name_of(incarnation, word)} is suspect, and takes next to nothing: {why}",
+                "look on that machine for what it lacks (access, network, disk), or start another in its place; with "
+                "it back, the worker is well by itself within minutes",
             )
 
 

@@ -157,6 +157,7 @@ def _figures(report: Report) -> dict[str, Any]:
                 "name": name_of(incarnation, word),
                 "state": state_of(word),
                 "deaf_to": word.get("deaf_to", []),
+                "suspect": word.get("suspect"),
                 "in_process": word.get("in_process", 0),
                 "rates": word.get("rates", {}),
                 "done": word.get("done", {}),
@@ -173,9 +174,13 @@ def _figures(report: Report) -> dict[str, Any]:
 
 
 def state_of(word: Mapping[str, Any]) -> str:
-    """What a worker's word makes it. Deaf: remote control has cancelled queues of its models."""
+    """What a worker's word makes it. Suspect: it fails what others answer. Deaf: remote control has cancelled queues of
+    its models.
+    """
     if word.get("draining"):
         return "draining"
+    if word.get("suspect"):
+        return "suspect"
     if word.get("deaf_to"):
         return "deaf"
     return "busy" if word.get("busy") else "idle"

@@ -34,9 +34,8 @@ def view(look: Look) -> RenderableType:
     if look.redis.why:
         lines.insert(0, f"These figures are old: Redis has not answered for {_away(look)}")
     unread: list[RenderableType] = [_unread(look), ""] if look.unread else []
-    return Lines(
-        *map(_text, lines), "", _backlog(look), "", *unread, _workers(snapshot.workers), *_retrying(snapshot.workers)
-    )
+    workers_lines = [_workers(snapshot.workers), *_suspect(snapshot.workers), *_retrying(snapshot.workers)]
+    return Lines(*map(_text, lines), "", _backlog(look), "", *unread, *workers_lines)
 
 
 def _count(number: int, noun: str) -> str:
@@ -110,6 +109,11 @@ def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
             _text(", ".join(rates)),
         )
     return table
+
+
+def _suspect(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    told = {name_of(name, word): word["suspect"] for name, word in by_name(words) if word.get("suspect")}
+    return [_text(f"{name} takes one task at a time, after pauses: {why}") for name, why in told.items()]
 
 
 def _retrying(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:

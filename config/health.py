@@ -20,17 +20,18 @@ PATH = "/healthz"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether a process gets anywhere. `reason`: what is wrong, for people, also where the rest goes on. `details` are
-    JSON-ready.
+    """Whether a process gets anywhere. `reason`: what is wrong, for people, also where the rest goes on. `ill`: one
+    word for a process that is not ok. `details` are JSON-ready.
     """
 
     ok: bool
     reason: str = ""
+    ill: str = "stuck"
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_wire(self) -> dict[str, Any]:
         """What `/healthz` answers."""
-        said = {"status": "ok" if self.ok else "stuck", **({"reason": self.reason} if self.reason else {})}
+        said = {"status": "ok" if self.ok else self.ill, **({"reason": self.reason} if self.reason else {})}
         return {**said, **self.details}
 
 

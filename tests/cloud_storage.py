@@ -10,6 +10,10 @@ class Unavailable(Exception):
     """Raised when an object can't be had this time: the answer is 503."""
 
 
+class Forbidden(Exception):
+    """Raised when whoever asks may not read the object: the answer is 403."""
+
+
 class Server(ThreadingHTTPServer):
     request_queue_size = 128  # the usual 5 are fewer than a fleet's fetch threads: the others would wait for a second
 
@@ -26,7 +30,7 @@ class CloudStorage:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
     def read(self, name: str) -> bytes | None:
-        """None: there is no such object. Raises Unavailable."""
+        """None: there is no such object. Raises Unavailable, Forbidden."""
         return self.objects.get(name)
 
     def close(self) -> None:
@@ -43,8 +47,8 @@ class CloudStorage:
                 which = f"#{generation[1]}" if generation else ""
                 try:
                     content = read("/".join(map(unquote, asked.groups()[:2])) + which) if asked else None
-                except Unavailable:
-                    self.send_error(503)
+                except (Unavailable, Forbidden) as error:
+                    self.send_error(503 if isinstance(error, Unavailable) else 403)
                     return
                 if content is None:
                     self.send_error(404)

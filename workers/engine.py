@@ -36,6 +36,7 @@ from lowtide.workers.predict import DeviceBroken
 from lowtide.workers.rates import Rates
 from lowtide.workers.ready_pool import ReadyPool
 from lowtide.workers.retries import Retrying
+from lowtide.workers.suspicion.standing import Standing
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,15 @@ class Engine:
         *,
         devices: Mapping[torch.device, Mapping[str, Model]],
         fetcher: Fetcher,
+        standing: Standing,
         on_broken: Callable[[DeviceBroken], None],
     ) -> None:
         """`devices`: each with models of its own, the same names everywhere. `on_broken` must end the process."""
+        self._standing = standing
         self._models = next(iter(devices.values()))
         self._rates = Rates(self._models)
         self._progress = Progress(stuck_after_s=settings.stuck_after_s)
-        self._in_process = InProcess(self._progress)
+        self._in_process = InProcess(self._progress, note=standing.note)
         # Earlier than stuck: who is to blame should be told while somebody can tell it.
         self._deadline_s = min(settings.batch_deadline_s, settings.stuck_after_s)
         self._jobs: Lane[Job] = Lane(capacity=math.inf)
@@ -183,6 +186,10 @@ class Engine:
             self._in_process.hand_back(overdue.jobs, suspect=True)
         self.close(0.0)
 
+    def give_back(self) -> None:
+        """Hand back what is in process, and go on."""
+        self._in_process.abandon("this worker is suspect")
+
     def close(self, grace_s: float) -> bool:
         """Take no more, finish what fits into `grace_s`, hand the rest back, let the threads go. Idempotent; a second
         caller waits for the first. False when a thread is still inside a model or a download, which nothing can end.
@@ -206,12 +213,12 @@ class Engine:
         arrived_s = time.monotonic()
         jobs = [self._job(request, arrived_s, ahead=ahead) for request in requests]
         with self._taking_lock:
-            if self._taking:
+            if self._taking and not self._standing.refuses():
                 self._in_process.add(jobs)
                 self._sort_in(jobs)
                 return [job.future for job in jobs]
         for job in jobs:
-            job.future.set_exception(EngineStopped("the worker is stopping"))
+            job.future.set_exception(EngineStopped("the worker is stopping, or suspect"))
         return [job.future for job in jobs]
 
     def _at(self) -> list[Running]:

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lowtide.config.health import Progress
 from lowtide.tasks.errors import EngineStopped
@@ -11,12 +11,16 @@ from lowtide.tasks.wire import Outcome
 from lowtide.workers.job import Job
 from lowtide.workers.retries import Retries, Retrying
 
+STOPPING = "the worker stops before this request was done"
+
 
 class InProcess:
     """Counts what is in process, resolves futures, and gives up on the rest. Safe from any thread."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, *, note: Callable[[str, Outcome], bool]) -> None:
+        """`note` is told of each outcome and its model. When it says False, the request is given back instead."""
         self._progress = progress
+        self._note = note
         self._jobs: set[Job] = set()
         self._lock = threading.Lock()
         self._empty = threading.Condition(self._lock)
@@ -45,7 +49,11 @@ class InProcess:
 
     def settle(self, job: Job, outcome: Outcome) -> None:
         """Resolve the job's future, unless it was given up."""
-        if self._remove(job, ended=outcome.status):
+        if job not in self._jobs:
+            return
+        if not self._note(job.request.model, outcome):
+            self.hand_back([job], why="this worker is suspect, and another one may answer the request")
+        elif self._remove(job, ended=outcome.status):
             self._retries.note(outcome)
             job.future.set_result(outcome)
 
@@ -54,13 +62,13 @@ class InProcess:
         if self._remove(job):
             job.future.set_result(content)
 
-    def abandon(self) -> int:
+    def abandon(self, why: str = STOPPING) -> int:
         """Hand everything back that is left; returns how many that were."""
         with self._lock:
             jobs = list(self._jobs)
-        return self.hand_back(jobs)
+        return self.hand_back(jobs, why=why)
 
-    def hand_back(self, jobs: Iterable[Job], *, suspect: bool = False) -> int:
+    def hand_back(self, jobs: Iterable[Job], *, suspect: bool = False, why: str = STOPPING) -> int:
         """Resolve these with EngineStopped, unless they are settled; returns how many that were."""
         with self._lock:
             left = [job for job in jobs if job in self._jobs]
@@ -68,7 +76,7 @@ class InProcess:
             if not self._jobs:
                 self._empty.notify_all()
         for job in left:
-            job.future.set_exception(EngineStopped("the worker stops before this request was done", suspect=suspect))
+            job.future.set_exception(EngineStopped(why, suspect=suspect))
         return len(left)
 
     def wait_empty(self, timeout_s: float) -> bool:

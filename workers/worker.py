@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -36,6 +36,10 @@ from lowtide.workers.listening import Listening
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.registry import build_models
 from lowtide.workers.slot import Slot, claimed_slot
+from lowtide.workers.suspicion.guard import Guard
+from lowtide.workers.suspicion.peers import Peers
+from lowtide.workers.suspicion.standing import Standing
+from lowtide.workers.suspicion.tally import Tally
 from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process
 
 log = logging.getLogger(__name__)
@@ -72,7 +76,8 @@ def run_worker(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
-    engine = create_engine(settings)
+    standing = Standing(Tally())
+    engine = create_engine(settings, standing)
     engine.start()
     port.plug(engine)
     listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
@@ -83,7 +88,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
         beating,
         Keys.of(settings),
         kind="worker",
-        status=WorkerStatus(settings, engine, listening, drain, slot=slot.name).say,
+        status=WorkerStatus(settings, engine, standing, listening, drain, slot=slot.name).say,
         models=settings.model_names,
         on_registered=slot.note,
     )
@@ -93,6 +98,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
         predecessor=slot.predecessor,
         seconds_per_request=engine.seconds_per_request,
         closed=lambda: GATE.closed,
+        limit=standing.limit,
     )
     app = configure(settings)
     app.conf.worker_consumer = class_of(rights)
@@ -100,10 +106,11 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     patience = results.install(app)
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    parts = parts_beside(settings, app.backend.client, engine, pulse, listening)
+    parts = parts_beside(settings, app.backend.client, lambda: health_of(engine, pulse, standing, listening), engine)
     keys = Keys.of(settings)
+    guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), give_back=engine.give_back)
     stock_watch = transport.StockWatch(beating, keys, settings.model_names)
-    with running([watchdog, *parts, transport.Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
+    with running([watchdog, guard, *parts, transport.Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
         code = _run_celery(app, settings, slot=slot.name)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -120,19 +127,18 @@ def _close(engine: Engine, patience: results.Patience, grace_s: float) -> None:
     engine.close(grace_s)
 
 
-def create_engine(settings: Settings) -> Engine:
+def create_engine(settings: Settings, standing: Standing) -> Engine:
     """The engine on this machine's devices, each with models of its own. Raises SettingsError."""
     return Engine(
         settings,
         devices={device: build_models(settings) for device in devices_of(settings.device)},
         fetcher=Fetcher(sources(settings), timeout_s=settings.fetch_timeout_s),
+        standing=standing,
         on_broken=lambda error: end_process(str(error)),
     )
 
 
-def parts_beside(
-    settings: Settings, redis: Redis, engine: Engine, pulse: transport.Pulse, listening: Listening
-) -> list[Part]:
+def parts_beside(settings: Settings, redis: Redis, health: Callable[[], Health], engine: Engine) -> list[Part]:
     """The threads that tell what is not urgent, by the connections that results are stored by."""
     keys = Keys.of(settings)
     parts: list[Part] = [
@@ -140,20 +146,20 @@ def parts_beside(
         RateTeller(redis, keys, lambda: engine.rates),
     ]
     if settings.health_port:
-        server = HealthServer(
-            lambda: health_of(engine, pulse, listening), address=settings.health_address, port=settings.health_port
-        )
-        parts.append(server)
+        parts.append(HealthServer(health, address=settings.health_address, port=settings.health_port))
     return parts
 
 
 class WorkerStatus:
     """What a worker says of itself with every heartbeat."""
 
-    def __init__(self, settings: Settings, engine: Engine, listening: Listening, drain: Drain, *, slot: str) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, standing: Standing, listening: Listening, drain: Drain, *, slot: str
+    ) -> None:
         self._name = f"{socket.gethostname()}:{slot}:{os.getpid()}"
         self._settings = settings
         self._engine = engine
+        self._standing = standing
         self._listening = listening
         self._drain = drain
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -169,6 +175,8 @@ class WorkerStatus:
             "busy": activity.has_work,
             "draining": self._drain.has_begun,
             "deaf_to": list(self._listening.deaf_to),
+            "suspect": self._standing.reason,
+            "outcomes": self._standing.outcomes,
             "in_process": activity.in_process,
             "running": dict(activity.running),
             "done": dict(activity.done),
@@ -178,13 +186,16 @@ class WorkerStatus:
         }
 
 
-def health_of(engine: Engine, pulse: transport.Pulse, listening: Listening) -> Health:
-    """Whether the engine and Celery's loop get anywhere. Who is deaf is told and healthy: it mends by itself."""
-    reason, activity = engine.stuck() or pulse.stuck(), engine.progress()
+def health_of(engine: Engine, pulse: transport.Pulse, standing: Standing, listening: Listening) -> Health:
+    """Whether the engine and Celery's loop get anywhere, to others' good. Who is deaf is told and healthy: it mends by
+    itself.
+    """
+    stuck, suspect, activity = engine.stuck() or pulse.stuck(), standing.reason, engine.progress()
     details: dict[str, Any] = {"in_process": activity.in_process, "done": dict(activity.done)}
     if listening.deaf_to:
         details["deaf_to"] = list(listening.deaf_to)
-    return Health(ok=reason is None, reason=reason or "", details=details)
+    reason = stuck or suspect
+    return Health(ok=reason is None, reason=reason or "", ill="stuck" if stuck else "suspect", details=details)
 
 
 @contextlib.contextmanager

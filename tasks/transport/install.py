@@ -26,13 +26,15 @@ def install(
     predecessor: str | None = None,
     closed: Callable[[], bool] = lambda: False,
     look_s: float = LOOK_S,
+    limit: Callable[[], int | None] = lambda: None,
 ) -> Pulse:
     """Make every `redis://` connection that this process opens from now on take tasks our way. Returns the pulse of
     its event loop.
 
     Tasks are taken as long as `heartbeat` has this process registered. `predecessor`: an incarnation that is known to
-    be dead; what it held goes back first. While `closed()`, nothing is taken. It and `seconds_per_request(model)` are
-    asked on Celery's loop and must not block. Every `look_s` an idle worker looks for tasks that nobody woke it for.
+    be dead; what it held goes back first. While `closed()`, nothing is taken, nor while as many tasks are held as
+    `limit()` says. They and `seconds_per_request(model)` are asked on Celery's loop and must not block. Every `look_s`
+    an idle worker looks for tasks that nobody woke it for.
     """
     station = Station(
         settings=settings,
@@ -41,6 +43,7 @@ def install(
         seconds_per_request=seconds_per_request,
         closed=closed,
         look_s=look_s,
+        limit=limit,
     )
     _kombu.Transport.Channel = _ours.Transport.Channel = type("Channel", (Channel,), {"station": station})
     _kombu.MultiChannelPoller = Poller

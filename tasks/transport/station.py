@@ -43,6 +43,7 @@ class Station:
         seconds_per_request: Callable[[str], float],
         closed: Callable[[], bool] = lambda: False,
         look_s: float = LOOK_S,
+        limit: Callable[[], int | None] = lambda: None,
     ) -> None:
         """`predecessor`: the incarnation that is known to be dead, whose place this process has taken."""
         self.look_s = look_s
@@ -57,6 +58,7 @@ class Station:
         self._limit_s = CHUNKS_OF_ROOM * settings.chunk_work_s
         self._seconds_per_request = seconds_per_request
         self._closed = closed
+        self._limit = limit
         self._heartbeat = heartbeat
         self._predecessor = predecessor
         self._reclaim_due = False
@@ -86,10 +88,11 @@ class Station:
 
     def budget(self, prefetch: int) -> Budget:
         """What may be taken now, with Celery's prefetch count (0: unlimited)."""
-        if self._closed():
+        limit = self._limit()
+        if self._closed() or limit == 0:
             return NOTHING
         work_s = self.ledger.work_s(self._seconds_per_request)
-        return Budget.of(prefetch=prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
+        return Budget.of(prefetch=limit or prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
 
     def take(self, queues: Sequence[str], *, prefetch: int) -> list[Taken]:
         """Take what there is room for: nothing while this process is not registered. Raises RedisError."""

@@ -137,6 +137,16 @@ def test_a_worker_whose_queue_was_cancelled_is_told_of(redis: Redis, redis_url: 
     assert not of(list(checks.fleet(settings)), Verdict.WARNING)
 
 
+def test_a_suspect_worker_is_told_of_with_its_reason(redis: Redis, redis_url: str) -> None:
+    settings = Settings(redis_url=redis_url, subscription=())
+    word = {"suspect": "9 of the last 9 requests of digits failed here with forbidden"}
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
+
+    said = of(list(checks.fleet(settings)), Verdict.WARNING)
+    assert "w is suspect" in said
+    assert "failed here with forbidden" in said
+
+
 def test_a_model_that_does_not_exist_is_told_of() -> None:
     findings = list(checks.models(Settings(models="resnet1O1")))
 

@@ -158,3 +158,10 @@ def test_a_worker_s_name_reaches_no_terminal_as_it_is() -> None:
 def test_a_worker_whose_queue_was_cancelled_is_deaf() -> None:
     words = {"w": {"busy": False, "deaf_to": ["lowtide.digits"]}}
     assert "deaf" in shown(Snapshot(at=1.0, backlog=Backlog(), workers=words, bridge_words={}, rates_s={}))
+
+
+def test_a_suspect_worker_is_shown_with_its_reason() -> None:
+    words = {"w": {"busy": False, "suspect": "9 of the last 9 requests of digits failed here with forbidden"}}
+    said = shown(Snapshot(at=1.0, backlog=Backlog(), workers=words, bridge_words={}, rates_s={}))
+    assert " suspect " in said
+    assert "w takes one task at a time, after pauses: 9 of the last 9 requests" in said

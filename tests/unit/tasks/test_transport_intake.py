@@ -22,10 +22,15 @@ def taken(tag: str, *, again: bool = False) -> Taken:
     return of(json.dumps(message).encode(), tag=tag, task=tag, again=again)
 
 
-def station_of(closed: Callable[[], bool] = lambda: False) -> Station:
+def station_of(closed: Callable[[], bool] = lambda: False, limit: Callable[[], int | None] = lambda: None) -> Station:
     heartbeat: Any = SimpleNamespace(incarnation="1")
     return Station(
-        settings=Settings(), heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0, closed=closed
+        settings=Settings(),
+        heartbeat=heartbeat,
+        predecessor=None,
+        seconds_per_request=lambda _: 0.0,
+        closed=closed,
+        limit=limit,
     )
 
 
@@ -75,6 +80,18 @@ def test_while_a_task_runs_alone_nothing_is_taken() -> None:
     assert station.budget(0).empty
     closed[0] = False
     assert not station.budget(0).empty
+
+
+def test_no_more_tasks_are_taken_than_the_limit_says() -> None:
+    limit: list[int | None] = [0]
+    station = station_of(limit=lambda: limit[0])
+    assert station.budget(64).empty
+    limit[0] = 1
+    assert station.budget(64).messages == station.budget(0).messages == 1
+    intake(station, lambda *_: None)._deliver_all([taken("a")])
+    assert station.budget(64).empty
+    limit[0] = None
+    assert station.budget(64).messages == 63
 
 
 @pytest.mark.parametrize(

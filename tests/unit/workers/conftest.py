@@ -13,6 +13,8 @@ from lowtide.workers.model import Model
 
 # Imports torchvision without torch's compiler, before tests import it with the compiler, which takes two seconds.
 from lowtide.workers.models import torchvision_classifier as torchvision_classifier
+from lowtide.workers.suspicion.standing import Standing
+from lowtide.workers.suspicion.tally import Tally
 
 # Threads of one operation spin while they wait for one another: on busy cores, two take several times the time of one.
 torch.set_num_threads(1)
@@ -50,6 +52,7 @@ def engine_of(memory: Memory) -> Iterator[Callable[..., Engine]]:
             Settings(**{"decode_threads": 2, **settings}),
             devices={CPU: models},
             fetcher=fetcher,
+            standing=Standing(Tally()),
             on_broken=on_broken,
         )
         engines.append(engine)

@@ -1,0 +1,233 @@
+"""`Standing`: whether this worker is well, in doubt of itself or suspect, and what follows from that."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Protocol
+
+from lowtide.tasks.heartbeat import BEAT_S
+from lowtide.tasks.wire import Outcome
+from lowtide.workers.suspicion.rule import MOST, OK, Charge, Counts, Verdict, verdict
+from lowtide.workers.suspicion.tally import Tally, kind_of
+
+log = logging.getLogger(__name__)
+
+
+class Phase(Enum):
+    """What each means for the work."""
+
+    WELL = "takes what there is room for"
+    DOUBT = "takes a task a second, and answers, until it is known whose fault the failures are"
+    SUSPECT = "takes one task after a pause that grows, and gives back what it would fail"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """Seconds.
+
+    `between_s`: from one task to the next while in doubt. `others_s`: by then each of the others has told what it did
+    up to the charge, so what it tells later is news. `doubt_s`: a doubt without a verdict ends. `calm_s`: nothing is
+    charged for so long after a charge was dropped; twice as long each time that the fleet was the reason. `pause_s`: a
+    suspect's first pause, twice as long after each task that it fails. Who was well for `forget_s` begins anew.
+    """
+
+    between_s: float = 1.0
+    others_s: float = BEAT_S + 1.0
+    look_s: float = 2.0
+    doubt_s: float = 60.0
+    calm_s: float = 10.0
+    calm_max_s: float = 600.0
+    pause_s: float = 5.0
+    pause_max_s: float = 300.0
+    suspect_look_s: float = 10.0
+    forget_s: float = 1200.0
+
+
+USUAL = Times()
+NO_CHARGE = Charge(model="", kind="")
+NOTHING = Counts()
+
+
+class Others(Protocol):
+    """See `lowtide.workers.suspicion.peers`."""
+
+    def mark(self) -> None:
+        """Begin to count."""
+
+    def since_mark(self, model: str) -> Counts:
+        """What others did since."""
+
+    def serving(self, model: str) -> bool:
+        """Whether there are any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """As of one moment. `before`: our counts of the charge's model when the phase began, or with the last failure of a
+    suspect. `pause_s`: between the last outcome and the next task.
+    """
+
+    phase: Phase
+    since_s: float
+    charge: Charge = NO_CHARGE
+    before: Counts = NOTHING
+    pause_s: float = 0.0
+    look_at_s: float = 0.0
+    marked: bool = False
+    reason: str | None = None
+
+
+class Standing:
+    """`note`, `limit`, `reason` and `refuses` from any thread, `turn` from one."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        *,
+        times: Times = USUAL,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tally = tally
+        self._times = times
+        self._clock = clock
+        self._state = State(phase=Phase.WELL, since_s=clock())
+        self._calm_until_s = 0.0
+        self._calm_s = times.calm_s
+        self._pause_s = times.pause_s
+
+    @property
+    def reason(self) -> str | None:
+        """Why this worker is suspect, as a sentence; None as a rule."""
+        return self._state.reason
+
+    @property
+    def outcomes(self) -> dict[str, dict[str, int]]:
+        """Model → kind → count since the process began: what others compare theirs with."""
+        return self._tally.everything()
+
+    def limit(self) -> int | None:
+        """How many tasks may be held at once; None: as many as there is room for."""
+        state = self._state
+        if state.phase is Phase.WELL:
+            return None
+        return 1 if self._clock() >= max(state.since_s, self._tally.last_s) + state.pause_s else 0
+
+    def refuses(self) -> bool:
+        """Whether requests of a task that was taken before it was suspect are given back untried."""
+        return self._state.phase is Phase.SUSPECT and self.limit() == 0
+
+    def note(self, model: str, outcome: Outcome) -> bool:
+        """A request of `model` ended. False when nobody shall get this from here, and it is given back."""
+        kind = kind_of(outcome)
+        if kind is None:
+            return True
+        self._tally.note(model, kind)
+        return kind == OK or self._state.phase is not Phase.SUSPECT
+
+    def wants_turn(self) -> bool:
+        """Whether a charge, or the phase, asks for a `turn` soon."""
+        return self._tally.charge is not None or self._state.phase is not Phase.WELL
+
+    def turn(self, others: Others) -> bool:
+        """Go on, by what is known now. True when it became suspect. Raises what `others` raise, and is as it was."""
+        state, now_s = self._state, self._clock()
+        if state.phase is Phase.WELL:
+            self._charge(others, now_s)
+        elif state.phase is Phase.DOUBT:
+            self._judge(state, others, now_s)
+        else:
+            self._try_again(state, others, now_s)
+        return state.phase is not Phase.SUSPECT and self._state.phase is Phase.SUSPECT
+
+    def _charge(self, others: Others, now_s: float) -> None:
+        charge = self._tally.charge
+        if charge is None or now_s < self._calm_until_s:
+            return
+        if now_s - self._state.since_s >= self._times.forget_s:
+            self._calm_s, self._pause_s = self._times.calm_s, self._times.pause_s
+        self._state = State(
+            phase=Phase.DOUBT,
+            since_s=now_s,
+            charge=charge,
+            before=self._tally.counts(charge.model),
+            pause_s=self._times.between_s,
+            look_at_s=now_s + self._times.others_s,
+        )
+        others.mark()
+        if not others.serving(charge.model):
+            self._drop()
+
+    def _judge(self, state: State, others: Others, now_s: float) -> None:
+        if self._tally.charge_of(state.charge.model) != state.charge:
+            self._be_well(calm_s=self._times.calm_s)
+        elif now_s >= state.since_s + self._times.doubt_s:
+            self._drop()
+        elif now_s < state.look_at_s:
+            return
+        elif not state.marked:
+            others.mark()
+            self._state = replace(state, marked=True, look_at_s=now_s + self._times.look_s)
+        else:
+            mine = self._tally.counts(state.charge.model).since(state.before)
+            theirs = others.since_mark(state.charge.model)
+            self._state = replace(state, look_at_s=now_s + self._times.look_s)
+            found = verdict(state.charge.kind, mine=mine, others=theirs)
+            if found is Verdict.CLEARED:
+                self._drop()
+            elif found is Verdict.SUSPECT:
+                self._suspect(state, mine, theirs, now_s)
+
+    def _suspect(self, state: State, mine: Counts, theirs: Counts, now_s: float) -> None:
+        charge = state.charge
+        reason = (
+            f"{mine.of(charge.kind)} of the last {mine.total} requests of {charge.model} failed here with "
+            f"{charge.kind}, while other workers answered {theirs.of(OK)} and failed {theirs.of(charge.kind)} so"
+        )
+        log.error("this worker is suspect, and takes one task at a time, after pauses: %s", reason)
+        self._state = replace(
+            state,
+            phase=Phase.SUSPECT,
+            since_s=now_s,
+            before=self._tally.counts(charge.model),
+            pause_s=self._pause_s,
+            look_at_s=now_s + self._times.suspect_look_s,
+            reason=reason,
+        )
+
+    def _try_again(self, state: State, others: Others, now_s: float) -> None:
+        if now_s < self._tally.last_s + self._times.between_s:
+            return  # a task of many requests may be about to show more
+        now = self._tally.counts(state.charge.model)
+        tried = now.since(state.before)
+        if tried.total and tried.of(OK) >= MOST * tried.total:
+            log.warning("this worker is well again after %.0f s", now_s - state.since_s)
+            self._be_well(calm_s=0.0)
+            return
+        if tried.total:
+            self._pause_s = min(2 * state.pause_s, self._times.pause_max_s)
+            state = self._state = replace(state, before=now, pause_s=self._pause_s)
+        if now_s >= state.look_at_s:
+            self._state = replace(state, look_at_s=now_s + self._times.suspect_look_s)
+            self._look_again(state, others)
+
+    def _look_again(self, state: State, others: Others) -> None:
+        """When others fail alike, or there are none any more, it is the turn of those who asked to get an answer."""
+        theirs = others.since_mark(state.charge.model)
+        others.mark()
+        alike = verdict(state.charge.kind, mine=NOTHING, others=theirs) is Verdict.CLEARED
+        if alike or not others.serving(state.charge.model):
+            log.warning("this worker takes again: %s", "others fail alike" if alike else "there is no other one")
+            self._drop()
+
+    def _drop(self) -> None:
+        """The charge is none of this worker."""
+        calm_s, self._calm_s = self._calm_s, min(2 * self._calm_s, self._times.calm_max_s)
+        self._be_well(calm_s=calm_s)
+
+    def _be_well(self, *, calm_s: float) -> None:
+        now_s = self._clock()
+        self._tally.start_afresh()
+        self._calm_until_s = now_s + calm_s
+        self._state = State(phase=Phase.WELL, since_s=now_s)
