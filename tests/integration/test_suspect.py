@@ -5,6 +5,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,24 @@ def test_a_lone_worker_without_access_answers_so(fleet: Fleet, client: Redis) ->
             fleet.eventually(lambda: len(traffic) >= 300, within_s=WAIT_S, what="traffic")
         assert traffic.answered() == 0
         assert health(port)[0] == 200
+
+
+def test_of_a_fleet_that_loses_its_access_at_once_nobody_is_suspect(fleet: Fleet, client: Redis) -> None:
+    with closing(Storage(access=True)) as storage:
+        for name in ("one", "other"):
+            fleet.start(name, "worker", STORAGE_EMULATOR_HOST=storage.url)
+        fleet.wait_ready(workers=2)
+        with Traffic() as traffic:
+            fleet.eventually(lambda: len(traffic) >= 200, within_s=WAIT_S, what="traffic")
+        assert traffic.answered() == len(traffic)  # of which both told with their heartbeats
+
+        storage.access = False
+        with Traffic() as traffic:
+            for name in ("one", "other"):
+                fleet.eventually(partial(ended_doubt, fleet, name), within_s=WAIT_S, what="the end of its doubt")
+        assert traffic.answered() == 0
+        assert "suspect" not in fleet.log("one") + fleet.log("other")
+
+
+def ended_doubt(fleet: Fleet, name: str) -> bool:
+    return "in doubt no more: it is no fault of this worker alone" in fleet.log(name)

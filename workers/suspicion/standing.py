@@ -155,15 +155,17 @@ class Standing:
             pause_s=self._times.between_s,
             look_at_s=now_s + self._times.others_s,
         )
+        log.info("in doubt: nearly all of the last requests of %s failed with %s", charge.model, charge.kind)
         others.mark()
         if not others.serving(charge.model):
-            self._drop()
+            self._drop("no other worker answers them")
 
     def _judge(self, state: State, others: Others, now_s: float) -> None:
         if self._tally.charge_of(state.charge.model) != state.charge:
+            log.info("in doubt no more: others ended otherwise")
             self._be_well(calm_s=self._times.calm_s)
         elif now_s >= state.since_s + self._times.doubt_s:
-            self._drop()
+            self._drop("nothing shows whose fault it is")
         elif now_s < state.look_at_s:
             return
         elif not state.marked:
@@ -175,7 +177,7 @@ class Standing:
             self._state = replace(state, look_at_s=now_s + self._times.look_s)
             found = verdict(state.charge.kind, mine=mine, others=theirs)
             if found is Verdict.CLEARED:
-                self._drop()
+                self._drop("it is no fault of this worker alone")
             elif found is Verdict.SUSPECT:
                 self._suspect(state, mine, theirs, now_s)
 
@@ -218,11 +220,11 @@ class Standing:
         others.mark()
         alike = verdict(state.charge.kind, mine=NOTHING, others=theirs) is Verdict.CLEARED
         if alike or not others.serving(state.charge.model):
-            log.warning("this worker takes again: %s", "others fail alike" if alike else "there is no other one")
-            self._drop()
+            self._drop("others fail alike" if alike else "no other worker answers them any more")
 
-    def _drop(self) -> None:
-        """The charge is none of this worker."""
+    def _drop(self, why: str) -> None:
+        """What failed is not this worker's fault, as far as can be known."""
+        log.info("in doubt no more: %s", why)
         calm_s, self._calm_s = self._calm_s, min(2 * self._calm_s, self._times.calm_max_s)
         self._be_well(calm_s=calm_s)
 
