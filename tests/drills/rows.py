@@ -328,6 +328,7 @@ ROWS: Mapping[str, Row] = {
         needs=Needs(workers=4, bridges=2, env={"LOWTIDE_BATCH_DEADLINE_S": "300"}),
         callers=True,
         flow_s=240.0,  # the long ones hold devices, and go from worker to worker
+        broken=(ACK_FIRST,),
     ),
     "thrice": Row(
         fault="every message delivered three times",
