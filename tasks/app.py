@@ -15,7 +15,8 @@ from lowtide.tasks.queues import PREFIX, PRIORITY_STEPS, route
 from lowtide.tasks.store import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
-TRANSPORT = "lowtide.tasks.publish:Transport"
+TRANSPORTS = {"redis": "lowtide.tasks.publish:Transport", "rediss": "lowtide.tasks.publish:SecureTransport"}
+"""By which our app sends to Redis, for each scheme."""
 _making = Lock()
 
 
@@ -107,6 +108,8 @@ class Loader(AppLoader):
 class App(Celery):
     """Reads the settings, of variables that begin with LOWTIDE_ alone, when they are first needed."""
 
+    amqp_cls = "lowtide.tasks.publish:Amqp"
+
     def __init__(self, main: str | None = None, **options: Any) -> None:
         """As Celery's own."""
         # By name: Celery looks into it when the process is Django's.
@@ -129,8 +132,9 @@ class App(Celery):
     def _connection(self, url: Any, *args: Any, **options: Any) -> Any:
         """Celery's own; to Redis by the transport that wakes workers."""
         secured = options.get("ssl") or self.conf.broker_use_ssl  # kombu does for `rediss` alone what is left out here
-        if isinstance(url, str) and url.startswith(("redis://", "rediss://" if secured else "redis://")):
-            options["transport"] = options.get("transport") or TRANSPORT
+        scheme = url.partition("://")[0] if isinstance(url, str) else ""
+        if scheme == "redis" or (scheme == "rediss" and secured):
+            options["transport"] = options.get("transport") or TRANSPORTS[scheme]
         return super()._connection(url, *args, **options)
 
     def on_configure(self) -> None:

@@ -1,19 +1,22 @@
 """How tasks are sent by kombu: in one write with the tokens that wake workers for them, and the content beside them.
 
-Our app sends by `Transport`. Other apps of the process, and kombu, have kombu's own.
+Our app's connections to Redis have `Transport`. Those of other apps of the process have kombu's own.
 """
 
 # mypy: disable-error-code="misc, no-untyped-call"
 # Kombu has no types.
 
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
+from celery.app.amqp import AMQP
+from kombu import connection as kombus
 from kombu.transport import redis as stock
 from kombu.utils.json import dumps
 from redis import Redis
 from redis.connection import PythonRespSerializer
 
+from lowtide.tasks.app import TRANSPORTS
 from lowtide.tasks.blob import DROP_NEWS, NEWS
 from lowtide.tasks.keys import BLOB_S, Keys
 from lowtide.tasks.queues import SEPARATOR, model_of
@@ -120,3 +123,19 @@ class Transport(stock.Transport):
     """Kombu's own, with tokens."""
 
     Channel = Channel
+
+
+class SecureTransport(Transport):
+    """The same, over TLS."""
+
+
+class Connection(kombus.Connection):
+    """Kombu's own, whose URL says Redis and not the name of a transport of ours: Flower reads it, and people do."""
+
+    resolve_aliases: ClassVar = {**kombus.resolve_aliases, **{name: scheme for scheme, name in TRANSPORTS.items()}}
+
+
+class Amqp(AMQP):
+    """Celery's own, by which its app connects."""
+
+    Connection = Connection

@@ -16,7 +16,7 @@ from kombu.transport import virtual
 
 from lowtide.config import Settings
 from lowtide.tasks import publish
-from lowtide.tasks.app import TRANSPORT
+from lowtide.tasks.app import TRANSPORTS, configure
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import PRIORITY_STEPS, SEPARATOR, lists_of
 from lowtide.tasks.transport import install, uninstall
@@ -58,9 +58,18 @@ def test_install_takes_kombus_place_and_uninstall_gives_it_back(installed: None)
 
 def test_a_worker_takes_our_way_also_by_the_transport_that_our_app_sends_with(installed: None) -> None:
     assert issubclass(publish.Transport.Channel, Channel)
-    assert isinstance(Connection("redis://", transport=TRANSPORT).transport.cycle, Poller)
+    assert isinstance(Connection("redis://", transport=TRANSPORTS["redis"]).transport.cycle, Poller)
     uninstall()
     assert publish.Transport.Channel is publish.Channel
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_our_app_sends_by_a_transport_of_its_own_and_its_url_is_redis_as_before(scheme: str) -> None:
+    app = configure(Settings(redis_url=f"{scheme}://user:word@host:7/2"))
+    for connection in (app.connection_for_write(), app.connection_for_read().clone()):
+        assert isinstance(connection.transport, publish.Transport)
+        assert connection.as_uri(include_password=True) == f"{scheme}://user:word@host:7/2"
+    assert not isinstance(Connection("redis://").transport, publish.Transport)
 
 
 def test_a_connection_from_before_is_refused(installed: None) -> None:
