@@ -1,8 +1,9 @@
 """Inline content: base64 as people write it, and as it travels. Pure."""
 
-import base64
 import re
 import string
+
+import pybase64
 
 PLAIN = (string.ascii_letters + string.digits + "+/").encode()
 VALUES = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
@@ -37,14 +38,14 @@ def canonical(text: str) -> str:
 def decoded(text: str) -> bytes:
     """The bytes, in whichever of the spellings. Raises ValueError as `canonical`."""
     try:
-        return base64.b64decode(text, validate=True)
+        return pybase64.b64decode(text, validate=True)
     except ValueError:  # binascii.Error is one; text beyond ASCII is another
-        return base64.b64decode(canonical(text))
+        return pybase64.b64decode(canonical(text))
 
 
 def encoded(content: bytes) -> str:
     """The bytes in base64, in the one spelling."""
-    return base64.b64encode(content).decode("ascii")
+    return pybase64.b64encode_as_string(content)
 
 
 def written_in_base64(content: bytes) -> bytes | None:

@@ -146,7 +146,8 @@ class Sweeper:
                 moved, more = self._moves.sweep(incarnation, beat)
                 gave += moved
             total += gave
-            log.warning("worker %s was silent for %.0f s: gave back %d tasks", incarnation, self._quiet_s, gave)
+            if gave:
+                log.warning("worker %s was silent for %.0f s: gave back %d tasks", incarnation, self._quiet_s, gave)
             if self._clock() - began_s > self._interval_s:
                 break  # the rest at the next look: a long one in between would start the watch over
         return total
