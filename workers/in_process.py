@@ -52,7 +52,7 @@ class InProcess:
         if job not in self._jobs:
             return
         if not self._note(job.request.model, outcome):
-            self.hand_back([job], why="this worker is suspect, and another one may answer the request")
+            self.hand_back([job], why="another worker may answer what this one fails")
         elif self._remove(job, ended=outcome.status):
             self._retries.note(outcome)
             job.future.set_result(outcome)

@@ -1,6 +1,7 @@
 """`Standing`: whether this worker is well, in doubt of itself or suspect, and what follows from that."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ class Phase(Enum):
     """What each means for the work."""
 
     WELL = "takes what there is room for"
-    DOUBT = "takes a task a second, and answers, until it is known whose fault the failures are"
+    DOUBT = "takes a task a second, and fails five requests of it, until it is known whose fault that is"
     SUSPECT = "takes one task after a pause that grows, and gives back what it would fail"
 
 
@@ -44,6 +45,11 @@ class Times:
     suspect_look_s: float = 10.0
     forget_s: float = 1200.0
 
+
+FAILS_A_TASK = 5
+"""In doubt. What more of a task of many requests would fail so is given back: others may answer it, and if they don't,
+it is done after some more rounds.
+"""
 
 USUAL = Times()
 NO_CHARGE = Charge(model="", kind="")
@@ -95,6 +101,8 @@ class Standing:
         self._state = State(phase=Phase.WELL, since_s=clock())
         self._calm_until_s = 0.0
         self._calm_s = times.calm_s
+        self._fails_since_s = -math.inf
+        self._fails = 0
         self._pause_s = times.pause_s
 
     @property
@@ -111,7 +119,7 @@ class Standing:
         """How many tasks may be held at once; None: as many as there is room for."""
         state = self._state
         if state.phase is Phase.WELL:
-            return None
+            return 0 if self._tally.charge and self._is_heard(state) else None  # until the next turn
         return 1 if self._clock() >= max(state.since_s, self._tally.last_s) + state.pause_s else 0
 
     def refuses(self) -> bool:
@@ -124,7 +132,11 @@ class Standing:
         if kind is None:
             return True
         self._tally.note(model, kind)
-        return kind == OK or self._state.phase is not Phase.SUSPECT
+        state = self._state
+        if kind == OK or state.phase is Phase.SUSPECT:
+            return kind == OK
+        charge = state.charge if state.phase is Phase.DOUBT else self._tally.charge_of(model)
+        return charge != Charge(model=model, kind=kind) or not self._is_heard(state) or self._may_fail()
 
     def wants_turn(self) -> bool:
         """Whether a charge, or the phase, asks for a `turn` soon."""
@@ -141,9 +153,20 @@ class Standing:
             self._try_again(state, others, now_s)
         return state.phase is not Phase.SUSPECT and self._state.phase is Phase.SUSPECT
 
+    def _is_heard(self, state: State) -> bool:
+        return state.phase is not Phase.WELL or self._clock() >= self._calm_until_s
+
+    def _may_fail(self) -> bool:
+        """One more, since the last pause between tasks. Threads that ask at once may get one too many."""
+        now_s = self._clock()
+        if now_s >= self._fails_since_s + self._times.between_s:
+            self._fails_since_s, self._fails = now_s, 0
+        self._fails += 1
+        return self._fails <= FAILS_A_TASK
+
     def _charge(self, others: Others, now_s: float) -> None:
         charge = self._tally.charge
-        if charge is None or now_s < self._calm_until_s:
+        if charge is None or not self._is_heard(self._state):
             return
         if now_s - self._state.since_s >= self._times.forget_s:
             self._calm_s, self._pause_s = self._times.calm_s, self._times.pause_s

@@ -7,6 +7,7 @@ import torch
 
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError
+from lowtide.tasks.wire import Outcome
 from lowtide.workers.engine import Engine
 from lowtide.workers.fetch import Fetcher
 from lowtide.workers.model import Model
@@ -37,6 +38,14 @@ class Memory:
         return content if isinstance(content, bytes) else content()
 
 
+class Trusting(Standing):
+    """Of a worker without doubt: every failure is answered."""
+
+    def note(self, model: str, outcome: Outcome) -> bool:
+        super().note(model, outcome)
+        return True
+
+
 @pytest.fixture
 def memory() -> Memory:
     return Memory()
@@ -46,13 +55,19 @@ def memory() -> Memory:
 def engine_of(memory: Memory) -> Iterator[Callable[..., Engine]]:
     engines: list[Engine] = []
 
-    def make(models: Mapping[str, Model], *, on_broken: Callable[[Exception], None] = print, **settings) -> Engine:
+    def make(
+        models: Mapping[str, Model],
+        *,
+        on_broken: Callable[[Exception], None] = print,
+        standing: Standing | None = None,
+        **settings,
+    ) -> Engine:
         fetcher = Fetcher({"mem": memory}, timeout_s=5, sleep=lambda _: None)
         engine = Engine(
             Settings(**{"decode_threads": 2, **settings}),
             devices={CPU: models},
             fetcher=fetcher,
-            standing=Standing(Tally()),
+            standing=standing or Trusting(Tally()),
             on_broken=on_broken,
         )
         engines.append(engine)

@@ -9,7 +9,8 @@ from lowtide.tasks.wire import InferenceRequest, Status
 from lowtide.workers.engine import Engine
 from lowtide.workers.model import Model
 from lowtide.workers.suspicion.rule import RECENT, Charge
-from lowtide.workers.suspicion.standing import Phase, State
+from lowtide.workers.suspicion.standing import Phase, Standing, State
+from lowtide.workers.suspicion.tally import Tally
 
 WAIT_S = 10
 
@@ -38,7 +39,7 @@ def request(first: int) -> InferenceRequest:
 
 @pytest.fixture
 def engine(engine_of: Callable[..., Engine]) -> Engine:
-    return engine_of({"picky": Picky("picky")})
+    return engine_of({"picky": Picky("picky")}, standing=Standing(Tally()))
 
 
 def suspect(engine: Engine, *, pause_s: float) -> None:
@@ -57,7 +58,7 @@ def test_a_suspect_answers_what_it_can_and_gives_the_rest_back(engine: Engine) -
     suspect(engine, pause_s=0.0)
     good, bad = engine.submit([request(0), request(1)])
     assert good.result(WAIT_S).status is Status.OK
-    with pytest.raises(EngineStopped, match="suspect") as caught:
+    with pytest.raises(EngineStopped, match="another worker may answer") as caught:
         bad.result(WAIT_S)
     assert not caught.value.suspect  # of no loss
     assert engine.progress().in_process == 0

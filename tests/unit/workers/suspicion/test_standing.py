@@ -8,7 +8,7 @@ from redis import ConnectionError as RedisGone
 
 from lowtide.tasks.wire import Outcome, Status
 from lowtide.workers.suspicion.rule import RECENT, Counts
-from lowtide.workers.suspicion.standing import Standing, Times
+from lowtide.workers.suspicion.standing import FAILS_A_TASK, Standing, Times
 from lowtide.workers.suspicion.tally import Tally
 
 ANSWERED = Outcome(status=Status.OK, outputs=[1])
@@ -98,6 +98,21 @@ def test_in_doubt_a_worker_takes_a_task_a_second_and_answers(worker: Worker) -> 
     assert worker.settles(FORBIDDEN) == [True]
     assert worker.standing.limit() == 0
     assert worker.standing.reason is None
+
+
+def test_in_doubt_a_task_of_many_requests_fails_few_and_the_rest_goes_back(worker: Worker) -> None:
+    worker.settles(FORBIDDEN, RECENT)
+    worker.standing.turn(worker.fleet)
+    for _ in range(3):
+        worker.now_s += TIMES.between_s
+        assert worker.settles(FORBIDDEN, 256).count(True) == FAILS_A_TASK
+    assert worker.settles(Outcome.failed("not_found", "no")) == [True]
+    assert worker.settles(ANSWERED) == [True]
+
+
+def test_a_charge_is_heard_before_the_next_turn(worker: Worker) -> None:
+    assert worker.settles(FORBIDDEN, 1000).count(True) == RECENT - 1 + FAILS_A_TASK
+    assert worker.standing.limit() == 0
 
 
 def test_who_goes_on_failing_what_others_answer_is_suspect_and_says_why(suspect: Worker) -> None:
