@@ -133,10 +133,10 @@ class Caller:
                 self._tell_why_nothing_comes()
                 self._settle(self._results.take(TAKE_S))
                 self._reached = True
+                self._renew()  # first: a Redis that takes no more tasks still takes this
                 self._send_content()
                 self._look_for_lost()
                 self._send_unsent()
-                self._renew()
                 reachable = True
             except (RedisError, KombuError) as error:
                 if reachable:

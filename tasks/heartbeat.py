@@ -67,6 +67,8 @@ class Heartbeat:
         self._announced = False
         self._beat = redis.register_script(_lua("heartbeat"))
         self._leave = redis.register_script(_lua("leave"))
+        self._orphan = redis.register_script(_lua("orphan"))
+        self._lapsed: str | None = None
         self._strangers = Outage("not registered")
         self._at_once = threading.Event()
         self._stopped = False
@@ -99,7 +101,7 @@ class Heartbeat:
     def lapsed(self, incarnation: str) -> None:
         """Redis refused it: register anew, at once. From any thread, which doesn't wait."""
         if incarnation == self._incarnation:
-            self._incarnation = None
+            self._lapsed, self._incarnation = incarnation, None
             self._at_once.set()
 
     def beat(self) -> None:
@@ -123,6 +125,9 @@ class Heartbeat:
         # Under another id than a call before that had no answer: what that may have registered is left to lapse.
         agree(self._redis, self._keys)
         self._strangers.over()
+        if self._lapsed and self._name is None:
+            self._orphan(keys=[self._register.beats, self._keys.held(self._lapsed)], args=[self._lapsed])
+        self._lapsed = None
         incarnation = self._name or new_incarnation()
         self._say(incarnation, registers=True)
         self._incarnation = incarnation

@@ -9,6 +9,23 @@ from redis.lock import Lock
 log = logging.getLogger(__name__)
 
 
+# A plain `SET` is refused by a full Redis, which who leads may be needed to make emptier. A first write that needs no
+# memory lets the script go on.
+_ACQUIRE = """
+redis.call('DEL', '')
+return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+"""
+
+
+class _Lock(Lock):
+    """Redis-py's, also to be had of a full Redis."""
+
+    def do_acquire(self, token: str) -> bool:
+        """Take it, if nobody has it."""
+        acquire = self.redis.register_script(_ACQUIRE)
+        return bool(acquire(keys=[self.name], args=[token, int((self.timeout or 0) * 1000)]))
+
+
 class Leadership:
     """A lock of redis-py's, which lapses `lapse_s` after its holder was last heard of. From one thread at a time."""
 
@@ -18,7 +35,7 @@ class Leadership:
         """Redis said so at the last `renew`."""
         self.anew = False
         """The last `renew` took it: another may have had it meanwhile, also if it was held before."""
-        self._lock = Lock(redis, key, timeout=lapse_s, blocking=False, thread_local=False)
+        self._lock = _Lock(redis, key, timeout=lapse_s, blocking=False, thread_local=False)
 
     def renew(self) -> bool:
         """Take it or keep it. While Redis is away, whoever had it has it."""

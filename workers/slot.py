@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from lowtide.tasks.fork import in_each_child
 
 log = logging.getLogger(__name__)
 
-INCARNATION = re.compile("[0-9a-f]{1,64}")
+NOTED = re.compile("([0-9a-f]{1,64}) ([0-9a-f]{12})")
+"""An incarnation, and the machine that it lived on, since its last start."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class Slot:
         try:
             self.file.seek(0)
             self.file.truncate()
-            self.file.write(incarnation)
+            self.file.write(f"{incarnation} {_machine()}")
             self.file.flush()
         except OSError as error:
             log.warning("what this worker holds comes back late if it is killed: %s", error)
@@ -71,10 +74,17 @@ def claimed_slot(settings: Settings, *, folder: Path | None = None) -> Iterator[
 
 
 def _predecessor(file: TextIO) -> str | None:
-    """Whom the file names. Anything else in it is nobody's."""
+    """Whom the file names, if it lived on this machine: the lock tells nothing of others, whose folder this may be as
+    well, or a copy of it. Anything else in it is nobody's.
+    """
     file.seek(0)
-    text = file.read(100)
-    return text if INCARNATION.fullmatch(text) else None
+    noted = NOTED.fullmatch(file.read(100))
+    return noted[1] if noted and noted[2] == _machine() else None
+
+
+def _machine() -> str:
+    boot = BOOT_ID.read_text() if BOOT_ID.exists() else ""
+    return hashlib.sha256(f"{boot} {uuid.getnode()}".encode()).hexdigest()[:12]
 
 
 def _lock(path: Path) -> TextIO | None:

@@ -5,11 +5,13 @@ local function opened(entry)
     return string.match(entry, '^([^\n]*)\n([^\n]*)\n(.*)$')
 end
 
+-- Gives 1 when it was held.
 local function forget(held, holders, incarnation, tag, task)
-    redis.call('HDEL', held, tag)
+    local was = redis.call('HDEL', held, tag)
     if task ~= '' and redis.call('HGET', holders, task) == incarnation then
         redis.call('HDEL', holders, task)
     end
+    return was
 end
 
 -- To the end of its list from which others take, byte for byte. Gives the bytes, or nil when nothing of the tag is held,

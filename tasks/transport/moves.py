@@ -99,7 +99,8 @@ class Moves:
     def acknowledge(self, incarnation: str, done: Iterable[Held]) -> None:
         """Forget messages whose work is done."""
         names = [name.encode(errors="surrogateescape") for held in done for name in (held.tag, held.task)]
-        self._acknowledge(keys=self._held(incarnation), args=[incarnation, *names])
+        before = [self.keys.loss(""), self.keys.strike(""), self.keys.part("")]
+        self._acknowledge(keys=self._held(incarnation), args=[incarnation, *before, *names])
 
     def postpone(self, incarnation: str, tag: str, *, due: float) -> bool:
         """Set a message aside until `due`, Unix time by Redis' clock; False when that has come."""
@@ -138,6 +139,10 @@ class Moves:
         """The tags of what this incarnation took and did not settle."""
         tags: Any = self.redis.hkeys(self.keys.held(incarnation))
         return [tag.decode() for tag in tags]
+
+    def count_held(self, incarnation: str) -> int:
+        """How many of them there are."""
+        return int(self.redis.hlen(self.keys.held(incarnation)))
 
     def _held(self, incarnation: str) -> list[str]:
         return [self.keys.held(incarnation), self.keys.holders]

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 FINISHED = re.compile(rb'"status":\s*"(SUCCESS|FAILURE|REVOKED)"')
 FINISHED_BYTES = 64
 AGAIN_S = 1.0
+COUNT_S = 30.0
+"""From one comparison of what Redis and we say that we hold to the next."""
 LOOP_CONNECTIONS = 2
 """One for Celery's loop; one for the thread of the pool that sends an event or a callback meanwhile."""
 
@@ -63,7 +65,7 @@ class Station:
         self._predecessor = predecessor
         self._reclaim_due = False
         self._outage = Outage("Redis refuses: taking no tasks")
-        self._not_before = 0.0
+        self._not_before = self._counted_s = 0.0
 
     def connected(self) -> None:
         """A connection was made: at the next turn, what Redis thinks that we hold and we don't goes back first."""
@@ -76,7 +78,7 @@ class Station:
         if monotonic() < self._not_before:
             return
         try:
-            if self._reclaim_due:
+            if self._reclaim_due or self._holds_unknown():
                 self.reclaim()
                 self._reclaim_due = False
             self.settle()
@@ -144,6 +146,16 @@ class Station:
             self.settle()
         except RedisError as error:
             log.warning("tasks that end now are settled after a reconnection, or by a sweeper: %s", error)
+
+    def _holds_unknown(self) -> bool:
+        """What nobody would ever give back, as this worker lives: a take that came to Redis after its answer was given
+        up, or an acknowledgement that a failover undid.
+        """
+        if monotonic() - self._counted_s < COUNT_S or (incarnation := self._heartbeat.incarnation) is None:
+            return False
+        self._counted_s = monotonic()
+        known = sum(held.incarnation == incarnation for held in self.ledger.everything())
+        return self.moves.count_held(incarnation) > known
 
     def reclaim(self) -> None:
         """Give back what a predecessor held, as lost; and what Redis says we hold and we don't: what a take brought

@@ -31,6 +31,10 @@ AGAIN_S = 1.0
 CHUNK_BYTES = 64 * 1024
 
 
+class Untold(Exception):
+    """Raised when Redis refuses to tell what changes."""
+
+
 class StockWatch:
     """Has a thread and a connection of its own from `start` to `stop`, which one thread calls again and again."""
 
@@ -72,7 +76,7 @@ class StockWatch:
         while not stopped.is_set():
             try:
                 self._watch(stopped)
-            except ResponseError as error:
+            except Untold as error:
                 log.info("Redis doesn't tell what changes: looking ten times a second instead (%s)", error)
                 self._look_again_and_again(stopped)
             except (RedisError, OSError) as error:
@@ -83,7 +87,10 @@ class StockWatch:
                 stopped.wait(AGAIN_S)
 
     def _watch(self, stopped: threading.Event) -> None:
-        self._connection = connection = self._connect()
+        try:
+            self._connection = connection = self._connect()
+        except ResponseError as error:
+            raise Untold(error) from error
         try:
             connection._sock.settimeout(SILENT_S)
             while not stopped.is_set():

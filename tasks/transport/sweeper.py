@@ -122,6 +122,10 @@ class Sweeper:
         leads = self._leadership.renew()
         if self._stock_watch:
             (self._stock_watch.start if leads else self._stock_watch.stop)()
+        if not self._leadership.sure:
+            # Who can't write can't beat either, though this one could read: that is no silence.
+            self._restart()
+            return 0
         return self.sweep() if leads else 0
 
     def sweep(self) -> int:
@@ -133,9 +137,12 @@ class Sweeper:
             return self._sweep_workers()
         except RedisError as error:
             log.debug("the watch over who lives starts over: %s", error)
-            self._workers.restart()
-            self._bridges.restart()
+            self._restart()
             return 0
+
+    def _restart(self) -> None:
+        self._workers.restart()
+        self._bridges.restart()
 
     def _sweep_workers(self) -> int:
         began_s = self._clock()

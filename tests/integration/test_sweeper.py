@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.heartbeat import Heartbeat
@@ -241,3 +241,39 @@ def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server)
         server.process.send_signal(signal.SIGCONT)
         sweeper.stop()
         sweeper.stop()
+
+
+def test_a_full_redis_can_be_swept_also_by_who_has_yet_to_lead(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    take(redis, "a")
+    redis.config_set("maxmemory", 1)
+    try:
+        assert watch(sweeper.turn, clock, seconds=22) == 1
+    finally:
+        redis.config_set("maxmemory", 0)
+
+
+def test_while_nobody_can_write_nobody_is_silent(
+    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(redis, "a")
+    watch(sweeper.turn, clock, seconds=10)
+    refuse = ResponseError("MISCONF Redis is configured to save RDB snapshots")
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(refuse))
+        watch(sweeper.turn, clock, seconds=20)
+    assert watch(sweeper.turn, clock, seconds=20) == 0
+    assert watch(sweeper.turn, clock, seconds=2) == 1
+
+
+def test_what_a_worker_holds_whose_registration_is_lost_goes_back(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    heartbeat = Heartbeat(redis, KEYS, kind="worker")
+    heartbeat.beat()
+    first = str(heartbeat.incarnation)
+    take_as = Moves(redis, KEYS).take
+    redis.lpush(KEYS.queue(QUEUE), json.dumps({"body": "", "headers": {"id": "a"}, "properties": {}}))
+    take_as(first, queues=[QUEUE], seconds=[0.0], budget=Budget(messages=1, work_s=1), turns=Turns(0.1))
+    redis.delete(KEYS.workers)
+    heartbeat.beat()
+    assert heartbeat.incarnation != first
+    assert watch(sweeper.sweep, clock, seconds=2) == 1
+    assert redis.zrange(KEYS.workers, 0, -1) == [str(heartbeat.incarnation).encode()]

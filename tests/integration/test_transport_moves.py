@@ -431,3 +431,39 @@ def test_tokens_that_nobody_needs_are_few(redis: Redis, moves: Moves) -> None:
     for _ in range(40):
         moves.pass_on(WAKE)
     assert redis.llen(WAKE) == 32
+
+
+def test_who_sends_a_task_of_the_same_id_again_sends_another(redis: Redis, moves: Moves) -> None:
+    push(redis, "lowtide.m", message("a"))
+    [first] = take(moves)
+    moves.give_back(WORKER, [first.tag])
+    redis.hset(KEYS.part("a"), "0", "{}")
+    redis.hset(KEYS.strike("a"), "0:1", 1)
+    [again] = take(moves)
+    assert again.again
+    moves.acknowledge(WORKER, [held(again)])
+
+    push(redis, "lowtide.m", message("a"))
+    [another] = take(moves)
+    assert not another.again
+    assert not redis.exists(KEYS.loss("a"), KEYS.strike("a"), KEYS.part("a"))
+    moves.give_back(WORKER, [another.tag])
+    moves.acknowledge(WORKER, [held(another)])
+    assert redis.exists(KEYS.loss("a")), "who no longer holds it does not forget what befell it"
+
+
+def test_what_redis_says_that_a_worker_holds_and_it_does_not_know_goes_back_while_it_lives(
+    server: Server, redis: Redis, moves: Moves
+) -> None:
+    settings = load_settings(redis_url=server.url, prefix=PREFIX)
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
+    heartbeat.beat()
+    station = Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
+    station.turn(lambda: None)
+    push(redis, "lowtide.m", message("a"))
+    take(moves)  # whose answer nobody has got
+    station.turn(lambda: None)
+    assert state(redis) == (1, 1)
+    station._counted_s = -1e9  # half a minute is over
+    station.turn(lambda: None)
+    assert state(redis) == (0, 0)

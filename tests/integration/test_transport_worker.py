@@ -226,7 +226,7 @@ def test_a_restarted_worker_gives_back_its_predecessors_tasks_at_once(fleet: Fle
     first.wait()
     fleet.worker(slot="7", threads=2)
     until(lambda: len(fleet.out()) == 2, timeout_s=3)
-    assert fleet.losses() == 2
+    assert fleet.given_back() == 2
     until(fleet.settled)
 
 
@@ -242,7 +242,7 @@ def test_killed_workers_lose_nothing(any_fleet: Fleet) -> None:
         victim.send_signal(signal.SIGKILL)
     until(lambda: set(any_fleet.out()) == set(sent), timeout_s=12, what="everything is done")
     until(any_fleet.settled)
-    assert any_fleet.losses() > 0, "nobody was killed while it held something"
+    assert any_fleet.given_back() > 0, "nobody was killed while it held something"
 
 
 def test_a_message_pushed_to_a_vanished_machine_stays(fleet: Fleet) -> None:

@@ -74,6 +74,7 @@ class Fleet:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.redis = server.redis
+        self.redis.config_resetstat()
         self.settings: Settings = load_settings(redis_url=server.url, prefix=PREFIX)
         self.keys = Keys.of(self.settings)
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -116,6 +117,10 @@ class Fleet:
 
     def losses(self) -> int:
         return sum(int(self.redis.get(key) or 0) for key in self.redis.keys(self.keys.loss("*")))
+
+    def given_back(self) -> int:
+        """How many messages went back to their lists since the fleet began."""
+        return int(self.redis.info("commandstats").get("cmdstat_incrby", {"calls": 0})["calls"])
 
     def settled(self) -> bool:
         """Nothing is held and nothing is left over."""

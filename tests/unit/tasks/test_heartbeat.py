@@ -18,7 +18,7 @@ class Server:
         self.said = threading.Semaphore(0)
 
     def register_script(self, text: str) -> Callable[..., int]:
-        return self.beat if "ZADD" in text else self.leave
+        return self.beat if "HSET" in text else (lambda **_: 0) if "NX" in text else self.leave
 
     def beat(self, *, keys: list[str], args: list[Any]) -> int:
         if self.down:

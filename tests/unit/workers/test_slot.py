@@ -80,7 +80,7 @@ with claimed_slot(load_settings(), folder=Path({str(tmp_path)!r})) as slot:
     with claimed_slot(load_settings(), folder=tmp_path) as slot:
         assert (slot.name, slot.predecessor) == ("0", "0f")
         slot.note("0e")
-        assert [path.read_text() for path in tmp_path.iterdir()] == ["0e"]
+        assert [path.read_text().split()[0] for path in tmp_path.iterdir()] == ["0e"]
     with claimed_slot(load_settings(), folder=tmp_path) as slot:
         assert slot.predecessor is None, "one that ends in order leaves nothing"
 
@@ -102,3 +102,17 @@ def test_the_name_of_the_lock_says_nothing_of_the_password(tmp_path: Path) -> No
             names = {path.name for path in tmp_path.iterdir()}
 
     assert len(names) == 1
+
+
+def test_who_lived_on_another_machine_may_still_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        slot.note("0f")
+        [path] = tmp_path.iterdir()
+        text = path.read_text()
+    path.write_text(text)
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        assert slot.predecessor == "0f"
+    path.write_text(text)
+    monkeypatch.setattr("uuid.getnode", lambda: 1)
+    with claimed_slot(load_settings(), folder=tmp_path) as slot:
+        assert slot.predecessor is None
