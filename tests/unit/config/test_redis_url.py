@@ -151,7 +151,7 @@ def test_variables_of_celerys_that_an_application_has_send_nothing_of_ours_elsew
     assert isinstance(fresh.backend, RedisBackend)
     assert fresh.backend.connparams["host"] == "h"
     for connection in (fresh.connection_for_write(), fresh.connection_for_read(), fresh.connection()):
-        assert (connection.transport_cls, connection.hostname, connection.port) == ("redis", "h", 1)
+        assert (connection.info()["transport"], connection.hostname, connection.port) == ("redis", "h", 1)
     assert not fresh.conf.task_always_eager
     fresh.conf.update(broker_url="redis://h:2/0")
     assert fresh.connection_for_write().port == 2
