@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -167,10 +167,10 @@ def bridge(stack: Stack, folder: Path) -> Iterator[None]:
         process.stop()
 
 
-def until(true: object) -> float:
+def until(true: Callable[[], object]) -> float:
     """Seconds until it is so."""
     began_s = time.monotonic()
-    while not true():  # type: ignore[operator]
+    while not true():
         assert time.monotonic() - began_s < PATIENCE_S
         time.sleep(0.02)
     return time.monotonic() - began_s

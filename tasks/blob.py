@@ -80,8 +80,9 @@ class Blobs:
 
     def get(self, task_id: str) -> bytes | None:
         """The content beside the task; None when it is gone."""
-        found: bytes | None = self._redis.get(self._keys.blob(task_id))  # type: ignore[assignment]
-        return found
+        found: Any = self._redis.get(self._keys.blob(task_id))
+        content: bytes | None = found
+        return content
 
     def tell_lost(self, task_id: str) -> None:
         """Tell the sender that the content is gone, unless the task has a result, or its content again."""

@@ -28,7 +28,7 @@ class Pool(BlockingConnectionPool):
 
     def make_connection(self) -> Any:
         """redis-py's own, which tells when it connects, also again."""
-        made = super().make_connection()  # type: ignore[no-untyped-call]
+        made = super().make_connection()  # type: ignore[no-untyped-call]  # redis-py gives it none
         made.register_connect_callback(self._connected)
         return made
 

@@ -115,7 +115,7 @@ def test_no_piece_of_the_protocol_can_be_left_out(piece: str, kinds: Sequence[st
 
 
 def test_every_piece_of_the_protocol_is_left_out_by_a_test() -> None:
-    [mark] = test_no_piece_of_the_protocol_can_be_left_out.pytestmark  # type: ignore[attr-defined]
+    [mark] = test_no_piece_of_the_protocol_can_be_left_out.pytestmark
     assert {piece for piece, *_ in mark.args[1]} == PIECES - {"predecessor"}
     assert set(MISTAKES.values()) <= PIECES | {"beat when full"}
 

@@ -28,7 +28,7 @@ class Writes(list[list[str]]):
 def writes(monkeypatch: pytest.MonkeyPatch) -> Writes:
     noted = Writes()
 
-    class Connection(stock.redis.Connection):  # type: ignore[misc]  # redis-py's untyped part
+    class Connection(stock.redis.Connection):
         def connect(self) -> None: ...
 
         def pack_commands(self, commands: Any) -> Any:

@@ -60,7 +60,7 @@ class Outside(StubEngine):
     def run(self, uris: str) -> list[str]:
         """The outcomes of requests with these URIs, of one letter each, in words."""
         requests = [{"model": "m", "uri": uri} for uri in uris]
-        outcomes = Run("t", requests, lambda: self).outcomes(redelivered=True)  # type: ignore[arg-type, return-value]
+        outcomes = Run("t", requests, lambda: self).outcomes(redelivered=True)
         return [outcome.outputs[0] if outcome.outputs else outcome.error.type for outcome in outcomes]
 
     def _note(self, step: str) -> None:
@@ -152,7 +152,7 @@ def test_what_was_fetched_is_what_runs(outside: Outside, monkeypatch: pytest.Mon
     monkeypatch.setattr(outside, "fetch", lambda requests: [request.with_content(b"1") for request in requests])
     ran: list[tuple[str | None, bytes]] = []
     monkeypatch.setattr(outside, "_outputs_of", lambda request: ran.append((request.uri, request.content())))
-    Run("t", [{"model": "m", "uri": "a"}], lambda: outside).outcomes(redelivered=True)  # type: ignore[arg-type, return-value]
+    Run("t", [{"model": "m", "uri": "a"}], lambda: outside).outcomes(redelivered=True)
     assert ran == [(None, b"1")]
 
 
@@ -200,13 +200,13 @@ def test_content_is_not_missed_for_a_request_that_has_ended(outside: Outside, hi
         pytest.fail("asked for")
 
     outside.history = history
-    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blob=missing)  # type: ignore[arg-type, return-value]
+    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blob=missing)
     [outcome] = run.outcomes(redelivered=True)
     assert end == (outcome.error.type if outcome.error else outcome.status)
 
 
 def test_content_that_is_gone_is_missed_for_one_that_has_not_ended(outside: Outside) -> None:
-    run = Run("t", [{"model": "m", "blob": [0, 1]}] * 2, lambda: outside, blob=lambda: None)  # type: ignore[arg-type, return-value]
+    run = Run("t", [{"model": "m", "blob": [0, 1]}] * 2, lambda: outside, blob=lambda: None)
     outside.history = History(losses=1, outcomes={0: OK})
     with pytest.raises(ContentLost):
         run.outcomes(redelivered=True)

@@ -274,7 +274,7 @@ def outside() -> Iterator[Outside]:
 
 def test_a_run_takes_the_steps_of_the_model_in_its_order(outside: Outside) -> None:
     requests: list[Mapping[str, Any]] = [{"model": "m", "uri": str(index)} for index in range(5)]
-    Run("t", requests, lambda: outside).outcomes(redelivered=True)  # type: ignore[arg-type, return-value]
+    Run("t", requests, lambda: outside).outcomes(redelivered=True)
 
     assert Model(requests=5).units[5:] == (range(2), range(2, 4), range(4, 5))
     assert outside.steps == [*WORKER[:2], *(f"{step} {members}" for members in ("0 1", "2 3", "4") for step in ALONE)]
