@@ -8,8 +8,8 @@ import pytest
 from lowtide.config import SettingsError, load_settings
 from lowtide.workers.slot import claimed_slot
 
-CHILD = "os.fork() or (time.sleep(10), os._exit(0))"
-"""One that outlives its parent."""
+CHILD = "r, w = os.pipe(); os.fork() or (os.write(w, b'x'), time.sleep(10), os._exit(0)); os.read(r, 1)"
+"""One that outlives its parent, which waits until the child has begun."""
 
 
 def test_workers_of_one_machine_get_different_slots_and_a_restarted_one_its_own(tmp_path: Path) -> None:
