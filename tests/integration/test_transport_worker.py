@@ -79,7 +79,7 @@ def test_a_stock_publisher_gets_everything_done_exactly_once(any_fleet: Fleet) -
     until(lambda: len(any_fleet.out()) >= len(sent))
     until(any_fleet.settled)
     assert sorted(any_fleet.out(), key=int) == sent
-    assert any_fleet.losses() == 0
+    assert any_fleet.given_back() == 0
     assert not [key for key in any_fleet.redis.keys("*") if key.startswith((b"lt2:", b"unacked", b"lowtide."))]
 
 
@@ -132,10 +132,12 @@ def test_a_large_chunk_counts_for_its_requests(fleet: Fleet) -> None:
 
 
 def test_a_task_that_rejects_goes_back_and_is_no_loss(running: Fleet) -> None:
+    before = running.given_back()
     running.send("refuse", "reject", "a")
     until(lambda: running.out("reject") == ["a"])
     until(running.settled)
-    assert running.losses() == 0
+    assert running.given_back() == before + 1
+    assert running.out("losses:reject") == ["0"]
 
 
 def test_a_finished_task_that_comes_back_is_not_run_again(running: Fleet) -> None:
@@ -272,4 +274,4 @@ def test_a_worker_goes_on_after_redis_restarts_and_runs_nothing_twice(tmp_path: 
         until(fleet.settled)
         assert process.poll() is None
         assert Counter(fleet.out("started:out")) == Counter(["0", "1", "2", "later", "after"])
-        assert fleet.losses() == 0
+        assert fleet.given_back() == 0

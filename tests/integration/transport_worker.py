@@ -51,9 +51,10 @@ def answer(self, key: str, value: str) -> str:
 
 @app.task(name="refuse", bind=True, ignore_result=True)
 def refuse(self, key: str, value: str) -> None:
-    """Hands itself back once."""
+    """Hands itself back once, and then tells how many losses were counted: they are forgotten when it is done."""
     if redis.rpush(f"refused:{key}", value) == 1:
         raise Reject("not now", requeue=True)
+    redis.rpush(f"losses:{key}", redis.get(Keys.of(settings).loss(self.request.id)) or "unknown")
     redis.rpush(key, value)
 
 
