@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis import RedisError
@@ -26,6 +26,7 @@ from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.preemption import Preemption, wait_while_announced
 from lowtide.tasks.transport.stock_watch import StockWatch
 from lowtide.tasks.transport.sweeper import Sweeper
+from lowtide.tasks.trouble import trouble_of
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,19 @@ ENDING_S = 2.0
 """After the grace: for the threads to end, all together, also when Redis does not answer them."""
 LAST_S = 4.0
 """After the grace: to end and to hand back. A Redis or a Pub/Sub that doesn't answer must not take longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """How a bridge ends. `drains`: it waits for what may still come, and hands the rest back."""
+
+    code: int
+    drains: bool
+
+
+STOPPED = End(code=0, drains=True)
+BROKEN = End(code=1, drains=False)
+ESTRANGED = End(code=1, drains=True)
 
 
 class Bridge:
@@ -65,22 +79,22 @@ class Bridge:
         self._preemption = Preemption(settings)
 
     def run(self) -> int:
-        """Work until SIGTERM, SIGINT or `stop`; then drain. Returns the exit code: 0, or 1 when a thread failed or is
-        stuck and the process should be started afresh.
+        """Work until SIGTERM, SIGINT or `stop`; then drain. Returns the exit code: 0, or 1 when the process should be
+        started afresh: a thread failed or is stuck, or another protocol is spoken in Redis (the fresh one waits).
         """
         self._listen_to_signals()
         wait_while_announced(self._settings, stopped=self._stopping.is_set)
         health = self._serve_health()
         self._start()
-        code = self._watch()
-        last = leave_after(LAST_S + (0 if code else self._settings.grace_s), code=code)
+        end = self._watch()
+        last = leave_after(LAST_S + (self._settings.grace_s if end.drains else 0), code=end.code)
         if health:
             health.stop()
-        if code == 0:
+        if end.drains:
             self._drain()
         self._close()
         last.cancel()
-        return code
+        return end.code
 
     def stop(self) -> None:
         """Drain and return from `run`. From any thread, any number of times."""
@@ -154,23 +168,27 @@ class Bridge:
         self._intake.start()
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
 
-    def _watch(self) -> int:
+    def _watch(self) -> End:
         # Asleep, not in `wait`: a signal's handler could not `set` an Event whose lock this thread holds.
         while not self._stopping.is_set():
             time.sleep(WATCH_S)
             now_s = time.monotonic()
             if any(loop.failed for loop in self._loops()):
-                return 1
+                return BROKEN
             if stuck := [loop.name for loop in self._loops() if loop.stuck(now_s)]:
                 log.error(
                     "no progress of %s for %.0f s:\n%s", ", ".join(stuck), self._settings.stuck_after_s, _stacks()
                 )
-                return 1
+                return BROKEN
             if self._parts.pulls.refused_for_s() > self._settings.stuck_after_s:
                 # A fresh start says what is missing, or makes it.
                 log.error(_refusal(self._parts.pulls.refused))
-                return 1
-        return 0
+                return BROKEN
+            if stranger := self._heartbeat.stranger:
+                # What is held goes back: others, of the fleet that is there now, may serve the same subscriptions.
+                log.error("Redis: %s", trouble_of(stranger))
+                return ESTRANGED
+        return STOPPED
 
     def _drain(self) -> None:
         parts = self._parts

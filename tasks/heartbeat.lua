@@ -1,7 +1,12 @@
 -- Say that a process lives, and what it says of itself.
--- KEYS  the register, the hash of statuses
--- ARGV  1 who   2 its status   3 1 when it may register, 0 when it must be registered already
--- Gives 0 when it is not registered, and then changes nothing: it was given up (score 0), or Redis lost its data.
+-- KEYS  the register, the hash of statuses, the protocol
+-- ARGV  1 who   2 its status   3 1 when it may register, 0 when it must be registered already   4 our protocol
+-- Gives 0 when it is not registered, and then changes nothing: it was given up (score 0), or Redis lost its data. Gives
+-- -1 when another protocol is spoken, and changes nothing either.
+local spoken = redis.call('GET', KEYS[3])
+if spoken and spoken ~= ARGV[4] then
+    return -1
+end
 -- The first write needs no memory, so that a full Redis lets the script go on: else it would make the living look dead.
 redis.call('ZREM', KEYS[1], '')
 local last = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or 0)
@@ -13,4 +18,7 @@ local time = redis.call('TIME')
 local now = math.max(tonumber(time[1]) + tonumber(time[2]) / 1e6, last + 1e-6)
 redis.call('ZADD', KEYS[1], string.format('%.6f', now), ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[2])
+if not spoken then
+    redis.call('SET', KEYS[3], ARGV[4])
+end
 return 1

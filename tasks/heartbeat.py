@@ -2,7 +2,8 @@
 
 Whoever was silent for 20 s is taken for dead: a sweeper gives back what it held and strikes it from the register. If it
 lives after all, or Redis lost its data, its next heartbeat is refused, and it registers anew. A worker does so under
-another id: what it holds under the old one is no longer its own.
+another id: what it holds under the old one is no longer its own. Where another protocol is spoken nobody registers, and
+who had is registered no longer.
 """
 
 import json
@@ -16,9 +17,9 @@ from typing import Any
 from redis import Redis, RedisError
 
 from lowtide.tasks.errors import OtherProtocol
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.keys import PROTOCOL, Keys
 from lowtide.tasks.outage import Outage
-from lowtide.tasks.protocol import agree
+from lowtide.tasks.protocol import check
 from lowtide.tasks.registry import Kind, Register, announce
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Heartbeat:
         self._leave = redis.register_script(_lua("leave"))
         self._orphan = redis.register_script(_lua("orphan"))
         self._lapsed: str | None = None
+        self.stranger: OtherProtocol | None = None
+        """What the last heartbeat found there instead of a fleet of ours."""
         self._strangers = Outage("not registered")
         self._at_once = threading.Event()
         self._stopped = False
@@ -117,26 +120,34 @@ class Heartbeat:
             if self._models and not self._announced:
                 self._announced = announce(self._redis, self._keys, self._models)
         except OtherProtocol as error:
+            self.stranger = error
             self._strangers.failed(error)
+            if incarnation:
+                self.lapsed(incarnation)
         except RedisError as error:
             log.debug("a heartbeat failed: %s", error)
 
     def _begin(self) -> None:
         # Under another id than a call before that had no answer: what that may have registered is left to lapse.
-        agree(self._redis, self._keys)
-        self._strangers.over()
+        check(self._redis, self._keys)
         if self._lapsed and self._name is None:
             self._orphan(keys=[self._register.beats, self._keys.held(self._lapsed)], args=[self._lapsed])
         self._lapsed = None
         incarnation = self._name or new_incarnation()
         self._say(incarnation, registers=True)
-        self._incarnation = incarnation
+        self._incarnation, self.stranger = incarnation, None
+        self._strangers.over()
         self._announced = False  # what forgot us may have forgotten that
         self._on_registered(incarnation)
 
     def _say(self, incarnation: str, *, registers: bool) -> bool:
         status = json.dumps(dict(self._status()))
-        return bool(self._beat(keys=self._register.both, args=[incarnation, status, int(registers)]))
+        keys = [*self._register.both, self._keys.protocol]
+        answer = int(self._beat(keys=keys, args=[incarnation, status, int(registers), PROTOCOL]))
+        if answer < 0:
+            check(self._redis, self._keys)
+            raise RedisError("another protocol was spoken there, and is no longer")
+        return bool(answer)
 
     def _run(self) -> None:
         while not self._stopped:

@@ -37,6 +37,12 @@ class Keys:
         """`PROTOCOL` of those who use this Redis. Its name is the same in all of them."""
         return f"{self.prefix}lt:protocol"
 
+    def unversioned(self, name: str) -> str:
+        """A key of protocol 1, which is not told of by `protocol`. `workers`, `bridges`: sets of names of which
+        `w:<name>` and `b:<name>` exist while they live (15 s); `unacked`: what its workers hold.
+        """
+        return f"{self.prefix}lt:{name}"
+
     def end(self, message: str) -> str:
         """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
         return f"{self.prefix}{STEM}end:{_short(message)}"

@@ -16,6 +16,7 @@ from kombu.utils.json import dumps
 from redis import Redis
 from redis.connection import PythonRespSerializer
 
+from lowtide.tasks import protocol
 from lowtide.tasks.app import TRANSPORTS
 from lowtide.tasks.blob import DROP_NEWS, NEWS
 from lowtide.tasks.keys import BLOB_S, Keys
@@ -85,7 +86,9 @@ class Publication(Batch):
         return result
 
     def flush(self) -> None:
-        """Kombu's."""
+        """Kombu's. Raises OtherProtocol: what we send would be in the way of a fleet that is not ours."""
+        with self.channel.conn_or_acquire() as client:
+            protocol.check(Redis(connection_pool=client.connection_pool), Keys(self._prefix))  # kombu's adds prefixes
         self._bytes = 0
         super().flush()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis import Redis
 
-from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.queues import PRIORITY_STEPS, lists_of, model_of
 from lowtide.tasks.registry import Register
 from lowtide.tasks.tokens import push_tokens, tokens_lua
@@ -56,7 +56,8 @@ class Moves:
         self, incarnation: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
     ) -> list[Taken] | None:
         """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request. What is not due yet
-        goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered.
+        goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered,
+        or another protocol is spoken.
         """
         lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
         models = list(dict.fromkeys(filter(None, map(model_of, queues))))
@@ -64,11 +65,11 @@ class Moves:
         of_model = [models.index(model) + 1 if (model := model_of(queue)) else 0 for queue in queues]
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
         shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
-        keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, *lists]
+        keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, self.keys.protocol, *lists]
         for _ in range(ASIDE_STEPS):
             more, flat = self._take(
                 keys=[*keys, *wakes],
-                args=[*limits, *shape, incarnation, self.keys.loss_prefix, *seconds, *of_model],
+                args=[*limits, *shape, incarnation, self.keys.loss_prefix, PROTOCOL, *seconds, *of_model],
             )
             if more < 0:
                 return None

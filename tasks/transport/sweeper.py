@@ -17,8 +17,10 @@ from typing import Any
 
 from redis import Redis, RedisError
 
+from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.leadership import Leadership
+from lowtide.tasks.protocol import check
 from lowtide.tasks.registry import Kind, Register
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.moves import Moves
@@ -118,8 +120,8 @@ class Sweeper:
         self._leadership.give_up()
 
     def turn(self) -> int:
-        """`sweep`, if this one leads."""
-        leads = self._leadership.renew()
+        """`sweep`, if this one leads. Where another protocol is spoken nobody of ours beats, and nobody leads."""
+        leads = self._is_ours() and self._leadership.renew()
         if self._stock_watch:
             (self._stock_watch.start if leads else self._stock_watch.stop)()
         if not self._leadership.sure:
@@ -139,6 +141,16 @@ class Sweeper:
             log.debug("the watch over who lives starts over: %s", error)
             self._restart()
             return 0
+
+    def _is_ours(self) -> bool:
+        try:
+            check(self._redis, self._keys)
+        except OtherProtocol:
+            self._restart()
+            return False
+        except RedisError as error:
+            log.debug("which protocol is spoken is not known: %s", error)
+        return True
 
     def _restart(self) -> None:
         self._workers.restart()

@@ -1,17 +1,18 @@
 -- Pop what fits and record it as held, in one step: a worker that dies at any moment has lost nothing. What is not due
 -- yet goes aside instead and takes no room; what has become due goes to the end of its list first. Begins with due.lua.
--- KEYS  register, held, holders, scheduled, then the lists of each queue, most urgent first; then
+-- KEYS  register, held, holders, scheduled, protocol, then the lists of each queue, most urgent first; then
 --       the tokens of each model
 -- ARGV  1 messages at most   2 seconds of work at most   3 bytes at most   4 seconds left of the first turn
 --       5 seconds in a turn   6 least that a message costs its turn   7 lists per queue   8 queues of high priority
 --       9 messages that may go aside, and so many that may come back   10 the incarnation
---       11 what is before a Celery id in the key of its losses   then per queue: seconds per request; then per
---       queue: number of its model among the tokens, 0 for none
--- Gives -1 when the incarnation is not registered, or was given up, and then changes nothing; 1 when so much went aside
+--       11 what is before a Celery id in the key of its losses   12 our protocol   then per queue: seconds per request;
+--       then per queue: number of its model among the tokens, 0 for none
+-- Gives -1 when the incarnation is not registered, or was given up, or another protocol is spoken here, and then changes
+-- nothing; 1 when so much went aside
 -- that it found nothing to take and there may be more; else 0. Then a list of six entries per message: number of the
 -- queue (from 1), delivery tag, requests in it, Celery id, whether it was held before (0 or 1), the message.
 -- RPOP comes before anything that needs memory: a full Redis lets a script go on that has begun to write.
-local FIXED, FIRST = 11, 5
+local FIXED, FIRST = 12, 6
 local count, work_s, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local turn_s, least_s = tonumber(ARGV[5]), tonumber(ARGV[6])
 local steps, high = tonumber(ARGV[7]), tonumber(ARGV[8])
@@ -19,7 +20,8 @@ local aside, back = tonumber(ARGV[9]), tonumber(ARGV[9])
 local incarnation, loss_prefix = ARGV[10], ARGV[11]
 local queues = (#ARGV - FIXED) / 2
 local tokens = FIRST + queues * steps
-if tonumber(redis.call('ZSCORE', KEYS[1], incarnation) or 0) == 0 then
+if tonumber(redis.call('ZSCORE', KEYS[1], incarnation) or 0) == 0
+    or (redis.call('GET', KEYS[5]) or ARGV[12]) ~= ARGV[12] then
     return { -1, {} }
 end
 local time = redis.call('TIME')

@@ -23,7 +23,7 @@ class Server:
     def beat(self, *, keys: list[str], args: list[Any]) -> int:
         if self.down:
             raise RedisError
-        name, _, registers = args
+        name, _, registers, _ = args
         if registers:
             self.registered.add(name)
         self.said.release()
@@ -35,9 +35,6 @@ class Server:
 
     def get(self, key: str) -> bytes:
         return PROTOCOL.encode()
-
-    def set(self, *_: Any, **__: Any) -> None:
-        """The protocol, which is there."""
 
 
 @pytest.fixture
