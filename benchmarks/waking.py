@@ -94,26 +94,30 @@ def stream(redis: Redis, workers: int) -> str:
 
 
 def lone(redis: Redis) -> dict[str, str]:
-    """From the call to the result, for each kind of caller."""
+    """From the call to the result, for each kind of caller: one after the other, and each after a pause, in which the
+    machine falls asleep. A PING beside them says how much of that is its waking up, at each step of the way.
+    """
     request = {"model": MODEL, "data": "eA=="}
     with fleet(redis, workers=1) as stack:
         stock = Celery("stock", set_as_current=False)
         stock.conf.update({**celery_config(stack.settings), "task_routes": ()})
         queue = caller_queue(MODEL)
-        return {
-            "lone infer.delay": took(lambda: infer.delay(request).get(timeout=PATIENCE_S)),
-            "lone send_task": took(lambda: stock.send_task(INFER, [request], queue=queue).get(timeout=PATIENCE_S)),
+        calls: dict[str, Callable[[], object]] = {
+            "lone infer.delay": lambda: infer.delay(request).get(timeout=PATIENCE_S),
+            "lone send_task": lambda: stock.send_task(INFER, [request], queue=queue).get(timeout=PATIENCE_S),
+            "PING": redis.ping,
         }
+        return {name: f"{took(call)}; after a pause {took(call, pause_s=PAUSE_S / 2)}" for name, call in calls.items()}
 
 
-def took(call: Callable[[], object]) -> str:
+def took(call: Callable[[], object], *, pause_s: float = 0.0) -> str:
     """Milliseconds."""
     times_ms = []
     for _ in range(2 * PUSHES):
         began_s = time.perf_counter()
         call()
         times_ms.append(1e3 * (time.perf_counter() - began_s))
-        time.sleep(PAUSE_S / 2)
+        time.sleep(pause_s)
     return f"{statistics.median(times_ms):.1f} ms (p50), {statistics.quantiles(times_ms, n=20)[-1]:.1f} ms (p95)"
 
 

@@ -4,6 +4,7 @@
 # Kombu has no types.
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from kombu.utils.json import loads
@@ -11,7 +12,7 @@ from kombu.utils.json import loads
 from lowtide.tasks.queues import model_of
 from lowtide.tasks.transport.envelope import mark_redelivered, redelivered, task_of
 from lowtide.tasks.transport.ledger import Held
-from lowtide.tasks.transport.moves import Taken
+from lowtide.tasks.transport.moves import Taken, Took
 from lowtide.tasks.transport.wake import Wake
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,12 @@ class Intake:
                     self._station.moves.pass_on(token)
                 return
             nothing = self._wake.in_vain and not self._station.moves.anything(queues)
-            taken = [] if nothing else self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
-            if not taken:
+            took = Took() if nothing else self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
+            self._deliver_all(took.messages)
+            # Who took the last is told of what comes behind it: whatever comes brings a token.
+            if not took.messages or (not took.more and self._channel.qos.can_consume()):
                 self._wake.arm(queues)
                 return
-            self._deliver_all(taken)
 
     def check(self) -> None:
         """Drop a wait whose connection is open at this end only."""
@@ -58,7 +60,7 @@ class Intake:
         """Disconnect. Idempotent."""
         self._wake.close()
 
-    def _deliver_all(self, taken: list[Taken]) -> None:
+    def _deliver_all(self, taken: Sequence[Taken]) -> None:
         # All are in the ledger before the first is delivered, whatever becomes of that. `_admit` raises nothing.
         admitted = [(item, *self._admit(item)) for item in taken]
         waiting = [held.delivery for _, held, _ in admitted]

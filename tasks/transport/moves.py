@@ -19,6 +19,8 @@ SWEEP_MAX_BYTES = 8 * 1024 * 1024
 """Of one step of a sweep, after which Redis serves others."""
 ASIDE_MAX_MESSAGES = 256
 """Of one step, those that are not due yet: about 10 µs each, while Redis serves nobody else."""
+ASIDE = 2
+"""What the take says when all that it found went aside."""
 ASIDE_STEPS = 16
 """Of one take. An idle worker looks again in a second at the latest: what is due behind many others would wait."""
 
@@ -38,6 +40,14 @@ class Taken:
     raw: bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Took:
+    """What a take brought. `more`: there was more in these queues, with room or without."""
+
+    messages: Sequence[Taken] = ()
+    more: bool = False
+
+
 class Moves:
     """The moves of one fleet. `incarnation`: of the worker that holds the messages. Safe to call from any thread, as
     its client is. Raises RedisError.
@@ -54,7 +64,7 @@ class Moves:
 
     def take(
         self, incarnation: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
-    ) -> list[Taken] | None:
+    ) -> Took | None:
         """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request. What is not due yet
         goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered,
         or another protocol is spoken.
@@ -67,15 +77,15 @@ class Moves:
         shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
         keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, self.keys.protocol, *lists]
         for _ in range(ASIDE_STEPS):
-            more, flat = self._take(
+            state, flat = self._take(
                 keys=[*keys, *wakes],
                 args=[*limits, *shape, incarnation, self.keys.loss_prefix, PROTOCOL, *seconds, *of_model],
             )
-            if more < 0:
+            if state < 0:
                 return None
-            if not more:
+            if state < ASIDE:
                 break
-        return [
+        messages = [
             Taken(
                 queue=queues[int(number) - 1],
                 incarnation=incarnation,
@@ -87,6 +97,7 @@ class Moves:
             )
             for number, tag, requests, task, again, raw in zip(*[iter(flat)] * 6, strict=True)
         ]
+        return Took(messages=messages, more=state > 0)
 
     def anything(self, queues: Sequence[str]) -> bool:
         """Whether a take may find something. O(queues), one command: each idle worker asks every second."""

@@ -16,7 +16,7 @@ from lowtide.tasks.outage import Outage
 from lowtide.tasks.queues import model_of
 from lowtide.tasks.store import connect
 from lowtide.tasks.transport.ledger import Ledger, incarnation_of
-from lowtide.tasks.transport.moves import Moves, Taken
+from lowtide.tasks.transport.moves import Moves, Took
 from lowtide.tasks.transport.pulse import Pulse
 from lowtide.tasks.transport.room import CHUNKS_OF_ROOM, NOTHING, Budget, Turns
 from lowtide.tasks.transport.wake import LOOK_S
@@ -96,22 +96,22 @@ class Station:
         work_s = self.ledger.work_s(self._seconds_per_request)
         return Budget.of(prefetch=limit or prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
 
-    def take(self, queues: Sequence[str], *, prefetch: int) -> list[Taken]:
+    def take(self, queues: Sequence[str], *, prefetch: int) -> Took:
         """Take what there is room for: nothing while this process is not registered. Raises RedisError."""
         incarnation = self._heartbeat.incarnation
         if incarnation is None:
-            return []
+            return Took()
         order = self._turns.order(queues)
         seconds = [self._cost_s(queue) for queue in order]
         budget = self.budget(prefetch)
-        taken = self.moves.take(incarnation, queues=order, seconds=seconds, budget=budget, turns=self._turns)
+        took = self.moves.take(incarnation, queues=order, seconds=seconds, budget=budget, turns=self._turns)
         self._outage.over()
-        if taken is None:
+        if took is None:
             self._heartbeat.lapsed(incarnation)
-            return []
+            return Took()
         cost_s = dict(zip(order, seconds, strict=True))
-        self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in taken])
-        return taken
+        self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in took.messages])
+        return took
 
     def is_ours(self, delivery: str) -> bool:
         """False when it was given to another while it waited here, or Redis lost it. From any thread."""

@@ -8,9 +8,9 @@
 --       11 what is before a Celery id in the key of its losses   12 our protocol   then per queue: seconds per request;
 --       then per queue: number of its model among the tokens, 0 for none
 -- Gives -1 when the incarnation is not registered, or was given up, or another protocol is spoken here, and then changes
--- nothing; 1 when so much went aside
--- that it found nothing to take and there may be more; else 0. Then a list of six entries per message: number of the
--- queue (from 1), delivery tag, requests in it, Celery id, whether it was held before (0 or 1), the message.
+-- nothing; 2 when so much went aside that it found nothing to take and there may be more; 1 when there is more in a
+-- queue, else 0. Then a list of six entries per message: number of the queue (from 1), delivery tag, requests in it,
+-- Celery id, whether it was held before (0 or 1), the message.
 -- RPOP comes before anything that needs memory: a full Redis lets a script go on that has begun to write.
 local FIXED, FIRST = 12, 6
 local count, work_s, bytes = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -144,9 +144,9 @@ while any and room() do
     end
 end
 
--- Wake another for what stays behind, and nobody for what is gone.
+-- Wake another for what stays behind, and nobody for what is gone. Gives whether something stays, 0 or 1.
 local function pass_on()
-    local lists = {}
+    local lists, stays = { [0] = {} }, 0
     for queue = 1, queues do
         local model, first = tonumber(ARGV[FIXED + queues + queue]), FIRST + (queue - 1) * steps
         lists[model] = lists[model] or {}
@@ -157,11 +157,16 @@ local function pass_on()
     for at = tokens, #KEYS do
         if redis.call('EXISTS', unpack(lists[at - tokens + 1])) == 0 then
             redis.pcall('DEL', KEYS[at])
-        elseif redis.call('EXISTS', KEYS[at]) == 0 then
-            wake(KEYS[at], 1)
+        else
+            stays = 1
+            if redis.call('EXISTS', KEYS[at]) == 0 then
+                wake(KEYS[at], 1)
+            end
         end
     end
+    -- Nobody waits for a token of those that are of no model.
+    return (#lists[0] > 0 and redis.call('EXISTS', unpack(lists[0])) > 0) and 1 or stays
 end
 
-pass_on()
-return { #taken == 0 and (aside <= 0 or bytes <= 0) and 1 or 0, taken }
+local stays = pass_on()
+return { #taken == 0 and (aside <= 0 or bytes <= 0) and 2 or stays, taken }

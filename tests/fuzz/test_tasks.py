@@ -93,10 +93,12 @@ def push(redis: Redis, sent: list[tuple[str, bytes]]) -> None:
 def taken(moves: Moves) -> list[Taken]:
     """Everything that is there to take."""
     found = []
-    while some := moves.take(
+    while took := moves.take(
         WORKER, queues=QUEUES, seconds=[0.0] * 3, budget=Budget(messages=2, work_s=1.0), turns=Turns(0.1)
     ):
-        found += some
+        if not took.messages:
+            break
+        found += took.messages
     return found
 
 

@@ -57,7 +57,7 @@ def take(redis: Redis, queue: str, messages: int, *, by: str = "0a") -> None:
         by, queues=[queue], seconds=[0.0], budget=Budget(messages=messages, work_s=1.0), turns=Turns(0.1)
     )
     assert taken is not None
-    assert len(taken) == messages
+    assert len(taken.messages) == messages
 
 
 def age(redis: Redis, by_s: float, keys: Keys = KEYS) -> None:

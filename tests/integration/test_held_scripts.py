@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 from redis import Redis
@@ -80,7 +80,7 @@ class World:
             assert self.take(current(old, word), 0) is None
         elif "take" in word:
             one = current(old, word)
-            [taken] = self.take(one, message_of(word)) or ()
+            [taken] = (self.take(one, message_of(word)) or moves_of.Took()).messages
             self.took(one, message_of(word), taken.raw)
         elif "STANDS STILL" in word:
             one = current(old, word)
@@ -104,7 +104,7 @@ class World:
             self.heartbeat._incarnation = name_of(one.name)  # as if it had registered by itself
             self.heartbeat.stop()
 
-    def take(self, one: Incarnation, m: int) -> Sequence[moves_of.Taken] | None:
+    def take(self, one: Incarnation, m: int) -> moves_of.Took | None:
         budget = Budget(messages=1, work_s=1)
         return self.moves.take(name_of(one.name), queues=[f"lowtide.m{m}"], seconds=[0], budget=budget, turns=Turns(1))
 

@@ -53,7 +53,9 @@ def world(redis_url: str) -> Iterator[World]:
 def test_what_waits_is_held_or_has_a_result_is_not_lost(world: World) -> None:
     Heartbeat(world.redis, KEYS, kind="worker", name="0a").beat()
     budget = Budget(messages=1, work_s=1.0)
-    [taken] = Moves(world.redis, KEYS).take("0a", queues=[QUEUE], seconds=[0.0], budget=budget, turns=Turns(0.1)) or []
+    took = Moves(world.redis, KEYS).take("0a", queues=[QUEUE], seconds=[0.0], budget=budget, turns=Turns(0.1))
+    assert took is not None
+    [taken] = took.messages
     assert world.look() == world.look(60) == []
     Moves(world.redis, KEYS).give_back("0a", [taken.tag])
     assert world.look(60) == world.look(60) == []

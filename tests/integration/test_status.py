@@ -190,7 +190,7 @@ def test_what_is_held_runs_or_is_reserved(filled: Redis, signed: Signed) -> None
         "vm-2:0:18", queues=["lowtide.digits"], seconds=[0.0], budget=Budget(messages=1, work_s=1.0), turns=Turns(0.1)
     )
     assert taken is not None
-    assert len(taken) == 1
+    assert len(taken.messages) == 1
     states = {"queued": 256, "held": 100, "left_behind": 0, "reserved": 44, "running": 56}
     assert json.loads(look("--json"))["backlog"] == {"digits": states}
     assert "digits │ 256 │ 44 │ 56 │ 0 │ 0.01" in " ".join(look().split())

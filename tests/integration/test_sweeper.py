@@ -67,7 +67,7 @@ def take(redis: Redis, *names: str, by: str = WORKER) -> None:
     budget = Budget(messages=64, work_s=1)
     taken = Moves(redis, KEYS).take(by, queues=[QUEUE], seconds=[0.0], budget=budget, turns=Turns(0.1))
     assert taken is not None
-    assert [item.task for item in taken] == list(names)
+    assert [item.task for item in taken.messages] == list(names)
 
 
 def watch(sweep: Callable[[], int], clock: Clock, *, seconds: float) -> int:

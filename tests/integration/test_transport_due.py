@@ -57,7 +57,7 @@ def take(moves: Moves, *, messages: int = 64, worker: str = WORKER) -> list[byte
     budget = Budget(messages=messages, work_s=1.0)
     taken = moves.take(worker, queues=["lowtide.m.high", QUEUE], seconds=[0.001] * 2, budget=budget, turns=Turns(0.1))
     assert taken is not None
-    return [item.raw for item in taken]
+    return [item.raw for item in taken.messages]
 
 
 def later(seconds: int = 0) -> str:

@@ -75,7 +75,7 @@ def take(
     turns = options.pop("turns", None) or Turns(0.1)
     taken = moves.take(incarnation, queues=queues, seconds=[seconds] * len(queues), budget=budget, turns=turns)
     assert taken is not None
-    return taken
+    return list(taken.messages)
 
 
 def tasks(taken: list[Taken]) -> list[str]:
@@ -314,7 +314,7 @@ def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and
     taken: list[Taken] = []
 
     def serve() -> None:
-        taken.extend(station.take(["lowtide.m", "lowtide.n"], prefetch=0))
+        taken.extend(station.take(["lowtide.m", "lowtide.n"], prefetch=0).messages)
 
     station.turn(serve)
     assert (taken, state(redis)) == ([], (1, 1))

@@ -7,6 +7,7 @@ from redis import ResponseError
 from lowtide.config import Settings
 from lowtide.tasks.transport import wake
 from lowtide.tasks.transport.intake import Intake
+from lowtide.tasks.transport.moves import Taken, Took
 from lowtide.tasks.transport.station import Station
 from lowtide.tasks.transport.wake import Wake
 
@@ -123,7 +124,7 @@ def test_who_is_woken_without_room_wakes_another_and_looks_when_it_has_room(
     passed_on: list[str] = []
     takes: list[list[str]] = []
     monkeypatch.setattr(channel.station.moves, "pass_on", passed_on.append)
-    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: takes.append(queues) or [])
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: takes.append(queues) or Took())
     intake = Intake(channel)
     intake.serve()
     connection.answer = [b"fleet:lt2:wake:m", b""]
@@ -142,7 +143,7 @@ def test_who_is_woken_and_takes_keeps_the_token(
     channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(channel.station.moves, "pass_on", lambda key: pytest.fail("passed on"))
-    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: [])
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: Took())
     monkeypatch.setattr(channel.station.moves, "anything", lambda queues: False)
     intake = Intake(channel)
     intake.serve()
@@ -159,7 +160,7 @@ def test_who_waited_in_vain_takes_only_where_there_is_something(
     channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     takes, anything = list[Any](), [False, True]
-    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: takes.append(queues) or [])
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: takes.append(queues) or Took())
     monkeypatch.setattr(channel.station.moves, "anything", lambda queues: anything.pop(0))
     intake = Intake(channel)
     intake.serve()
@@ -171,3 +172,27 @@ def test_who_waited_in_vain_takes_only_where_there_is_something(
     intake._wake.read()
     intake.serve()
     assert len(takes) == 3, "a token needs no look"
+
+
+@pytest.mark.parametrize("more", [True, False])
+def test_who_took_the_last_waits_at_once_and_who_did_not_takes_again(
+    channel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, more: bool
+) -> None:
+    item = Taken(queue="lowtide.m", incarnation="1", tag="t", requests=1, task="", again=False, raw=b"no message")
+    takes = [Took(messages=[item], more=more), Took()]
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: takes.pop(0))
+    intake = Intake(channel)
+    intake.serve()
+    assert (len(takes), intake._wake.armed) == (0 if more else 1, True)
+
+
+def test_who_took_the_last_and_has_no_room_is_not_woken(
+    channel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = Taken(queue="lowtide.m", incarnation="1", tag="t", requests=1, task="", again=False, raw=b"no message")
+    rooms = [True, False, False]
+    channel.qos.can_consume = lambda: rooms.pop(0)
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: Took(messages=[item]))
+    intake = Intake(channel)
+    intake.serve()
+    assert not intake._wake.armed
