@@ -28,7 +28,7 @@ def main(names: tuple[str, ...], *, broken: bool, tries: int | None, keep: Path 
         raise click.UsageError(f"no row {', '.join(sorted(unknown))}; rows are {', '.join(ROWS)}")
     book, now = Book(), commit()
     kept = []
-    for name in names or ROWS:
+    for name in names or [name for name, row in ROWS.items() if not row.by_name]:
         for piece in ROWS[name].broken if broken else (None,):
             series = Series(name=name, broken=piece, commit=now, tries=tries)
             with tempfile.TemporaryDirectory(prefix="lowtide-drill-") as scratch:

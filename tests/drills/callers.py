@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from tests.drills.system import System
@@ -11,12 +12,24 @@ from tests.drills.verdict import Called
 READY = b"ready\n"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calls:
+    """How many requests a second by `infer_many`, how many of them at least, and how many tasks a second to the stock
+    application, of which there are as many fewer.
+    """
+
+    many_per_s: float = 50.0
+    at_least: int = 0
+    stock_per_s: float = 0.0
+
+
 class Callers:
     """A Python program that calls while the faults happen."""
 
-    def __init__(self, system: System, first: int, patience_s: float, *, delay: bool) -> None:
+    def __init__(self, system: System, first: int, patience_s: float, calls: Calls, *, delay: bool) -> None:
         command = [sys.executable, "-m", "tests.drills.caller", str(first), str(patience_s)]
-        command += ["delay"] if delay else []
+        command += ["--many-per-s", str(calls.many_per_s), "--at-least", str(calls.at_least)]
+        command += ["--stock-per-s", str(calls.stock_per_s), *(["--delay"] if delay else [])]
         log = (system.folder / "caller.log").open("ab")
         with log:
             self._process = subprocess.Popen(
@@ -28,22 +41,12 @@ class Callers:
         assert self._process.stdout
         assert self._process.stdout.readline() == READY
 
-    def end(self) -> tuple[Called, Called]:
-        """No more; what became of all, by `infer_many` and by `infer.delay`."""
+    def end(self) -> dict[str, Called]:
+        """No more; what became of all, by each way to call."""
         output, _ = self._process.communicate(b"")
-        counts: dict[str, Any] = json.loads(output)
-        many, delay = (_called(counts[kind]) for kind in ("many", "delay"))
-        return many, delay
+        counts: dict[str, dict[str, Any]] = json.loads(output)
+        return {kind: Called(**of) for kind, of in counts.items()}
 
     def kill(self) -> None:
         self._process.kill()
         self._process.communicate()
-
-
-def _called(counts: dict[str, Any]) -> Called:
-    return Called(
-        asked=counts["asked"],
-        lost=counts["asked"] - counts["answered"] - counts["wrong"],
-        wrong=counts["wrong"],
-        error=counts.get("error", ""),
-    )

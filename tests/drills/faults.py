@@ -33,6 +33,8 @@ PAUSE_S = 30.0
 BLOBS_S = 5.0
 LONG = ("sleep-40", "sleep-100")
 RESTART_S = 60.0
+KILL_EVERY_S = (6.0, 8.0)
+KILLS_BETWEEN = 10
 MOMENT_S = 180.0
 """For a moment that a bridge has every seven seconds, as the row's load is."""
 
@@ -271,6 +273,20 @@ def soak(stage: Stage, *, requests: int) -> None:
         stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
 
 
+def soak_long(stage: Stage, *, kills: int) -> None:
+    """One worker after the other, each of which is up; of the stock application's a tenth as many."""
+    system = stage.system
+    for number in range(1, kills + 1):
+        stage.wait(*KILL_EVERY_S)
+        eventually(system.ready_workers, within_s=RESTART_S, what="a worker that is up")
+        name = stage.random.choice(system.ready_workers())
+        _again(stage, name, partial(system.fleet.signal, name, signal.SIGKILL))
+        if number % KILLS_BETWEEN == 0:
+            system.fleet.signal(stage.random.choice(system.stock), signal.SIGKILL)
+            stage.random.choice(BRIEF)(stage)
+        stage.wait_flow()
+
+
 def _vanish(stage: Stage, names: Sequence[str]) -> None:
     system = stage.system
     stage.mark()
@@ -348,3 +364,15 @@ ANY: tuple[Callable[[Stage], None], ...] = (
     deliver_thrice_for_a_while,
 )
 """All but the emulator's restart, which takes along what nobody else has, and what needs a load of its own."""
+
+BRIEF: tuple[Callable[[Stage], None], ...] = (
+    worker_vanish,
+    bridge_kill,
+    redis_kill,
+    redis_full,
+    connection_cut,
+    connection_half_open,
+    sigterm,
+    preemption,
+)
+"""Those after which an answer is there within a minute, and after which Redis has what it had."""

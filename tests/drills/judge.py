@@ -28,6 +28,8 @@ def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:
         yield f"{verdict.again} requests ran again after their result was published"
     if row.tries_once and verdict.retried:
         yield f"{verdict.retried} requests ended at a further try"
+    if (longest_s := max(verdict.longest_s, verdict.many.longest_s)) > row.longest_s:
+        yield f"an answer came after {longest_s:.0f} s"
     yield from _of_exits(verdict)
     yield from _of_caller("infer_many", verdict.many)
     yield from _of_caller("infer.delay", verdict.delay)

@@ -15,7 +15,7 @@ import torch
 
 from lowtide.workers.model import Model
 
-REQUEST_S = 0.004
+REQUEST_S = float(os.environ.get("DRILL_REQUEST_S", "0.004"))
 HANG_S = 3600.0
 ROOM_BYTES = 3 << 30
 BLOCK_BYTES = 64 << 20

@@ -1,32 +1,48 @@
-"""Writes the tables of docs/reliability.md from the book. Pure, but for the file."""
+"""Writes the tables of docs/reliability.md from the book. Pure, but for the file.
 
-from collections.abc import Iterable, Mapping, Sequence
+The rows that are tried by name have a part of the page of their own, which stays as it is while one of them has not
+been tried on a newer commit.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from tests.drills.faults import KILLS_BETWEEN
 from tests.drills.rows import ROWS, Row
 from tests.drills.tally import ROOT, Round
-from tests.drills.verdict import Verdict
+from tests.drills.verdict import Called, Verdict
 
 PAGE = ROOT / "docs" / "reliability.md"
-BEGIN, END = "<!-- written by make drill: -->", "<!-- :written by make drill -->"
+MATRIX = ("<!-- written by make drill: -->", "<!-- :written by make drill -->")
+BY_NAME = ("<!-- written by make drill, rows by name: -->", "<!-- :written by make drill, rows by name -->")
 
 
 def write(rounds: Sequence[Round], *, commit: str, page: Path = PAGE) -> None:
     """Put the tables between the marks of the page."""
+    matrix = [round_ for round_ in rounds if not ROWS[round_.row].by_name]
+    by_name = [round_ for round_ in rounds if ROWS[round_.row].by_name]
     text = page.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{tables(rounds, commit=commit)}\n{END}{after}")
+    if matrix:
+        text = _between(text, MATRIX, tables(matrix, commit=commit))
+    if by_name:
+        text = _between(text, BY_NAME, long_table(by_name, commit=commit))
+    page.write_text(text)
+
+
+def _between(text: str, marks: tuple[str, str], tables: str) -> str:
+    begin, end = marks
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n\n{tables}\n{end}{after}"
 
 
 def tables(rounds: Sequence[Round], *, commit: str) -> str:
-    """The three tables and where they come from."""
-    machines = sorted({round_.machine for round_ in rounds})
+    """The three tables of the matrix and where they come from."""
     whole = _by_row(round_ for round_ in rounds if not round_.broken)
     return "\n".join(
         [
-            f"Commit `{commit}`; {'; '.join(machines) or 'nothing has run yet'}.",
+            _source(rounds, commit),
             "",
             *_topic_table(whole),
             "",
@@ -42,6 +58,41 @@ def tables(rounds: Sequence[Round], *, commit: str) -> str:
     )
 
 
+def long_table(rounds: Sequence[Round], *, commit: str) -> str:
+    """What became of everything that was sent, by how it was sent."""
+    head = ("row", "sent by", "requests", "faults", "lost", "wrongly ended", "longest wait, s", "run more than once")
+    lines = [line for round_ in rounds for line in _long_lines(round_)]
+    return "\n".join([_source(rounds, commit), "", *_table(head, lines), ""])
+
+
+def _long_lines(round_: Round) -> Iterator[tuple[object, ...]]:
+    row, told = ROWS[round_.row], round_.verdict
+    name = f"`{round_.row}`" + "".join(f", {piece.piece}" for piece in row.broken if piece.patch == round_.broken)
+    topic = Called(asked=told.requests, lost=told.lost, wrong=told.wrong, longest_s=told.longest_s)
+    ours = [topic, told.many, told.delay]
+    whole = Called(
+        asked=sum(called.asked for called in ours),
+        lost=sum(called.lost for called in ours),
+        wrong=sum(called.wrong for called in ours),
+        longest_s=max(called.longest_s for called in ours),
+        twice=told.twice,
+    )
+    for sent_by, called in zip(("topic", "`infer_many`", "`infer.delay`"), ours, strict=True):
+        yield (name, *_long_cells(sent_by, told.tries, called), "—")
+    yield (name, *_long_cells("all of these", told.tries, whole), whole.twice)
+    yield (name, *_long_cells("stock `send_task`", told.tries // KILLS_BETWEEN, told.stock), told.stock.twice)
+
+
+def _long_cells(sent_by: str, faults: int, called: Called) -> tuple[object, ...]:
+    waited = f"{called.longest_s:.1f}" if called.longest_s else "—"  # `infer.delay` is asked only at the end
+    return (sent_by, f"{called.asked:,}", faults, called.lost, called.wrong, waited)
+
+
+def _source(rounds: Sequence[Round], commit: str) -> str:
+    machines = sorted({round_.machine for round_ in rounds})
+    return f"Commit `{commit}`; {'; '.join(machines) or 'nothing has run yet'}."
+
+
 def _by_row(rounds: Iterable[Round]) -> dict[str, list[Round]]:
     by_row: dict[str, list[Round]] = {}
     for round_ in rounds:
@@ -54,7 +105,7 @@ def _topic_table(by_row: Mapping[str, list[Round]]) -> list[str]:
         "row", "fault", "tried", "requests", "lost", "duplicated", "wrongly ended",
         "others flow again after, s (median, worst)", "all answered after, s (worst)",
     )  # fmt: skip
-    return _table(head, [_topic_line(name, row, by_row.get(name, [])) for name, row in ROWS.items()])
+    return _table(head, [_topic_line(name, row, by_row.get(name, [])) for name, row in MATRIX_ROWS.items()])
 
 
 def _topic_line(name: str, row: Row, rounds: Sequence[Round]) -> tuple[object, ...]:
@@ -72,6 +123,7 @@ def _topic_line(name: str, row: Row, rounds: Sequence[Round]) -> tuple[object, .
     )
 
 
+MATRIX_ROWS = {name: row for name, row in ROWS.items() if not row.by_name}
 FIELDS = ("requests", "lost", "duplicated", "wrong")
 
 
@@ -85,7 +137,7 @@ def _flow(flow_s: Sequence[float | None]) -> str:
 def _caller_table(by_row: Mapping[str, list[Round]]) -> list[str]:
     head = ("row", "`infer_many`: requests", "lost", "wrong", "`infer.delay`: requests", "lost", "wrong")
     lines: list[tuple[object, ...]] = []
-    for name, row in ROWS.items():
+    for name, row in MATRIX_ROWS.items():
         rounds = by_row.get(name, [])
         if not row.callers or not rounds:
             continue
@@ -105,7 +157,7 @@ def _broken_table(rounds: Sequence[Round]) -> list[str]:
     )  # fmt: skip
     lines = [
         _broken_line(name, broken.piece, [r.verdict for r in rounds if (r.row, r.broken) == (name, broken.patch)])
-        for name, row in ROWS.items()
+        for name, row in MATRIX_ROWS.items()
         for broken in row.broken
     ]
     return _table(head, lines)

@@ -1,10 +1,12 @@
 """The fault matrix: what each row does, how often at least, on what, and how it is shown able to fail."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tests.drills import faults
+from tests.drills.callers import Calls
 from tests.drills.stage import Stage
 from tests.drills.system import Needs
 
@@ -22,9 +24,10 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
-    `copies_per_try`: second copies that are allowed; `keeps_redis`: what `infer.delay` sent is promised; `flow_s`:
-    within which others have to flow again. `runs_once`: nothing that has finished may run again; `tries_once`: nothing
-    counts as a further try.
+    `calls`: what Python callers send. `copies_per_try`: second copies that are allowed; `keeps_redis`: what
+    `infer.delay` sent is promised; `flow_s`: within which others have to flow again; `longest_s`: within which all has
+    to be answered. `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
+    `by_name`: no part of the matrix, but tried when it is asked for.
     """
 
     fault: str
@@ -36,11 +39,14 @@ class Row:
     deeds: tuple[str, ...] = ("answer",)
     needs: Needs = field(default_factory=Needs)
     callers: bool = False
+    calls: Calls = field(default_factory=Calls)
     keeps_redis: bool = True
     runs_once: bool = False
     tries_once: bool = False
     copies_per_try: int = 0
     flow_s: float = FLOW_S
+    longest_s: float = math.inf
+    by_name: bool = False
     deliveries: int = 1
     broken: "tuple[Broken, ...]" = ()
 
@@ -67,6 +73,7 @@ class Broken:
             per_round=row.per_round if self.from_copies else 1,
             act=self.act or row.act,
             per_s=self.per_s or row.per_s,
+            calls=replace(row.calls, at_least=0),
             needs=replace(row.needs, patches=(*row.needs.patches, self.patch)),
             copies_per_try=0 if self.from_copies else row.copies_per_try,
         )
@@ -353,5 +360,25 @@ ROWS: Mapping[str, Row] = {
         keeps_redis=False,
         copies_per_try=BULK,
         broken=(SEVERAL,),
+    ),
+    "soak-long": Row(
+        fault="300 times worker `kill -9`, after each ten of them one of the others that are over at once",
+        act=partial(faults.soak_long, kills=300),
+        at_least=1,
+        per_s=20,
+        needs=Needs(
+            workers=4,
+            stock=2,
+            bridges=2,
+            bridge_patches=("die",),
+            preemptible=True,
+            env={"DRILL_REQUEST_S": "0"},
+        ),
+        callers=True,
+        calls=Calls(many_per_s=1250, at_least=3_000_000, stock_per_s=125),
+        copies_per_try=BULK,
+        longest_s=60.0,
+        by_name=True,
+        broken=(replace(SWEEPER, act=partial(faults.soak_long, kills=10)),),
     ),
 }

@@ -12,10 +12,10 @@ from tests.drills.load import Collector, Load
 from tests.drills.rows import Row
 from tests.drills.stage import PATIENCE_S, Stage
 from tests.drills.system import System
-from tests.drills.verdict import Called, Verdict
+from tests.drills.verdict import Verdict
 
 CALLERS_FROM = 10_000_000
-CALLERS_STEP = 1_000_000
+CALLERS_STEP = 10_000_000
 
 
 class Drill:
@@ -42,17 +42,17 @@ class Drill:
                     stage.load.join()
                 stage.load.stop()
                 last_s = stage.wait_all()
-                many, delay = callers.end() if callers else (Called(), Called())
+                called = callers.end() if callers else {}
             finally:
                 stage.load.stop()
                 if callers:
                     callers.kill()
             self._system.wait_ready()
-            return replace(stage.verdict(last_s), many=many, delay=delay)
+            return replace(stage.verdict(last_s), **called)
 
     def _start_callers(self, row: Row) -> Callers:
         # Plain results that Redis forgets stay unknown for ever, as the docs say: nothing to count.
-        callers = Callers(self._system, next(self._callers), self._patience_s, delay=row.keeps_redis)
+        callers = Callers(self._system, next(self._callers), self._patience_s, row.calls, delay=row.keeps_redis)
         try:
             callers.wait_ready()
         except BaseException:

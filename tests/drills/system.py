@@ -23,6 +23,7 @@ from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.registry import live, name_of
+from tests.drills import stock
 from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
@@ -38,10 +39,13 @@ SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needs:
-    """What a row runs on. `patches` switch protecting pieces off, in every process; `bridge_patches` in bridges."""
+    """What a row runs on. `patches` switch protecting pieces off, in every process; `bridge_patches` in bridges.
+    `stock`: workers of a stock Celery application on the same Redis.
+    """
 
     workers: int = 2
     bridges: int = 1
+    stock: int = 0
     patches: tuple[str, ...] = ()
     bridge_patches: tuple[str, ...] = ()
     preemptible: bool = False
@@ -83,6 +87,8 @@ class System:
             self.start_bridge(f"bridge-{index}")
         for name in self.proxies:
             self.start_worker(name)
+        for name in self.stock:
+            self.fleet.start(name, command=stock.COMMAND, restart=True)
         self.wait_ready()
 
     def __enter__(self) -> "System":
@@ -120,6 +126,10 @@ class System:
     @property
     def bridges(self) -> list[str]:
         return [f"bridge-{index}" for index in range(self.needs.bridges)]
+
+    @property
+    def stock(self) -> list[str]:
+        return [f"stock-{index}" for index in range(self.needs.stock)]
 
     @property
     def caller_env(self) -> dict[str, str]:
@@ -244,15 +254,17 @@ class System:
             response = publish(PublishRequest(topic=topic, messages=[message_of(b"x", {})] * count))
             return max(map(int, response.message_ids))
 
+    def ready_workers(self) -> list[str]:
+        """Those that have signed in. Raises RedisError."""
+        alive = {name_of(*worker).rpartition(":")[2] for worker in live(self.client, Keys(""), "worker").items()}
+        return [name for name in self.workers if str(self.fleet.process(name).pid) in alive]
+
     def _signed_in(self) -> bool:
-        keys = Keys("")
         try:
-            workers = [name_of(*worker) for worker in live(self.client, keys, "worker").items()]
-            bridges = live(self.client, keys, "bridge")
+            workers = self.ready_workers()
+            bridges = live(self.client, Keys(""), "bridge")
         except RedisError:
             time.sleep(0.1)
             return False
-        pids = [self.fleet.process(name).pid for name in self.workers]
-        alive = {int(name.rpartition(":")[2]) for name in workers}
         running = all(self.fleet.process(name).pid for name in self.bridges)
-        return set(pids) <= alive and running and len(bridges) >= self.needs.bridges
+        return workers == self.workers and running and len(bridges) >= self.needs.bridges

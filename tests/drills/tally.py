@@ -84,7 +84,7 @@ def _git(*arguments: str) -> str:
 
 def _round(line: dict[str, Any]) -> Round:
     verdict = line.pop("verdict")
-    called = {kind: Called(**verdict.pop(kind)) for kind in ("many", "delay")}
+    called = {kind: Called(**verdict.pop(kind)) for kind in ("many", "delay", "stock")}
     for name in ("flow_s", "exits"):
         verdict[name] = _tuple(verdict[name])
     return Round(verdict=Verdict(**verdict, **called), **line)

@@ -3,10 +3,12 @@ from pathlib import Path
 
 from tests.drills.judge import complaints
 from tests.drills.patched import PATCHES
-from tests.drills.report import BEGIN, END, write
+from tests.drills.report import BY_NAME, MATRIX, write
 from tests.drills.rows import ROWS
 from tests.drills.tally import Book, Round
 from tests.drills.verdict import Called, Verdict
+
+BEGIN, END = MATRIX
 
 FINE = Verdict(
     tries=5, requests=700, lost=0, duplicated=3, wrong=0, flow_s=(0.5, 2.5), last_s=31.0, again=9, endings={"ok": 700}
@@ -38,6 +40,22 @@ def test_the_table_adds_up_the_rounds_of_a_row_and_leaves_the_page_around_it(tmp
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     assert "old" not in text
+
+
+def test_rows_that_are_tried_by_name_have_a_part_of_the_page_and_keep_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN}matrix{END}{BY_NAME[0]}{BY_NAME[1]}")
+    called = Called(asked=3_000_000, longest_s=31.4)
+    soaked = replace(FINE, tries=330, longest_s=42.0, twice=7, many=called, stock=Called(asked=300_000, lost=5))
+
+    write([a_round(row="soak-long", verdict=soaked)], commit="abc", page=page)
+    assert "matrix" in page.read_text()
+    assert "| all of these | 3,000,700 | 330 | 0 | 0 | 42.0 | 7 |" in page.read_text()
+    assert "| stock `send_task` | 300,000 | 33 | 5 | 0 | — | 0 |" in page.read_text()
+
+    write([a_round()], commit="def", page=page)
+    assert "3,000,700" in page.read_text()
+    assert "matrix" not in page.read_text()
 
 
 def test_every_row_has_a_piece_to_switch_off() -> None:
@@ -74,3 +92,10 @@ def test_every_broken_promise_is_a_complaint() -> None:
         {"many": Called(error="it ended")},
     ):
         assert len(complaints(row, [replace(kept, **broken)])) == 1, broken
+
+
+def test_an_answer_that_came_too_late_is_a_complaint_where_the_row_says_how_late() -> None:
+    late = replace(FINE, duplicated=0, many=Called(asked=5, longest_s=61.0))
+
+    assert complaints(ROWS["worker-kill"], [late]) == []
+    assert complaints(ROWS["soak-long"], [late]) == ["an answer came after 61 s"]

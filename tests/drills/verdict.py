@@ -10,12 +10,16 @@ from tests.drills.load import Copy, Sent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Called:
-    """What became of the requests of Python callers."""
+    """What became of the requests of Python callers. `longest_s`: the longest wait for an answer, where it was
+    measured; `twice`: answers beyond the first.
+    """
 
     asked: int = 0
     lost: int = 0
     wrong: int = 0
     error: str = ""
+    longest_s: float = 0.0
+    twice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,11 @@ class Verdict:
     exits: tuple[tuple[int | None, float], ...] = ()
     many: Called = Called()
     delay: Called = Called()
+    stock: Called = Called()
+    longest_s: float = 0.0
+    """The longest wait of a request that came by topic."""
+    twice: int = 0
+    """Requests that were predicted more than once, whoever sent them."""
 
 
 def verdict_of(
@@ -66,7 +75,13 @@ def verdict_of(
         endings=dict(Counter(copy.ending for copy in flat)),
         retried=sum(any(copy.attempts > 1 for copy in all_) for all_ in answers.values()),
         exits=tuple(exits),
+        longest_s=max((_first_s(all_) - sent[number].sent_s for number, all_ in answers.items() if all_), default=0.0),
+        twice=_twice(runs),
     )
+
+
+def _first_s(copies: Sequence[Copy]) -> float:
+    return min(copy.came_s for copy in copies)
 
 
 def _right(copy: Copy, expected: str | None) -> bool:
@@ -82,6 +97,14 @@ def _surplus(copies: Sequence[Copy]) -> int:
 def _again(answers: Mapping[int, Sequence[Copy]], runs: Path) -> int:
     published = {number: min(copy.published for copy in all_) for number, all_ in answers.items() if all_}
     return len({number for number, at in _runs(runs) if at > published.get(number, at)})
+
+
+def _twice(runs: Path) -> int:
+    once: set[int] = set()
+    more: set[int] = set()
+    for number, _ in _runs(runs):
+        (more if number in once else once).add(number)
+    return len(more)
 
 
 def _runs(folder: Path) -> Iterator[tuple[int, float]]:
