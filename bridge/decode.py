@@ -1,9 +1,15 @@
 """The JSON in a message's data, in any of its encodings, packed or not. Pure."""
 
 import json
+import re
+import secrets
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
+
+import pybase64
 
 from lowtide.bridge.content import GZIP
 
@@ -22,6 +28,12 @@ PARTS_MAX = 100_000
 """Most of them in JSON that is read: ten million characters of empty arrays would take 200 MB for as long as the
 message is held, and 20 kB of gzip say them.
 """
+CONTENT_NAME = b'"data"'
+CONTENT_BEGIN = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
+CONTENT_BYTES = 4096
+"""Content from here on is cut out before the JSON around it is read."""
+CUT_OUT = secrets.token_hex(16)
+"""What stands in its place meanwhile, which no publisher can know."""
 
 
 class Malformed(Exception):
@@ -43,6 +55,9 @@ def read(data: bytes) -> Any:
     """The JSON value in data. Raises Malformed."""
     unpacked = _unpacked(data) if data.startswith(GZIP) else data
     codec = json.detect_encoding(unpacked)
+    if codec == UTF_8[0] and (content := _content(unpacked)):
+        with suppress(ValueError, RecursionError, Malformed):  # read as a whole, it is told where it is wrong
+            return _read_around(unpacked, content)
     try:
         text = unpacked.decode(codec)
     except UnicodeDecodeError as error:
@@ -50,12 +65,13 @@ def read(data: bytes) -> Any:
     return read_text(text)
 
 
-def read_text(text: str) -> Any:
-    """The JSON value in a text. Raises Malformed."""
+def read_text(text: str, *, content: str | None = None) -> Any:
+    """The JSON value in a text, with `content` where it was cut out. Raises Malformed."""
     if len(text) > PARTS_MAX and sum(map(text.count, ",[{")) > PARTS_MAX:
         raise TooManyParts(f"JSON of more than {PARTS_MAX:,} commas and brackets")
+    hook = _once_each if content is None else partial(_with_content, content)
     try:
-        return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=_once_each)
+        return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=hook)
     except RecursionError as error:
         raise Malformed("nested too deeply") from error
     except ValueError as error:
@@ -72,8 +88,30 @@ def size_bytes(data: bytes) -> int:
         unpacked = _unpacked(data) if data.startswith(GZIP) else data
     except Malformed:  # nor is it read
         return len(data)
-    parts = min(PARTS_MAX, sum(map(unpacked.count, (b",", b"[", b"{"))))
+    begin_at, end = _content(unpacked) or (0, 0)
+    around = (unpacked[:begin_at], unpacked[end:])
+    parts = min(PARTS_MAX, sum(text.count(mark) for text in around for mark in (b",", b"[", b"{")))
     return len(data) + len(unpacked) + PART_BYTES * parts
+
+
+def _content(text: bytes) -> tuple[int, int] | None:
+    """Where, in JSON, the text of the first field `data` begins and ends, if it is long."""
+    named = text.find(CONTENT_NAME)
+    opened = CONTENT_BEGIN.match(text, named + len(CONTENT_NAME)) if named >= 0 else None
+    if opened is None:
+        return None
+    end = text.find(b'"', opened.end())
+    return (opened.end(), end) if end - opened.end() >= CONTENT_BYTES else None
+
+
+def _read_around(text: bytes, content: tuple[int, int]) -> Any:
+    """The JSON value, without a look at each character of the content: 150 kB of base64 take 0.03 instead of 0.2 ms.
+    Raises ValueError for content in another spelling than base64's own, Malformed.
+    """
+    begin_at, end = content
+    pybase64.b64decode(memoryview(text)[begin_at:end], validate=True)  # then all of it is one text of JSON
+    around = text[:begin_at] + CUT_OUT.encode() + text[end:]
+    return read_text(around.decode(), content=text[begin_at:end].decode())
 
 
 def _first_character(data: bytes) -> str:
@@ -139,6 +177,10 @@ def _whole(digits: str) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _with_content(content: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    return _once_each([(name, content if value == CUT_OUT else value) for name, value in pairs])
 
 
 def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -209,7 +209,7 @@ def _raw(data: bytes) -> Said:
 def _parse(fields: Mapping[str, Any]) -> InferenceRequest:
     """The request. Its content is bytes from here on: those of the message itself, if it is raw."""
     try:
-        return InferenceRequest.parse(fields, travelled=isinstance(fields.get("data"), bytes)).unpacked()
+        return InferenceRequest.parse(fields, travelled=True).unpacked()
     except InvalidRequest as error:
         reject("invalid_request", str(error))
 

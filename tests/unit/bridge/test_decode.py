@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lowtide.bridge import decode
 from lowtide.bridge.content import may_be_read_as_request
-from lowtide.bridge.decode import UNPACKED_MAX_BYTES, Malformed, begin, read, size_bytes
+from lowtide.bridge.decode import CONTENT_BYTES, UNPACKED_MAX_BYTES, Malformed, begin, read, read_text, size_bytes
 from lowtide.bridge.messages import Received
 
 VALUE = {"model": "a", "uri": "gs://b/ü ✓"}
 TEXT = json.dumps(VALUE, ensure_ascii=False)
+LONG = "QUJD" * (CONTENT_BYTES // 4)
+LONGS = [LONG, f"{LONG}=", f"{LONG} ", f"{LONG}\n", f"{LONG}é", f'{LONG}"', f"{LONG}\\", f"data:,{LONG}"]
+PIECES = [*'{}[]:,"\\ ', '"data"', '"data":', '"data" :\n"', '"\\"data":', '"a":', "1", "data", LONG, f'"{LONG}"']
 CODECS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"]
 
 
@@ -65,6 +69,37 @@ def test_whatever_comes_is_json_or_malformed(data: bytes) -> None:
     with contextlib.suppress(Malformed):
         read(data)
     assert len(data) <= size_bytes(data)
+
+
+DOCUMENTS = st.recursive(
+    st.sampled_from([*LONGS, "", "data", 1]),
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(st.sampled_from(["data", '"data', 'a"data', "data_base64", "b"]), inner)
+    ),
+    max_leaves=5,
+).map(lambda value: json.dumps(value, ensure_ascii=False))
+
+
+@given(text=DOCUMENTS | st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
+def test_json_around_content_is_read_as_with_it(text: str) -> None:
+    def answer(call: Callable[[], object]) -> object:
+        try:
+            return call()
+        except Malformed as error:
+            return str(error)
+
+    assert answer(lambda: read(text.encode())) == answer(lambda: read_text(text))
+
+
+def test_no_character_of_content_is_looked_at_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str] = []
+    loads = json.loads
+    monkeypatch.setattr(decode.json, "loads", lambda text, **options: looked_at.append(text) or loads(text, **options))
+
+    assert read(b'{"model": "a", "data": "' + LONG.encode() + b'"}') == {"model": "a", "data": LONG}
+    assert max(map(len, looked_at)) < CONTENT_BYTES
+    assert size_bytes(b'{"data": "' + b"," * CONTENT_BYTES + b'"}') < 3 * CONTENT_BYTES
 
 
 @pytest.mark.parametrize(

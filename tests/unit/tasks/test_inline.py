@@ -1,10 +1,11 @@
 import base64
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.tasks.inline import canonical, written_in_base64
+from lowtide.tasks.inline import canonical, decoded, written_in_base64
 
 CONTENT = bytes(range(256)) + b"\xfb\xff"
 PLAIN = base64.b64encode(CONTENT).decode()
@@ -86,3 +87,14 @@ def test_content_that_is_base64_text_is_known_in_every_spelling(text: str) -> No
 @pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff", b"a word", "é".encode()])
 def test_other_content_is_not_taken_for_base64(content: bytes) -> None:
     assert written_in_base64(content) is None
+
+
+@given(text=st.text(st.characters()) | st.text("AQgw+/-_=\r\n "))
+def test_decoded_are_the_bytes_of_what_is_canonical(text: str) -> None:
+    def answer(call: Callable[[str], bytes]) -> bytes | str:
+        try:
+            return call(text)
+        except ValueError as error:
+            return str(error)
+
+    assert answer(decoded) == answer(lambda text: base64.b64decode(canonical(text)))
