@@ -1,6 +1,6 @@
 """Names of the queues, and which queue a request travels on. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from lowtide.tasks.wire import Priority
@@ -58,6 +58,14 @@ def model_of(queue: str) -> str | None:
     if not queue.startswith(PREFIX):
         return None
     return queue.removeprefix(PREFIX).removesuffix(HIGH).removesuffix(TOPIC) or None
+
+
+def heard_of(queues: Collection[str]) -> list[str]:
+    """The models of which every queue is among these: who listens to some of them has no use for a wake that may be of
+    the others.
+    """
+    models = dict.fromkeys(filter(None, map(model_of, queues)))
+    return [model for model in models if all(queue in queues for queue in worker_queues([model]))]
 
 
 def route(

@@ -33,7 +33,9 @@ class Intake:
         self._wake = Wake(channel)
 
     def serve(self) -> None:
-        """Take while there is room; wait when there was nothing. Without room, what woke us is passed on."""
+        """Take while there is room; wait when there was nothing. Who has no room, or may not take, passes on what woke
+        it, and waits for nothing more until the next turn: it would wake itself.
+        """
         for _ in range(TAKES_PER_TURN):
             queues: list[str] = self._channel.active_queues
             self._wake.drop_if_other(queues)
@@ -41,11 +43,13 @@ class Intake:
                 return
             token, self._wake.token = self._wake.token, None
             if not self._channel.qos.can_consume():
-                if token:
-                    self._station.moves.pass_on(token)
+                self._pass_on(token)
                 return
             nothing = self._wake.in_vain and not self._station.moves.anything(queues)
             took = Took() if nothing else self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
+            if took is None:
+                self._pass_on(token)
+                return
             self._deliver_all(took.messages)
             # Who took the last is told of what comes behind it: whatever comes brings a token.
             if not took.messages or (not took.more and self._channel.qos.can_consume()):
@@ -59,6 +63,10 @@ class Intake:
     def close(self) -> None:
         """Disconnect. Idempotent."""
         self._wake.close()
+
+    def _pass_on(self, token: str | None) -> None:
+        if token:
+            self._station.moves.pass_on(token)
 
     def _deliver_all(self, taken: Sequence[Taken]) -> None:
         # All are in the ledger before the first is delivered, whatever becomes of that. `_admit` raises nothing.

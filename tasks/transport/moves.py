@@ -8,7 +8,7 @@ from typing import Any
 from redis import Redis
 
 from lowtide.tasks.keys import LOSS_S, PROTOCOL, Keys
-from lowtide.tasks.queues import PRIORITY_STEPS, lists_of, model_of
+from lowtide.tasks.queues import PRIORITY_STEPS, heard_of, lists_of, model_of
 from lowtide.tasks.registry import Register
 from lowtide.tasks.tokens import push_tokens, tokens_lua
 from lowtide.tasks.transport.ledger import Held
@@ -70,9 +70,9 @@ class Moves:
         or another protocol is spoken.
         """
         lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
-        models = list(dict.fromkeys(filter(None, map(model_of, queues))))
-        wakes = list(map(self.keys.wake, models))
-        of_model = [models.index(model) + 1 if (model := model_of(queue)) else 0 for queue in queues]
+        number = {model: at for at, model in enumerate(heard_of(queues), start=1)}
+        wakes = list(map(self.keys.wake, number))
+        of_model = [number.get(model_of(queue) or "", 0) for queue in queues]
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
         shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
         keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, self.keys.protocol, *lists]

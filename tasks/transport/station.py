@@ -96,11 +96,11 @@ class Station:
         work_s = self.ledger.work_s(self._seconds_per_request)
         return Budget.of(prefetch=limit or prefetch, held=len(self.ledger), limit_s=self._limit_s, work_s=work_s)
 
-    def take(self, queues: Sequence[str], *, prefetch: int) -> Took:
-        """Take what there is room for: nothing while this process is not registered. Raises RedisError."""
+    def take(self, queues: Sequence[str], *, prefetch: int) -> Took | None:
+        """Take what there is room for. None: this process is not registered, so it may not. Raises RedisError."""
         incarnation = self._heartbeat.incarnation
         if incarnation is None:
-            return Took()
+            return None
         order = self._turns.order(queues)
         seconds = [self._cost_s(queue) for queue in order]
         budget = self.budget(prefetch)
@@ -108,7 +108,7 @@ class Station:
         self._outage.over()
         if took is None:
             self._heartbeat.lapsed(incarnation)
-            return Took()
+            return None
         cost_s = dict(zip(order, seconds, strict=True))
         self._turns.served([(item.queue, item.requests * cost_s[item.queue]) for item in took.messages])
         return took

@@ -12,17 +12,17 @@ from typing import Any
 
 from redis import ResponseError
 
-from lowtide.tasks.queues import model_of
+from lowtide.tasks.queues import heard_of
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""Redis answers at the latest then, and the worker looks: for what came without a token, what has become due, and in
-queues that aren't ours.
+"""Redis answers at the latest then, and the worker looks: for what came without a token, what has become due, in queues
+that aren't ours, and in those of a model of which remote control has cancelled another.
 """
 AGAIN_S = 1.0
 NOBODYS = ""
-"""The model of a channel that serves none of ours: its connection waits for a key that nobody writes."""
+"""The model of a channel that serves none of ours as a whole: its connection waits for a key that nobody writes."""
 
 
 class Wake:
@@ -87,8 +87,7 @@ class Wake:
             self.connection.disconnect()
 
     def _keys_of(self, queues: Sequence[str]) -> list[str]:
-        models = dict.fromkeys(filter(None, map(model_of, queues))) or (NOBODYS,)
-        return list(map(self._channel.station.keys.wake, models))
+        return list(map(self._channel.station.keys.wake, heard_of(queues) or (NOBODYS,)))
 
     def _connect(self) -> None:
         if self.connection is None:

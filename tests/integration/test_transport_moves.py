@@ -370,7 +370,7 @@ def test_a_take_that_leaves_tasks_behind_wakes_one_other_worker(redis: Redis, mo
 
 
 def test_a_take_that_finds_nothing_more_removes_the_tokens_of_the_model(redis: Redis, moves: Moves) -> None:
-    queues = ["lowtide.m", "lowtide.n", "other"]
+    queues = [*worker_queues(["m", "n"]), "other"]
     push(redis, "lowtide.m", message("a"))
     push(redis, "lowtide.n", message("b"), message("c"))
     for key in (WAKE, WAKE_N):
@@ -382,6 +382,14 @@ def test_a_take_that_finds_nothing_more_removes_the_tokens_of_the_model(redis: R
     redis.rpush(WAKE_N, "")
     assert take(moves, queues=queues) == []
     assert not redis.exists(WAKE, WAKE_N)
+
+
+def test_a_take_from_some_queues_of_a_model_touches_no_tokens_of_it(redis: Redis, moves: Moves) -> None:
+    redis.rpush(WAKE, "")
+    redis.rpush(WAKE_N, "")
+    push(redis, "lowtide.n", message("unheard"))
+    assert take(moves, queues=[*worker_queues(["m"]), "lowtide.n.topic"]) == []
+    assert (redis.llen(WAKE), redis.llen(WAKE_N)) == (0, 1)
 
 
 def test_a_take_from_other_queues_alone_touches_no_tokens(redis: Redis, moves: Moves) -> None:

@@ -1,6 +1,7 @@
 """Who wakes an idle worker, and what that costs Redis. A worker that would look for itself in ten minutes was woken."""
 
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,7 +129,8 @@ def test_a_queue_that_is_added_later_wakes_the_worker_too(fleet: Fleet, ours: Ce
     fleet.worker(**NEVER)
     control = fleet.publisher.control
     until(lambda: waiting(fleet) == 1)
-    assert control.add_consumer("lowtide.n", reply=True)
+    for queue in worker_queues(["n"]):
+        assert control.add_consumer(queue, reply=True)
     record(ours, "n", queue="lowtide.n")
     until(lambda: fleet.out() == ["n"], what="done")
 
@@ -146,6 +148,42 @@ def test_only_the_worker_that_gets_it_is_sent_a_payload_and_only_it_is_woken(fle
 
     assert sent < 1.2 * pushes * MESSAGE_BYTES
     assert waits(fleet) - waited < 2 * pushes, "who is slow to take makes the leader wake another"
+
+
+def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Fleet, ours: Celery) -> None:
+    fleet.worker(slot="a", **NEVER, TRANSPORT_PATIENCE_S="600")
+    until(lambda: waiting(fleet) == 1, what="the one that will be deaf waits first")
+    fleet.worker(slot="b", **NEVER)
+    until(lambda: waiting(fleet) == 2, what="both wait")
+    assert fleet.publisher.control.cancel_consumer("lowtide.m", destination=["wa@test"], reply=True)
+    for number in range(6):
+        until(lambda: waiting(fleet) == 2, what="both wait")
+        record(ours, str(number))
+        until(lambda number=number: fleet.redis.llen("out") == number + 1, what="done")
+
+
+def test_a_worker_that_is_deaf_to_a_queue_hears_the_others_once_a_second(fleet: Fleet, ours: Celery) -> None:
+    fleet.worker(TRANSPORT_LOOK_S="0.2", TRANSPORT_PATIENCE_S="600")
+    assert fleet.publisher.control.cancel_consumer("lowtide.m", reply=True)
+    record(ours, "topic", queue="lowtide.m.topic")
+    until(lambda: fleet.out() == ["topic"], what="done")
+    record(ours, "unheard")
+    time.sleep(1)
+    assert fleet.redis.exists(fleet.keys.wake("m")), "it removes no token of a task that it does not see"
+
+
+def test_a_worker_that_is_not_registered_passes_its_wake_on(fleet: Fleet, ours: Celery) -> None:
+    first = fleet.worker(slot="a", **NEVER, TRANSPORT_BEAT_S="600")
+    until(lambda: waiting(fleet) == 1, what="the one that will be struck off waits first")
+    (incarnation,) = fleet.redis.zrange(fleet.keys.workers, 0, -1)
+    fleet.worker(slot="b", **NEVER)
+    until(lambda: waiting(fleet) == 2, what="both wait")
+    fleet.redis.zrem(fleet.keys.workers, incarnation)
+    record(ours, "x")
+    until(lambda: fleet.out() == ["x"], what="done")
+    assert first.poll() is None
+    until(lambda: waiting(fleet) == 2, what="it has registered anew")
+    assert fleet.redis.zcard(fleet.keys.workers) == 2
 
 
 def test_tokens_do_not_stay(fleet: Fleet, ours: Celery) -> None:

@@ -88,7 +88,7 @@ def main() -> None:
     if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
         sweeping, keys = connect(settings), Keys.of(settings)
         Sweeper(sweeping, keys, stock_watch=StockWatch(sweeping, keys, [MODEL]), quiet_s=quiet_s).start()
-    Listening(worker_queues([MODEL]), patience_s=1.0).install(app)
+    Listening(worker_queues([MODEL]), patience_s=float(os.environ.get("TRANSPORT_PATIENCE_S", "1"))).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]
     name = f"w{settings.worker_slot}@test"

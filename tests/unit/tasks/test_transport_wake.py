@@ -5,6 +5,7 @@ import pytest
 from redis import ResponseError
 
 from lowtide.config import Settings
+from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.transport import wake
 from lowtide.tasks.transport.intake import Intake
 from lowtide.tasks.transport.moves import Taken, Took
@@ -44,7 +45,7 @@ def channel(connection: Connection) -> SimpleNamespace:
         station=Station(
             settings=Settings(prefix="fleet:"), heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0
         ),
-        active_queues=["lowtide.m.high", "lowtide.m", "lowtide.n.topic", "other"],
+        active_queues=[*worker_queues(["m", "n"]), "other"],
         qos=SimpleNamespace(can_consume=lambda: True, prefetch_count=0),
         handlers={},
         _connparams=lambda asynchronous: {"connection_class": lambda: connection},
@@ -111,11 +112,18 @@ def test_a_wait_that_lasts_too_long_is_given_up(
 def test_who_serves_other_models_waits_for_others(channel: SimpleNamespace, connection: Connection) -> None:
     waits = Wake(channel)
     waits.arm(channel.active_queues)
-    waits.drop_if_other(["lowtide.m.topic", "lowtide.n"])
+    waits.drop_if_other(worker_queues(["m", "n"]))
     assert waits.armed, "the models are the same"
-    waits.drop_if_other(["lowtide.m"])
+    waits.drop_if_other(worker_queues(["m"]))
     assert not waits.armed
     assert connection._sock is None
+
+
+def test_who_is_deaf_to_a_queue_of_a_model_waits_for_no_token_of_it(
+    channel: SimpleNamespace, connection: Connection
+) -> None:
+    Wake(channel).arm([*worker_queues(["m"]), "lowtide.n", "lowtide.n.topic"])
+    assert connection.sent == [("BLPOP", "fleet:lt2:wake:m", 1.0)]
 
 
 def test_who_is_woken_without_room_wakes_another_and_looks_when_it_has_room(
