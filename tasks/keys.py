@@ -79,6 +79,13 @@ class Keys:
         return f"{self.held_prefix}{incarnation}"
 
     @property
+    def stuck(self) -> str:
+        """Hash: incarnation, colon, delivery tag → as in `held`, of what a worker held that is gone, and what can't go
+        back, since something else than a list has its list's name. It goes back when that is gone.
+        """
+        return f"{self.prefix}{STEM}stuck"
+
+    @property
     def held_prefix(self) -> str:
         """What is before the incarnation in `held`."""
         return f"{self.prefix}{STEM}held:"

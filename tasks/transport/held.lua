@@ -14,8 +14,8 @@ local function forget(held, holders, incarnation, tag, task)
     return was
 end
 
--- To the end of its list from which others take, byte for byte. Gives the bytes, or nil when nothing of the tag is held,
--- or something else has the list's name: to fail half-way would lose it.
+-- To the end of its list from which others take, byte for byte. Gives the bytes; or nil when nothing of the tag is held,
+-- or something else has the list's name, as to fail half-way would lose it: then the entry, if there is one.
 -- Pushed before it is forgotten, so that no error loses it. Removing nothing comes first: what a full Redis lets begin
 -- may go on.
 local function give_back(held, holders, incarnation, tag, loss_prefix, expiry_s, lost)
@@ -25,7 +25,7 @@ local function give_back(held, holders, incarnation, tag, loss_prefix, expiry_s,
         list, task, raw = opened(entry)
     end
     if not list or type(redis.pcall('LLEN', list)) == 'table' then
-        return nil
+        return nil, entry
     end
     redis.call('HDEL', held, '')
     redis.call('RPUSH', list, raw)

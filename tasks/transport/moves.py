@@ -1,5 +1,6 @@
 """Every move of a message between the lists and what workers hold: one atomic step each, in Lua."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +14,8 @@ from lowtide.tasks.registry import Register
 from lowtide.tasks.tokens import push_tokens, tokens_lua
 from lowtide.tasks.transport.ledger import Held
 from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns, is_high
+
+log = logging.getLogger(__name__)
 
 SWEEP_MAX_MESSAGES = 64
 SWEEP_MAX_BYTES = 8 * 1024 * 1024
@@ -61,6 +64,7 @@ class Moves:
         self._give_back = redis.register_script(_lua("held", "give_back"))
         self._postpone = redis.register_script(_lua("held", "postpone"))
         self._sweep = redis.register_script(_lua("held", "sweep"))
+        self._free = redis.register_script(_lua("held", "free"))
 
     def take(
         self, incarnation: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
@@ -130,14 +134,22 @@ class Moves:
     def sweep(self, incarnation: str, beat: float) -> tuple[int, bool]:
         """Give a worker up whose last heartbeat is still `beat`, or that was given up already, and a part of what it
         held back, each counted as a loss; with the last of it, strike the worker from the register. Returns how many
-        went back, and whether there is more.
+        went back, and whether there is more. The log tells of what can't go back, once: it is put aside.
         """
         register = Register.of(self.keys, "worker")
-        moved, more = self._sweep(
-            keys=[*register.both, *self._held(incarnation)],
+        moved, more, stuck = self._sweep(
+            keys=[*register.both, *self._held(incarnation), self.keys.stuck],
             args=[incarnation, repr(beat), SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
         )
+        if stuck:
+            why = "something else than a list has the name of their queue; until it is gone they are kept in"
+            log.error("%d tasks of worker %s can't go back: %s %s", stuck, incarnation, why, self.keys.stuck)
         return int(moved), bool(more)
+
+    def free(self) -> int:
+        """Give back some of what could not go back before and can now. Returns how many. O(1), as a rule of nothing."""
+        keys = [self.keys.stuck, self.keys.holders]
+        return int(self._free(keys=keys, args=[SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S]))
 
     def sweep_whole(self, incarnation: str) -> int:
         """The same with all that a worker held which is known to be dead. Returns how many went back."""

@@ -136,7 +136,7 @@ class Sweeper:
         """
         try:
             self._strike_bridges()
-            return self._sweep_workers()
+            return self._sweep_workers() + self._free()
         except RedisError as error:
             log.debug("the watch over who lives starts over: %s", error)
             self._restart()
@@ -170,6 +170,11 @@ class Sweeper:
             if self._clock() - began_s > self._interval_s:
                 break  # the rest at the next look: a long one in between would start the watch over
         return total
+
+    def _free(self) -> int:
+        if freed := self._moves.free():
+            log.warning("gave back %d tasks that could not go back before", freed)
+        return freed
 
     def _strike_bridges(self) -> None:
         """They hold nothing here: Pub/Sub gives their messages to others."""

@@ -14,7 +14,7 @@ from lowtide.local.redis import redis_servers
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import LOSS_S, Keys
 from lowtide.tasks.transport import Sweeper
-from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.transport.room import Budget, Turns
 from tests.integration.transport_fleet import PREFIX, Server, server_of, until
 
@@ -94,6 +94,60 @@ def test_what_went_back_is_served_before_what_waits(redis: Redis, sweeper: Sweep
     redis.lpush(KEYS.queue(QUEUE), "waiting")
     assert watch(sweeper.sweep, clock, seconds=22) == 2
     assert redis.lindex(KEYS.queue(QUEUE), 0) == b"waiting"
+
+
+@pytest.fixture
+def misnamed(redis: Redis) -> bytes:
+    """Of three tasks that the silent hold, one is of a list whose name something else has by now, one is no entry."""
+    take(redis, "a", "b")
+    take(redis, "c", by=OTHER)
+    entry: bytes = redis.hget(KEYS.held(WORKER), "a")
+    taken_from = entry.replace(QUEUE.encode(), b"lowtide.n", 1)
+    redis.hset(KEYS.held(WORKER), mapping={"a": taken_from, "x": "no entry"})
+    redis.set(KEYS.queue("lowtide.n"), "of another type")
+    return taken_from
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_what_cannot_go_back_keeps_nothing_else_and_nobody_registered_and_is_told_once(
+    redis: Redis, sweeper: Sweeper, clock: Clock, misnamed: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert watch(sweeper.sweep, clock, seconds=22) == 2
+    assert redis.llen(KEYS.queue(QUEUE)) == 2
+    assert not redis.exists(KEYS.held(WORKER), KEYS.held(OTHER), KEYS.holders, KEYS.workers, KEYS.worker_status)
+    assert redis.hgetall(KEYS.stuck) == {b"0a:a": misnamed, b"0a:x": b"no entry"}
+    assert watch(sweeper.sweep, clock, seconds=60) == 0
+    (said,) = told(caplog)
+    assert said.startswith("2 tasks of worker 0a can't go back: something else than a list has the name")
+
+
+def test_what_could_not_go_back_does_so_when_it_can(
+    redis: Redis, sweeper: Sweeper, clock: Clock, misnamed: bytes
+) -> None:
+    watch(sweeper.sweep, clock, seconds=22)
+    redis.delete(KEYS.queue("lowtide.n"))
+    assert watch(sweeper.sweep, clock, seconds=2) == 1
+    assert redis.lrange(KEYS.queue("lowtide.n"), 0, -1) == [misnamed.split(b"\n", 2)[2]]
+    assert redis.get(KEYS.loss("a")) == b"1"
+    assert redis.hkeys(KEYS.stuck) == [b"0a:x"]
+
+
+def test_one_sweep_puts_no_more_aside_than_it_would_give_back(redis: Redis) -> None:
+    beat(redis)
+    taken_from = f"{KEYS.queue('lowtide.n')}\n\n"
+    redis.hset(KEYS.held(WORKER), mapping={str(number): f"{taken_from}{number}" for number in range(100)})
+    redis.set(KEYS.queue("lowtide.n"), "of another type")
+    moves = Moves(redis, KEYS)
+    seen = redis.zscore(KEYS.workers, WORKER)
+    assert moves.sweep(WORKER, seen) == (0, True)
+    assert redis.hlen(KEYS.stuck) == SWEEP_MAX_MESSAGES
+    assert moves.sweep(WORKER, seen) == (0, False)
+    assert (redis.hlen(KEYS.stuck), redis.exists(KEYS.workers), moves.free()) == (100, 0, 0)
+    redis.delete(KEYS.queue("lowtide.n"))
+    assert [moves.free() for _ in range(3)] == [64, 36, 0]
 
 
 def test_what_the_living_hold_stays_and_costs_no_look_at_it(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
