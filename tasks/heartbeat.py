@@ -8,6 +8,7 @@ who had is registered no longer.
 
 import json
 import logging
+import secrets
 import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,11 @@ log = logging.getLogger(__name__)
 BEAT_S = 5.0
 """A quarter of what the sweeper waits for: three heartbeats may fail."""
 
+MOMENTS = 10
+"""In an interval, by Redis' clock; a process has one of them. What comes at the same moment Redis reads, answers and
+writes to its file together: 200 heartbeats a second cost it 3 ms of CPU a second, and one by one 15 ms.
+"""
+
 BEAT_TIMEOUT_S = 4.0
 """On a dead connection: the next heartbeat, on a new one, still comes in time."""
 
@@ -34,6 +40,12 @@ BEAT_TIMEOUT_S = 4.0
 def new_incarnation() -> str:
     """An id that no other process, and no other life of this one, has."""
     return uuid.uuid4().hex[:16]
+
+
+def until_next(moment_s: float, *, now_s: float, interval_s: float) -> float:
+    """Seconds until it is `moment_s` again, which it is every `interval_s`; it may be a little early now. Pure."""
+    left_s = (moment_s - now_s) % interval_s
+    return left_s if left_s > interval_s / MOMENTS / 2 else left_s + interval_s
 
 
 class Heartbeat:
@@ -63,7 +75,8 @@ class Heartbeat:
         self._name = name
         self._models = models
         self._on_registered = on_registered
-        self._interval_s = interval_s
+        self._interval_s = self._pause_s = interval_s
+        self._moment_s = secrets.randbelow(MOMENTS) * interval_s / MOMENTS
         self._incarnation: str | None = None
         self._announced = False
         self._beat = redis.register_script(_lua("heartbeat"))
@@ -110,6 +123,7 @@ class Heartbeat:
     def beat(self) -> None:
         """Say it once. A Redis that is away is told of by whoever needs it, not here."""
         incarnation = self._incarnation
+        self._pause_s = self._interval_s
         try:
             if incarnation is None:
                 self._begin()
@@ -143,15 +157,17 @@ class Heartbeat:
     def _say(self, incarnation: str, *, registers: bool) -> bool:
         status = json.dumps(dict(self._status()))
         keys = [*self._register.both, self._keys.protocol]
-        answer = int(self._beat(keys=keys, args=[incarnation, status, int(registers), PROTOCOL]))
-        if answer < 0:
+        now_s = float(self._beat(keys=keys, args=[incarnation, status, int(registers), PROTOCOL]))
+        if now_s < 0:
             check(self._redis, self._keys)
             raise RedisError("another protocol was spoken there, and is no longer")
-        return bool(answer)
+        if now_s:
+            self._pause_s = until_next(self._moment_s, now_s=now_s, interval_s=self._interval_s)
+        return bool(now_s)
 
     def _run(self) -> None:
         while not self._stopped:
-            self._at_once.wait(self._interval_s)
+            self._at_once.wait(self._pause_s)
             self._at_once.clear()
             if self._stopped:
                 return

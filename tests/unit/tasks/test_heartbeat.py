@@ -3,9 +3,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import RedisError
 
-from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.heartbeat import BEAT_S, MOMENTS, Heartbeat, until_next
 from lowtide.tasks.keys import PROTOCOL, Keys
 
 
@@ -107,3 +109,23 @@ def test_who_is_refused_elsewhere_registers_at_once(server: Any) -> None:
     finally:
         heartbeat.stop()
     assert server.registered == {first}, "of the second it signed off"
+
+
+@given(st.integers(0, MOMENTS - 1), st.floats(1.7e9, 1.8e9), st.lists(st.floats(-0.001, 0.2)))
+def test_a_process_beats_once_an_interval_and_always_at_the_same_moment(
+    moment: int, start_s: float, late_s: list[float]
+) -> None:
+    """Also if it is late, or early by a little, as its clock and Redis' don't run alike."""
+    moment_s = moment * BEAT_S / MOMENTS
+    at_s = start_s + until_next(moment_s, now_s=start_s, interval_s=BEAT_S)
+    for late in late_s:
+        pause_s = until_next(moment_s, now_s=at_s + late, interval_s=BEAT_S)
+        assert late + pause_s == pytest.approx(BEAT_S, abs=1e-5)
+        at_s += BEAT_S
+
+
+@given(moment_s=st.floats(0, BEAT_S), now_s=st.floats(0, 2e9))
+def test_whatever_the_clock_says_a_heartbeat_is_neither_late_nor_one_of_many(moment_s: float, now_s: float) -> None:
+    pause_s = until_next(moment_s, now_s=now_s, interval_s=BEAT_S)
+
+    assert BEAT_S / MOMENTS / 2 < pause_s <= BEAT_S * (1 + 1 / MOMENTS / 2)
