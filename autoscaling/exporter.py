@@ -17,7 +17,7 @@ from lowtide.autoscaling.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.held import Held, SourceUnreadable
 from lowtide.autoscaling.monitoring import Monitoring, WriteRefused
 from lowtide.autoscaling.samples import Done, Sample, flower_samples, own_samples, samples_of
-from lowtide.autoscaling.signal import Undelivered, outstanding
+from lowtide.autoscaling.signal import Undelivered, beside_suspects, outstanding
 from lowtide.autoscaling.snapshot import Camera, Snapshot
 from lowtide.config import Settings
 from lowtide.config.health import Health
@@ -64,6 +64,7 @@ class Exporter:
         self._redis = redis
         self._keys = Keys.of(settings)
         self._models = settings.model_names
+        self._worker_s = settings.fleet_work_s
         self._monitoring = monitoring
         self._clock = clock
         self._monotonic = monotonic
@@ -163,11 +164,15 @@ class Exporter:
             return own  # never read: nothing is known, and zero would be a lie
         self._rates_s |= snapshot.rates_s  # an emptied Redis must not make every model look unmeasured
         undelivered = None if self._pubsub.value is None else self._pubsub.value.messages
-        work = outstanding(
-            undelivered=undelivered,
-            backlog=snapshot.backlog,
-            bridges=snapshot.bridges,
-            rates_s=self._rates_s,
+        work = beside_suspects(
+            outstanding(
+                undelivered=undelivered,
+                backlog=snapshot.backlog,
+                bridges=snapshot.bridges,
+                rates_s=self._rates_s,
+            ),
+            snapshot.suspects,
+            worker_s=self._worker_s,
         )
         if before is not None and before.at < snapshot.at:  # else Redis was not read again: what was seen is held
             self._done = Done.between(before, snapshot)

@@ -62,12 +62,13 @@ def samples_of(
     any may wait in Pub/Sub and no bridge lives.
     """
     plain: dict[Metric, float] = {
-        metrics.WORKERS: len(snapshot.workers),
+        metrics.WORKERS: len(snapshot.workers) - snapshot.suspects,
+        metrics.WORKERS_SUSPECT: snapshot.suspects,
         metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
         metrics.BRIDGES: len(snapshot.bridge_words),
     }
     if work.requests or snapshot.bridge_words or undelivered is not None:
-        plain |= {metrics.GPU_SECONDS_OUTSTANDING: work.gpu_seconds, metrics.REQUESTS_OUTSTANDING: work.requests}
+        plain |= {metrics.GPU_SECONDS_OUTSTANDING: work.signal_s, metrics.REQUESTS_OUTSTANDING: work.requests}
     if snapshot.bridge_words or undelivered == 0:  # else nobody has looked at what waits there
         plain |= {metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0, metrics.REQUESTS_AT_RISK: snapshot.bridges.at_risk}
     if done is not None:

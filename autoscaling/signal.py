@@ -1,8 +1,9 @@
 """The signal: device seconds of work outstanding, and the requests behind it, each counted once. Pure."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lowtide.autoscaling.backlog import Backlog
@@ -63,6 +64,13 @@ class Work:
     from_topic: int
     from_callers: int
     gpu_seconds: float
+    suspects_s: float = 0.0
+    """What the signal has beside it: see `beside_suspects`."""
+
+    @property
+    def signal_s(self) -> float:
+        """What the group is sized by."""
+        return self.gpu_seconds + self.suspects_s
 
     @property
     def requests(self) -> int:
@@ -86,6 +94,17 @@ def outstanding(*, undelivered: int | None, backlog: Backlog, bridges: Bridges, 
         from_callers=sum(callers.values()),
         gpu_seconds=seconds + from_topic * mean_rate_s(backlog.from_topic, backlog.by_model, rates_s=rates_s),
     )
+
+
+def beside_suspects(work: Work, suspects: int, *, worker_s: float) -> Work:
+    """The work, with a signal that asks for one machine more for each suspect worker: it occupies one of the group's,
+    and takes next to nothing. `worker_s`: seconds of work for which the group has one machine.
+
+    Else a group that shrinks, and chooses by itself whom to delete, might keep the suspect alone. At most as many more
+    as the work asks for: a group whose new machines are all broken does not grow for ever. Without work none is kept.
+    """
+    wanted = math.ceil(work.gpu_seconds / worker_s)
+    return replace(work, suspects_s=min(suspects, wanted) * worker_s)
 
 
 def mean_rate_s(*mixes: Mapping[str, int], rates_s: Mapping[str, float]) -> float:

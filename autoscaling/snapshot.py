@@ -82,6 +82,11 @@ class Snapshot:
         return Bridges.of(self.bridge_words.values())
 
     @property
+    def suspects(self) -> int:
+        """How many of the workers are suspect."""
+        return sum(bool(word.get("suspect")) for word in self.workers.values())
+
+    @property
     def oldest_s(self) -> float | None:
         """Age of the oldest request that a bridge holds or Redis has, seconds; None without any."""
         known = [at for at in (self.bridges.oldest_at, self.backlog.oldest_at) if at is not None]

@@ -60,6 +60,7 @@ class Looker:
             snapshot,
             fleet=self._settings.fleet,
             policy=self._policy,
+            worker_s=self._settings.fleet_work_s,
             undelivered=None if seen is None else seen.messages,
             group=replace(self._group, size=len(snapshot.workers)),
             signals=None if self._lookout.signals.why else self._lookout.signals.value,

@@ -9,7 +9,7 @@ from lowtide.autoscaling.backlog import State
 from lowtide.autoscaling.decide import Decision, Group, Histories, Point, decide
 from lowtide.autoscaling.held import Held
 from lowtide.autoscaling.policy import Policy
-from lowtide.autoscaling.signal import Work, outstanding
+from lowtide.autoscaling.signal import Work, beside_suspects, outstanding
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.autoscaling.unread import UnreadList
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
@@ -93,6 +93,7 @@ def report(
     *,
     fleet: str,
     policy: Policy,
+    worker_s: float,
     undelivered: int | None,
     signals: Histories | None,
     group: Group,
@@ -102,13 +103,18 @@ def report(
     unread: tuple[UnreadList, ...] = (),
 ) -> Report:
     """`signals`: what Cloud Monitoring has of the policy's signals, None: it can't be read. The fleet's own is known
-    better, from the snapshot. `group`: the size of the fleet, and what was recommended before.
+    better, from the snapshot. `worker_s`: seconds of work for one machine. `group`: the size of the fleet, and what
+    was recommended before.
     """
     now = snapshot.at + redis.age_s
-    work = outstanding(
-        undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
+    work = beside_suspects(
+        outstanding(
+            undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
+        ),
+        snapshot.suspects,
+        worker_s=worker_s,
     )
-    histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[Point(at=now, value=work.gpu_seconds)]]}
+    histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[Point(at=now, value=work.signal_s)]]}
     if signals is None:  # what we can't read need not be missing for the group: it would seem to hold its size
         policy = replace(policy, signals=tuple(one for one in policy.signals if one.metric in histories))
     return Report(
@@ -168,7 +174,7 @@ def _figures(report: Report) -> dict[str, Any]:
         "unread": [one.as_dict() for one in report.unread],
         "bridges": sorted(snapshot.bridge_words),
         "requests_outstanding": report.work.requests,
-        "gpu_seconds_outstanding": report.work.gpu_seconds,
+        "gpu_seconds_outstanding": report.work.signal_s,
         "recommendation": {"size": report.decision.recommended_size, "reason": report.reason},
     }
 

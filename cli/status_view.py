@@ -8,6 +8,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lowtide.autoscaling.signal import Work
 from lowtide.autoscaling.snapshot import Snapshot
 from lowtide.cli.progress import rounded
 from lowtide.cli.status_report import Look, Report, Waiting, state_of
@@ -20,12 +21,12 @@ def view(look: Look) -> RenderableType:
     if isinstance(look, Waiting):
         return _text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
     snapshot = look.snapshot
-    workers, bridges = len(snapshot.workers), len(snapshot.bridge_words)
+    bridges = len(snapshot.bridge_words)
     lines = [
-        f"Fleet {look.fleet}: {_count(workers, 'worker')}, {_count(bridges, 'bridge')}",
+        f"Fleet {look.fleet}: {_workers_counted(snapshot)}, {_count(bridges, 'bridge')}",
         f"Pub/Sub: {_pubsub(look)}",
         *(f"Pub/Sub refuses to be pulled: {name}: {why}" for name, why in snapshot.bridges.refused.items()),
-        f"Outstanding: {_count(look.work.requests, 'request')}, {look.work.gpu_seconds:.1f} s of device time, "
+        f"Outstanding: {_count(look.work.requests, 'request')}, {_device_time(look.work)}, "
         f"{_count(snapshot.backlog.chunks, 'chunk')} in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
@@ -36,6 +37,16 @@ def view(look: Look) -> RenderableType:
     unread: list[RenderableType] = [_unread(look), ""] if look.unread else []
     workers_lines = [_workers(snapshot.workers), *_suspect(snapshot.workers), *_retrying(snapshot.workers)]
     return Lines(*map(_text, lines), "", _backlog(look), "", *unread, *workers_lines)
+
+
+def _workers_counted(snapshot: Snapshot) -> str:
+    suspects = snapshot.suspects
+    return _count(len(snapshot.workers) - suspects, "worker") + (f" beside {suspects:,} suspect" if suspects else "")
+
+
+def _device_time(work: Work) -> str:
+    beside = f" (and {work.suspects_s:,.0f} s for the machines of suspect workers)" if work.suspects_s else ""
+    return f"{work.gpu_seconds:.1f} s of device time{beside}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -41,7 +41,8 @@ class Metric:
 GPU_SECONDS_OUTSTANDING = Metric(
     name="gpu_seconds_outstanding",
     unit="s",
-    description="Device seconds of work that waits or runs: what the instance group is sized by.",
+    description="What the instance group is sized by: device seconds of work that waits or runs, and beside it "
+    "LOWTIDE_FLEET_WORK_S for each suspect worker.",
 )
 REQUESTS_OUTSTANDING = Metric(
     name="requests_outstanding",
@@ -77,8 +78,11 @@ EVENTS_IGNORED = Metric(
     unit="1/s",
     description="Events of Cloud Storage that are no upload, which bridges acknowledged without a result.",
 )
-WORKERS = Metric(name="workers", unit="1", description="Live workers.")
+WORKERS = Metric(name="workers", unit="1", description="Live workers, without those that are suspect.")
 WORKERS_BUSY = Metric(name="workers_busy", unit="1", description="Live workers that have work.")
+WORKERS_SUSPECT = Metric(
+    name="workers_suspect", unit="1", description="Live workers that fail what others answer, and take next to nothing."
+)
 BRIDGES = Metric(name="bridges", unit="1", description="Live bridges.")
 SOURCE_AGE = Metric(
     name="source_age",
@@ -115,6 +119,7 @@ METRICS: tuple[Metric, ...] = (
     EVENTS_IGNORED,
     WORKERS,
     WORKERS_BUSY,
+    WORKERS_SUSPECT,
     BRIDGES,
     SOURCE_AGE,
     WRITES_FAILED,

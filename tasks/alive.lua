@@ -1,9 +1,11 @@
 -- Who was heard of lately, by Redis' own clock. Writes nothing.
--- KEYS  the register, the hash of statuses    ARGV  1 seconds   2 1 for their statuses as well, 0 for their number
+-- KEYS  the register, the hash of statuses; of workers also those who are suspect
+-- ARGV  1 seconds   2 1 for the statuses of all, 0 for the number of those who are not suspect
 -- Gives the number, or a list: name, status, name, status …
 local since = redis.call('TIME')[1] - ARGV[1]
 if ARGV[2] == '0' then
-    return redis.call('ZCOUNT', KEYS[1], '(' .. since, '+inf')
+    local suspect = KEYS[3] and redis.call('ZCOUNT', KEYS[3], '(' .. since, '+inf') or 0
+    return redis.call('ZCOUNT', KEYS[1], '(' .. since, '+inf') - suspect
 end
 local answer = {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. since, '+inf')) do

@@ -65,8 +65,9 @@ class Heartbeat:
         on_registered: Callable[[str], None] = lambda incarnation: None,
         interval_s: float = BEAT_S,
     ) -> None:
-        """`name`: None for an id that is another with each registration, as of a worker. `status`: JSON-ready.
-        `models`: those that the fleet serves. `on_registered` is called in the thread of the heartbeat.
+        """`name`: None for an id that is another with each registration, as of a worker. `status`: JSON-ready; with a
+        reason under `suspect`, this process is no capacity. `models`: those that the fleet serves. `on_registered` is
+        called in the thread of the heartbeat.
         """
         self._redis = redis
         self._keys = keys
@@ -110,7 +111,8 @@ class Heartbeat:
         if incarnation is None:
             return
         try:
-            self._leave(keys=[*self._register.both, self._keys.held(incarnation)], args=[incarnation])
+            keys = [*self._register.both, self._keys.held(incarnation), self._keys.suspects]
+            self._leave(keys=keys, args=[incarnation])
         except RedisError:
             log.debug("%s lapses by itself: Redis is unreachable", incarnation)
 
@@ -155,9 +157,11 @@ class Heartbeat:
         self._on_registered(incarnation)
 
     def _say(self, incarnation: str, *, registers: bool) -> bool:
-        status = json.dumps(dict(self._status()))
-        keys = [*self._register.both, self._keys.protocol]
-        now_s = float(self._beat(keys=keys, args=[incarnation, status, int(registers), PROTOCOL]))
+        status = dict(self._status())
+        keys = [*self._register.both, self._keys.protocol, self._keys.suspects]
+        suspect = "1" if status.get("suspect") else "0"
+        args = [incarnation, json.dumps(status), "1" if registers else "0", PROTOCOL, suspect]
+        now_s = float(self._beat(keys=keys, args=args))
         if now_s < 0:
             check(self._redis, self._keys)
             raise RedisError("another protocol was spoken there, and is no longer")

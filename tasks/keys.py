@@ -114,6 +114,11 @@ class Keys:
         return f"{self.prefix}{STEM}worker_status"
 
     @property
+    def suspects(self) -> str:
+        """Sorted set: incarnation of a worker that is suspect, and so is no capacity → its last heartbeat."""
+        return f"{self.prefix}{STEM}suspects"
+
+    @property
     def bridges(self) -> str:
         """Sorted set: name of a bridge → its last heartbeat (Redis TIME, seconds)."""
         return f"{self.prefix}{STEM}bridges"

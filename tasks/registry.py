@@ -59,7 +59,9 @@ def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
 
 
 def alive(redis: Redis, keys: Keys, kind: Kind) -> int:
-    """How many processes of this kind live, whatever they say of themselves. O(log processes). Raises RedisError."""
+    """How many processes of this kind live and are capacity, which a suspect worker is not. O(log processes). Raises
+    RedisError.
+    """
     return int(_ask(redis, keys, kind, statuses=False))
 
 
@@ -92,7 +94,8 @@ def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
 
 
 def _ask(redis: Redis, keys: Keys, kind: Kind, *, statuses: bool) -> Any:
-    return redis.register_script(_lua())(keys=Register.of(keys, kind).both, args=[ALIVE_S, int(statuses)])
+    asked = [*Register.of(keys, kind).both, *([keys.suspects] if kind == "worker" else [])]
+    return redis.register_script(_lua())(keys=asked, args=[ALIVE_S, int(statuses)])
 
 
 @cache

@@ -28,7 +28,9 @@ def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
         return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"
     if lacking := set(models) - theirs:
         return f"no live worker serves {_names(lacking)}, they serve {_names(theirs)}; {queued}"
-    return f"{_counted(len(words), 'worker is', 'workers are')} alive, {queued}"
+    suspects = sum(bool(word.get("suspect")) for word in words.values())
+    alive = _counted(len(words), "worker is", "workers are") + " alive" + (f", {suspects} suspect" if suspects else "")
+    return f"{alive}, {queued}"
 
 
 def _counted(count: int, one: str, more: str) -> str:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Protocol
 
 from celery import Celery, signals
@@ -106,7 +107,8 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     patience = results.install(app)
     drain.start()
     watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    parts = parts_beside(settings, app.backend.client, lambda: health_of(engine, pulse, standing, listening), engine)
+    health = partial(health_of, engine, pulse, standing, listening)
+    parts = parts_beside(settings, app.backend.client, health, engine, standing)
     keys = Keys.of(settings)
     guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), give_back=engine.give_back)
     stock_watch = transport.StockWatch(beating, keys, settings.model_names)
@@ -138,12 +140,16 @@ def create_engine(settings: Settings, standing: Standing) -> Engine:
     )
 
 
-def parts_beside(settings: Settings, redis: Redis, health: Callable[[], Health], engine: Engine) -> list[Part]:
-    """The threads that tell what is not urgent, by the connections that results are stored by."""
+def parts_beside(
+    settings: Settings, redis: Redis, health: Callable[[], Health], engine: Engine, standing: Standing
+) -> list[Part]:
+    """The threads that tell what is not urgent, by the connections that results are stored by. What a suspect worker
+    measures says nothing of the fleet.
+    """
     keys = Keys.of(settings)
     parts: list[Part] = [
         Preemption(settings),
-        RateTeller(redis, keys, lambda: engine.rates),
+        RateTeller(redis, keys, lambda: {} if standing.reason else engine.rates),
     ]
     if settings.health_port:
         parts.append(HealthServer(health, address=settings.health_address, port=settings.health_port))

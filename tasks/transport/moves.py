@@ -138,7 +138,7 @@ class Moves:
         """
         register = Register.of(self.keys, "worker")
         moved, more, stuck = self._sweep(
-            keys=[*register.both, *self._held(incarnation), self.keys.stuck],
+            keys=[*register.both, *self._held(incarnation), self.keys.stuck, self.keys.suspects],
             args=[incarnation, repr(beat), SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
         )
         if stuck:

@@ -1,7 +1,7 @@
 -- Give an incarnation up that is silent (score 0): from now on it takes and beats in vain. Give back a part of what it
 -- held, as lost; with the last of it, strike it from the register. What can't go back is put aside, so that nobody stays
 -- registered for its sake. Begins with held.lua.
--- KEYS  register, statuses, held, holders, stuck
+-- KEYS  register, statuses, held, holders, stuck, suspects
 -- ARGV  1 the incarnation   2 its last heartbeat, as it was seen   3 messages at most   4 bytes after which no further one
 --       goes back   5 what is before a Celery id in the key of its losses   6 expiry of that, seconds
 -- Gives how many went back; 1 when there is more to do, else 0: it is struck off, or has been heard of since; and how
@@ -32,5 +32,6 @@ end
 if redis.call('EXISTS', KEYS[3]) == 0 then
     redis.call('ZREM', KEYS[1], ARGV[1])
     redis.call('HDEL', KEYS[2], ARGV[1])
+    redis.call('ZREM', KEYS[6], ARGV[1])
 end
 return { moved, 0, stuck }

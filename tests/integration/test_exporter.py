@@ -4,6 +4,7 @@ import json
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from lowtide.config.metrics import (
     REQUESTS_AT_RISK,
     SOURCE_AGE,
     THROUGHPUT,
+    WORKERS,
+    WORKERS_SUSPECT,
     Metric,
 )
 from lowtide.local.monitoring.server import MonitoringServer
@@ -282,6 +285,17 @@ def test_everything_at_a_dead_worker_and_no_worker_alive(world: World) -> None:
         world.redis.hset(KEYS.held("0a"), str(tag), f"{KEYS.queue('lowtide.digits.topic')}\n\n{message}")
     world.turn()
     assert world.signal == [pytest.approx(10.24)]
+
+
+def test_a_suspect_worker_is_told_and_costs_a_machine_more_while_there_is_work(world: World) -> None:
+    for name, word in (("well", {"models": ["digits"]}), ("sick", {"suspect": "it fails what others answer"})):
+        Heartbeat(world.redis, KEYS, kind="worker", name=name, status=partial(dict, word)).beat()
+    world.redis.hset(KEYS.rates, "digits", "0.01")
+    world.turn()
+    world.push(500)
+    world.turn()
+    assert world.signal == [0.0, pytest.approx(5.0 + 60.0)]
+    assert (world.latest(WORKERS), world.latest(WORKERS_SUSPECT)) == (1, 1)
 
 
 def test_redis_down_holds_the_signal_and_says_how_old_it_is(world: World) -> None:

@@ -7,9 +7,13 @@ from contextlib import ExitStack
 
 import pytest
 
+from lowtide.bridge.gauge import Gauge
+from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.heartbeat import MOMENTS, Heartbeat
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.registry import alive, live
+from lowtide.tasks.transport.moves import Moves
 from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()
@@ -22,6 +26,36 @@ PROCESSES = 20
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+def test_a_suspect_worker_is_alive_and_no_capacity(server: Server) -> None:
+    server.redis.flushall()
+    status: dict[str, str | None] = {"suspect": None}
+    one, other = (Heartbeat(server.redis, KEYS, kind="worker", status=lambda: status) for _ in range(2))
+    one.beat()
+    status["suspect"] = "it fails what others answer"
+    other.beat()
+    bridge = Heartbeat(server.redis, KEYS, kind="bridge", name="b")
+    bridge.beat()
+    gauge = Gauge(server.redis, KEYS, load_settings(project="p", models="m"))
+    assert (gauge.read().workers, gauge.read().bridges) == (1, 1)
+    assert len(live(server.redis, KEYS, "worker")) == 2
+    status["suspect"] = None
+    other.beat()
+    assert alive(server.redis, KEYS, "worker") == 2
+
+
+@pytest.mark.parametrize("ends", ["in order", "silently"])
+def test_of_a_suspect_worker_that_is_gone_nothing_stays(server: Server, ends: str) -> None:
+    server.redis.flushall()
+    heartbeat = Heartbeat(server.redis, KEYS, kind="worker", status=lambda: {"suspect": "why"})
+    heartbeat.beat()
+    assert server.redis.zcard(KEYS.suspects) == 1
+    if ends == "in order":
+        heartbeat.stop()
+    else:
+        Moves(server.redis, KEYS).sweep_whole(str(heartbeat.incarnation))
+    assert not server.redis.exists(KEYS.suspects, KEYS.workers)
 
 
 def test_processes_that_start_at_any_time_beat_at_few_moments_and_together(server: Server) -> None:

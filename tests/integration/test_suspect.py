@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,10 +16,14 @@ from redis import Redis
 
 from lowtide.cli.status_report import state_of
 from lowtide.config import Settings
+from lowtide.config.health import Health
 from lowtide.tasks import RequestFailed, infer
 from lowtide.tasks.app import configure
 from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
+from lowtide.tasks.rates import measured
+from lowtide.tasks.registry import alive, live
+from lowtide.workers.rate_teller import RateTeller
+from lowtide.workers.worker import parts_beside
 from tests.cloud_storage import CloudStorage, Forbidden
 from tests.fleet import Fleet
 from tests.services import free_port
@@ -148,6 +153,7 @@ def test_a_worker_that_lost_its_access_stops_taking_says_why_and_comes_back_with
         assert (status, said["status"]) == (503, "suspect")
         assert "requests of length failed here with forbidden, while other workers answered" in said["reason"]
         until(lambda: "suspect" in states(), "its status")
+        assert alive(client, KEYS, "worker") == 1, "which is no capacity"
 
         refused = shut.refused
         with Traffic() as traffic:
@@ -159,6 +165,18 @@ def test_a_worker_that_lost_its_access_stops_taking_says_why_and_comes_back_with
             until(lambda: health(port)[0] == 200, "being well again")
         assert traffic.answered() == len(traffic)
         until(lambda: "suspect" not in states(), "its status")
+
+
+def test_what_a_suspect_worker_measured_counts_for_nobody(client: Redis) -> None:
+    standing: Any = SimpleNamespace(reason="it fails what others answer")
+    engine: Any = SimpleNamespace(rates={"length": 9.0})
+    parts = parts_beside(Settings(health_port=0), client, lambda: Health(ok=True), engine, standing)
+    (teller,) = (part for part in parts if isinstance(part, RateTeller))
+    teller.tell()
+    assert measured(client, KEYS) == {}
+    standing.reason = None
+    teller.tell()
+    assert measured(client, KEYS) == {"length": 9.0}
 
 
 def test_a_lone_worker_without_access_answers_so(fleet: Fleet, client: Redis) -> None:

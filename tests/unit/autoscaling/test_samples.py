@@ -33,7 +33,7 @@ def snapshot(at: float = 100.0, **workers: Mapping[str, Any]) -> Snapshot:
 
 
 def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
-    seen = snapshot(one={"busy": True}, two={"busy": False})
+    seen = snapshot(one={"busy": True}, two={"busy": False}, three={"busy": False, "suspect": "why"})
     work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s=seen.rates_s)
     samples = samples_of(
         seen,
@@ -64,6 +64,7 @@ def test_every_metric_has_its_figure() -> None:
         ("events_ignored",): 0.25,
         ("workers",): 2,
         ("workers_busy",): 1,
+        ("workers_suspect",): 1,
         ("bridges",): 1,
         ("source_age", "redis"): 3.0,
         ("writes_failed",): 2,

@@ -1,13 +1,15 @@
 """The work outstanding, each request counted once."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.autoscaling.backlog import Backlog, State
-from lowtide.autoscaling.signal import Bridges, mean_rate_s, outstanding
+from lowtide.autoscaling.signal import Bridges, Work, beside_suspects, mean_rate_s, outstanding
 from lowtide.tasks.packing import GUESSED_RATE_S
 
 RATES_S = {"digits": 0.001, "resnet101": 0.01}
@@ -20,6 +22,18 @@ def queued(topic: Mapping[str, int] | None = None, /, **callers: int) -> Backlog
     """So many of each model that came from the topic, and so many of callers."""
     total = Counter(topic or {}) + Counter(callers)
     return Backlog(requests={(model, State.QUEUED): count for model, count in total.items()}, from_topic=topic or {})
+
+
+@pytest.mark.parametrize(
+    ("gpu_seconds", "suspects", "machines"),
+    [(0.0, 3, 0), (1.0, 0, 1), (1.0, 1, 2), (60.0, 1, 2), (61.0, 1, 3), (100.0, 2, 4), (100.0, 9, 4)],
+)
+def test_a_suspect_worker_costs_a_machine_more_while_there_is_work_and_no_more_than_the_work_asks_for(
+    gpu_seconds: float, suspects: int, machines: int
+) -> None:
+    work = beside_suspects(Work(from_topic=0, from_callers=1, gpu_seconds=gpu_seconds), suspects, worker_s=60.0)
+    assert math.ceil(work.signal_s / 60.0) == machines
+    assert work.gpu_seconds == gpu_seconds
 
 
 def test_nothing_anywhere_is_zero() -> None:

@@ -38,6 +38,7 @@ def shown(
         snapshot,
         fleet="default",
         policy=policy_of(load_settings()),
+        worker_s=60.0,
         signals=None,
         undelivered=undelivered,
         group=Group(),
@@ -161,7 +162,17 @@ def test_a_worker_whose_queue_was_cancelled_is_deaf() -> None:
 
 
 def test_a_suspect_worker_is_shown_with_its_reason() -> None:
-    words = {"w": {"busy": False, "suspect": "9 of the last 9 requests of digits failed here with forbidden"}}
+    words = {"w": {"busy": False, "suspect": "9 of the last 9 requests of digits failed here with forbidden"}, "v": {}}
     said = shown(Snapshot(at=1.0, backlog=Backlog(), workers=words, bridge_words={}, rates_s={}))
     assert " suspect " in said
+    assert "Fleet default: 1 worker beside 1 suspect, 0 bridges" in said
     assert "w takes one task at a time, after pauses: 9 of the last 9 requests" in said
+
+
+def test_the_size_that_is_recommended_has_a_machine_more_for_a_suspect_worker_while_there_is_work() -> None:
+    words = {"w": {"suspect": "why"}, "v": {}}
+    backlog = Backlog(requests={("digits", state): 10 if state is State.QUEUED else 0 for state in State})
+    rates_s = {"digits": 5.0}
+    said = shown(Snapshot(at=1.0, backlog=backlog, workers=words, bridge_words={}, rates_s=rates_s))
+    assert "50.0 s of device time (and 60 s for the machines of suspect workers)" in said
+    assert "Recommended size 2: gpu_seconds_outstanding is 110 and asks for 2" in said

@@ -25,8 +25,8 @@ class Server:
     def beat(self, *, keys: list[str], args: list[Any]) -> int:
         if self.down:
             raise RedisError
-        name, _, registers, _ = args
-        if registers:
+        name, _, registers, *_ = args
+        if registers == "1":
             self.registered.add(name)
         self.said.release()
         return int(name in self.registered)
