@@ -294,7 +294,7 @@ def test_a_suspect_worker_is_told_and_costs_a_machine_more_while_there_is_work(w
     world.turn()
     world.push(500)
     world.turn()
-    assert world.signal == [0.0, pytest.approx(5.0 + 60.0)]
+    assert world.signal == [0.0, pytest.approx(5.0 + 1.0)], "LOWTIDE_FLEET_WORK_S is 1"
     assert (world.latest(WORKERS), world.latest(WORKERS_SUSPECT)) == (1, 1)
 
 
