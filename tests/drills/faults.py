@@ -33,6 +33,7 @@ PAUSE_S = 30.0
 BLOBS_S = 5.0
 LONG = ("sleep-40", "sleep-100")
 RESTART_S = 60.0
+SUSPECT_S = 60.0
 KILL_EVERY_S = (6.0, 8.0)
 KILLS_BETWEEN = 10
 MOMENT_S = 180.0
@@ -50,6 +51,24 @@ def worker_vanish(stage: Stage) -> None:
     """Its machine is gone: nobody closes its sockets at Redis' end, and the next one has another name."""
     stage.wait(0.5, 3.0)
     _vanish(stage, [stage.random.choice(stage.system.workers)])
+
+
+def worker_denied(stage: Stage, *, is_found_out: bool = True) -> None:
+    """A worker has no access to what requests name, and then has it again. It must find out by itself, and say why."""
+    system = stage.system
+    stage.wait(0.5, 3.0)
+    name = stage.random.choice(system.workers)
+    denied = system.accesses[name].denied
+    stage.mark()
+    denied.set()
+    if is_found_out:
+        eventually(
+            lambda: "with forbidden, while other" in system.health(name)[1], within_s=SUSPECT_S, what="its reason"
+        )
+    stage.wait(10.0, 20.0)
+    denied.clear()
+    stage.wait_flow()
+    eventually(lambda: system.health(name)[0] == 200, within_s=SUSPECT_S, what="a worker that is well again")
 
 
 def zone_loss(stage: Stage) -> None:

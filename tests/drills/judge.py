@@ -18,7 +18,7 @@ def complaints(row: Row, verdicts: Sequence[Verdict], *, flow_s: float | None = 
 def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:
     if verdict.lost:
         yield f"{verdict.lost} of {verdict.requests} requests are lost"
-    if verdict.wrong:
+    if verdict.wrong > row.wrong_per_try * verdict.tries:
         yield f"{verdict.wrong} requests ended as they must not: {verdict.endings}"
     if verdict.duplicated > row.copies_per_try * verdict.tries:
         yield f"{verdict.duplicated} second copies, more than are allowed"

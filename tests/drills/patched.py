@@ -283,6 +283,13 @@ def no_solo() -> None:
     Losses.look = lambda self, task: History()
 
 
+def no_suspicion() -> None:
+    """A worker doubts itself never, whatever it fails."""
+    from lowtide.workers.suspicion.standing import Standing
+
+    Standing._is_heard = lambda self, state: False
+
+
 def no_drain() -> None:
     """SIGTERM ends a process at once."""
     signal.signal = _ignoring_sigterm(signal.signal)
@@ -311,6 +318,7 @@ PATCHES: dict[str, Callable[[], None]] = {
         no_bisection,
         no_deadline,
         no_solo,
+        no_suspicion,
         no_drain,
     )
 }

@@ -11,6 +11,10 @@ from tests.drills.stage import Stage
 from tests.drills.system import Needs
 
 BULK = 256
+WRONG_BEFORE_SUSPECT = 100
+"""20 until a worker doubts itself, then five a second, for ten seconds as a rule, until it is known whose fault that is
+(docs/how-it-works.md).
+"""
 FLOOD_PER_S = 600.0
 """More than two workers can do."""
 
@@ -24,7 +28,8 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
-    `calls`: what Python callers send. `copies_per_try`: second copies that are allowed; `keeps_redis`: what
+    `calls`: what Python callers send. `copies_per_try`: second copies that are allowed, `wrong_per_try`: wrong
+    endings; `keeps_redis`: what
     `infer.delay` sent is promised; `flow_s`: within which others have to flow again; `longest_s`: within which all has
     to be answered. `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
     `by_name`: no part of the matrix, but tried when it is asked for.
@@ -44,6 +49,7 @@ class Row:
     runs_once: bool = False
     tries_once: bool = False
     copies_per_try: int = 0
+    wrong_per_try: int = 0
     flow_s: float = FLOW_S
     longest_s: float = math.inf
     by_name: bool = False
@@ -122,6 +128,12 @@ COMMON = Broken(piece="what kombu's channel gives back by age is not left to its
 NO_CLAIM = Broken(piece="bridges publish without a claim", patch="no-claim", from_copies=True)
 NO_DRAIN = Broken(piece="SIGTERM ends a process at once", patch="no-drain")
 
+NO_SUSPICION = Broken(
+    piece="no worker compares what it fails with what others answer",
+    patch="no-suspicion",
+    act=partial(faults.worker_denied, is_found_out=False),
+)
+
 DYING = Needs(bridge_patches=("die",))
 
 
@@ -141,6 +153,15 @@ ROWS: Mapping[str, Row] = {
         per_round=2,
         callers=True,
         broken=(SWEEPER,),
+    ),
+    "worker-denied": Row(
+        fault="one of three workers is denied access to what requests name, for 20 to 40 s",
+        act=faults.worker_denied,
+        at_least=5,
+        deeds=("there",),
+        needs=Needs(workers=3),
+        wrong_per_try=WRONG_BEFORE_SUSPECT,
+        broken=(NO_SUSPICION,),
     ),
     "zone-loss": Row(
         fault="half of eight workers vanish at once, without closing their sockets",

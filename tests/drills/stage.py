@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.drills.load import Collector, Load, Sent
+from tests.drills.storage import AT_ONCE
 from tests.drills.system import System
 from tests.drills.verdict import Verdict, verdict_of
 from tests.fleet import eventually
@@ -68,7 +69,7 @@ class Stage:
         for sent in reversed(list(self.load.sent.values())):
             if sent.sent_s <= moment_s:
                 break
-            if sent.deed == "answer" and (at_s := self._came_s(sent)):
+            if sent.deed in AT_ONCE and (at_s := self._came_s(sent)):
                 came.append(at_s)
         return round(min(came) - moment_s, 2) if came else None
 

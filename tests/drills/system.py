@@ -1,11 +1,14 @@
 """Everything that a drill runs on: Google's emulator, Redis, and a fleet of real processes that are restarted."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -27,7 +30,7 @@ from tests.drills import stock
 from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
-from tests.drills.storage import TroubledStorage
+from tests.drills.storage import Access, TroubledStorage
 from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
 from tests.services import free_port, google_emulator
 
@@ -65,7 +68,9 @@ class System:
         self.client = Redis(port=self.redis_port, socket_timeout=5)
         self.proxies = {f"worker-{index}": TcpProxy(self.redis_port) for index in range(needs.workers)}
         self.metadata = {name: MetadataServer() for name in self.proxies}
-        self.storage = TroubledStorage()
+        storage = TroubledStorage()
+        self.accesses = {name: Access(storage) for name in self.proxies}
+        self.health_ports = {name: free_port() for name in self.proxies}
         self._emulator_port = free_port()
         self._emulator = ExitStack()
         self._host_before = os.environ.get(EMULATOR)
@@ -108,7 +113,8 @@ class System:
             stack.callback(self._emulator.close)
             for part in (self.redis, *self.metadata.values(), *self.proxies.values()):
                 stack.callback(part.stop)
-            stack.callback(self.storage.close)
+            for access in self.accesses.values():
+                stack.callback(access.close)
             stack.callback(self.client.close)
             if hasattr(self, "gate"):
                 stack.callback(self.gate.stop)
@@ -166,6 +172,8 @@ class System:
             restart=True,
             LOWTIDE_WORKER_SLOT=f"vm-{self._machines}",
             LOWTIDE_REDIS_URL=f"redis://127.0.0.1:{self.proxies[name].port}/0",
+            STORAGE_EMULATOR_HOST=self.accesses[name].url,
+            LOWTIDE_HEALTH_PORT=str(self.health_ports[name]),
             **({METADATA_URL: self.metadata[name].url} if self.needs.preemptible else {}),
         )
 
@@ -182,6 +190,14 @@ class System:
             archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True)
             subprocess.run(["tar", "-x", "-C", folder / "lowtide"], input=archive.stdout, check=True)
         return folder
+
+    def health(self, worker: str) -> tuple[int, str]:
+        """What its `/healthz` answers: the code, and the reason."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health_ports[worker]}/healthz", timeout=5) as answer:
+                return answer.status, ""
+        except urllib.error.HTTPError as error:
+            return error.code, str(json.load(error)["reason"])
 
     def exchange(self, name: str, release: Path) -> None:
         """Stop a process in order, and start one of this release in its place."""
@@ -224,7 +240,6 @@ class System:
             "LOWTIDE_MODELS": "drill=tests.drills.model:Drill",
             "LOWTIDE_DEFAULT_MODEL": "drill",
             EMULATOR: self.gate.host,
-            "STORAGE_EMULATOR_HOST": self.storage.url,
             "PYTHONPATH": str(ROOT),
             "DRILL_RUNS": str(self.runs),
             **self.needs.env,

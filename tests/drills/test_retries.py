@@ -12,17 +12,15 @@ from tests.drills.verdict import verdict_of
 def test_what_is_in_storage_can_be_had_only_a_while_after_it_was_first_asked_for() -> None:
     now_s = 100.0
     storage = TroubledStorage(lambda: now_s)
-    try:
-        for _ in range(3):
-            with pytest.raises(Unavailable):
-                storage.read("soon/7")
-        now_s += AFTER_S["soon"]
-        assert storage.read("soon/7") == b"7"
+    for _ in range(3):
         with pytest.raises(Unavailable):
-            storage.read("soon/8")
-        assert storage.read("other/7") is None
-    finally:
-        storage.close()
+            storage.read("soon/7")
+    now_s += AFTER_S["soon"]
+    assert storage.read("soon/7") == b"7"
+    with pytest.raises(Unavailable):
+        storage.read("soon/8")
+    assert storage.read("there/9") == b"9"
+    assert storage.read("other/7") is None
 
 
 def test_a_verdict_counts_the_requests_that_ended_at_a_further_try(tmp_path: Path) -> None:
