@@ -2,8 +2,9 @@
 
 `PYTHONPATH=. python benchmarks/content.py` starts Redis, Pub/Sub, a bridge and workers on this machine, with a model
 that does no work, and publishes images, as they are and as base64 in JSON. CPU is that of `/proc` and of `INFO`; bytes
-are what Redis got and sent for each byte of content. With the `typings` folder of another checkout first on the path,
-its code runs: compare what ran one after the other.
+are what Redis got and sent for each byte of content. The row *bare* is what the same Redis takes for as many bytes of a
+client that sets, gets and deletes them, and does nothing else: where the machine is slow, that is slow, too. With the
+`typings` folder of another checkout first on the path, its code runs: compare what ran one after the other.
 """
 
 import base64
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -24,6 +26,11 @@ from lowtide.local.stack import Stack
 
 HERE = Path(__file__).parent
 IMAGE_BYTES = 110_000
+IMAGES = 100
+"""So many different ones. They are made before they are sent: a bridge takes few at a time from a slow publisher."""
+CHUNK_IMAGES = 20
+"""As many travel together as a rule."""
+CHUNKS_AT_ONCE = 8
 PATIENCE_S = 300.0
 SETTLE_S = 3.0
 TICKS_S = os.sysconf("SC_CLK_TCK")
@@ -62,9 +69,10 @@ class Fleet:
             if len(answered) == images:
                 done.set()
 
+        messages = [message(os.urandom(IMAGE_BYTES)) for _ in range(IMAGES)]
         pull = self._subscriber.subscribe(self._mine, callback=note)
-        for _ in range(images):
-            data, attributes = message(os.urandom(IMAGE_BYTES))
+        for number in range(images):
+            data, attributes = messages[number % IMAGES]
             self._publisher.publish(self._topic, data, **attributes)
         assert done.wait(PATIENCE_S)
         pull.cancel()
@@ -77,6 +85,26 @@ class Fleet:
         cpu, stats = self._redis.info("cpu"), self._redis.info("stats")
         redis_s = cpu["used_cpu_user"] + cpu["used_cpu_sys"]
         return bridge_s, redis_s, stats["total_net_input_bytes"], stats["total_net_output_bytes"]
+
+    def bare(self, images: int) -> None:
+        """The content of as many images to Redis and back, in chunks of the usual size and as many at once."""
+        content = os.urandom(IMAGE_BYTES * CHUNK_IMAGES)
+        for number in range(images // CHUNK_IMAGES):
+            self._redis.set(f"bare:{number}", content)
+            self._redis.get(f"bare:{number}")
+            self._redis.delete(f"bare:{number - CHUNKS_AT_ONCE}")
+
+    def cost(self, images: int, work: Callable[[], None]) -> tuple[float, float, float, float]:
+        """Milliseconds of CPU of bridge and Redis for an image, beside what they take when idle; and bytes that Redis
+        got and sent for each of its bytes.
+        """
+        time.sleep(SETTLE_S)
+        idle, before, began_s = self.idle(), self.spent(), time.monotonic()
+        work()
+        took_s, after = time.monotonic() - began_s, self.spent()
+        bridge_ms, redis_ms = (1000 * (after[i] - before[i] - idle[i] * took_s) / images for i in (0, 1))
+        got, sent = ((after[i] - before[i]) / images / IMAGE_BYTES for i in (2, 3))
+        return bridge_ms, redis_ms, got, sent
 
     def idle(self) -> tuple[float, float]:
         """CPU seconds a second of bridge and Redis, with nothing to do."""
@@ -100,13 +128,10 @@ def main(images: int, workers: int) -> None:
         fleet.send(images // 10, raw)
         print(f"{'':12}{'bridge, ms':>12}{'Redis, ms':>12}{'got':>8}{'sent':>8}")
         for name, message in {"raw": raw, "in JSON": in_json}.items():
-            time.sleep(SETTLE_S)
-            idle, before, began_s = fleet.idle(), fleet.spent(), time.monotonic()
-            fleet.send(images, message)
-            took_s, after = time.monotonic() - began_s, fleet.spent()
-            bridge_ms, redis_ms = (1000 * (after[i] - before[i] - idle[i] * took_s) / images for i in (0, 1))
-            got, sent = ((after[i] - before[i]) / images / IMAGE_BYTES for i in (2, 3))
+            bridge_ms, redis_ms, got, sent = fleet.cost(images, partial(fleet.send, images, message))
             print(f"{name:12}{bridge_ms:12.2f}{redis_ms:12.2f}{got:8.2f}{sent:8.2f}", flush=True)
+        _, redis_ms, got, sent = fleet.cost(images, partial(fleet.bare, images))
+        print(f"{'bare':12}{'':12}{redis_ms:12.2f}{got:8.2f}{sent:8.2f}")
 
 
 if __name__ == "__main__":

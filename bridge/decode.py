@@ -6,7 +6,6 @@ import secrets
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any, NoReturn
 
 import pybase64
@@ -32,8 +31,10 @@ CONTENT_NAME = b'"data"'
 CONTENT_BEGIN = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 CONTENT_BYTES = 4096
 """Content from here on is cut out before the JSON around it is read."""
-CUT_OUT = secrets.token_hex(16)
+CUT_OUT = secrets.token_hex(16).encode()
 """What stands in its place meanwhile, which no publisher can know."""
+EVENT = "specversion"
+"""What every CloudEvent has, whose `data` is something else."""
 
 
 class Malformed(Exception):
@@ -53,25 +54,24 @@ def begin(data: bytes) -> str:
 
 def read(data: bytes) -> Any:
     """The JSON value in data. Raises Malformed."""
-    unpacked = _unpacked(data) if data.startswith(GZIP) else data
-    codec = json.detect_encoding(unpacked)
-    if codec == UTF_8[0] and (content := _content(unpacked)):
+    return _read(_unpacked(data))
+
+
+def read_request(data: bytes) -> Any:
+    """The same; but long content of a request, base64 in `data`, is bytes. Raises Malformed."""
+    unpacked = _unpacked(data)
+    if content := _content(unpacked):
         with suppress(ValueError, RecursionError, Malformed):  # read as a whole, it is told where it is wrong
             return _read_around(unpacked, content)
-    try:
-        text = unpacked.decode(codec)
-    except UnicodeDecodeError as error:
-        raise Malformed(f"not {codec} text: {error.reason} at byte {error.start}") from error
-    return read_text(text)
+    return _read(unpacked)
 
 
-def read_text(text: str, *, content: str | None = None) -> Any:
-    """The JSON value in a text, with `content` where it was cut out. Raises Malformed."""
+def read_text(text: str) -> Any:
+    """The JSON value in a text. Raises Malformed."""
     if len(text) > PARTS_MAX and sum(map(text.count, ",[{")) > PARTS_MAX:
         raise TooManyParts(f"JSON of more than {PARTS_MAX:,} commas and brackets")
-    hook = _once_each if content is None else partial(_with_content, content)
     try:
-        return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=hook)
+        return json.loads(text, parse_int=_whole, parse_constant=_no_constant, object_pairs_hook=_once_each)
     except RecursionError as error:
         raise Malformed("nested too deeply") from error
     except ValueError as error:
@@ -85,7 +85,7 @@ def size_bytes(data: bytes) -> int:
     if not begin(data):
         return len(data)
     try:
-        unpacked = _unpacked(data) if data.startswith(GZIP) else data
+        unpacked = _unpacked(data)
     except Malformed:  # nor is it read
         return len(data)
     begin_at, end = _content(unpacked) or (0, 0)
@@ -104,14 +104,25 @@ def _content(text: bytes) -> tuple[int, int] | None:
     return (opened.end(), end) if end - opened.end() >= CONTENT_BYTES else None
 
 
-def _read_around(text: bytes, content: tuple[int, int]) -> Any:
-    """The JSON value, without a look at each character of the content: 150 kB of base64 take 0.03 instead of 0.2 ms.
-    Raises ValueError for content in another spelling than base64's own, Malformed.
+def _read(unpacked: bytes) -> Any:
+    codec = json.detect_encoding(unpacked)
+    try:
+        text = unpacked.decode(codec)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"not {codec} text: {error.reason} at byte {error.start}") from error
+    return read_text(text)
+
+
+def _read_around(unpacked: bytes, content: tuple[int, int]) -> Any:
+    """The request, without a look at each character of its content: 150 kB of base64 take 0.01 instead of 0.2 ms.
+    Raises Malformed, ValueError for what is no request in UTF-8 with content in base64's own spelling.
     """
     begin_at, end = content
-    pybase64.b64decode(memoryview(text)[begin_at:end], validate=True)  # then all of it is one text of JSON
-    around = text[:begin_at] + CUT_OUT.encode() + text[end:]
-    return read_text(around.decode(), content=text[begin_at:end].decode())
+    decoded = pybase64.b64decode(memoryview(unpacked)[begin_at:end], validate=True)  # then all of it is one text
+    request = read_text((unpacked[:begin_at] + CUT_OUT + unpacked[end:]).decode())
+    if not isinstance(request, dict) or request.get("data") != CUT_OUT.decode() or EVENT in request:
+        raise ValueError("not the content of a request")
+    return {**request, "data": decoded}
 
 
 def _first_character(data: bytes) -> str:
@@ -139,6 +150,8 @@ def _unpacked_head(data: bytes) -> bytes:
 
 
 def _unpacked(data: bytes) -> bytes:
+    if not data.startswith(GZIP):
+        return data
     claimed = _claimed_bytes(data)
     if claimed > UNPACKED_MAX_BYTES:
         too_large = f"gzip that unpacks to {claimed:,} bytes, {UNPACKED_MAX_BYTES:,} are allowed"
@@ -177,10 +190,6 @@ def _whole(digits: str) -> int:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def _with_content(content: str, pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    return _once_each([(name, content if value == CUT_OUT else value) for name, value in pairs])
 
 
 def _once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

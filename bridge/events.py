@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from lowtide.bridge.decode import Malformed, begin, read
+from lowtide.bridge.decode import EVENT, Malformed, begin, read
 from lowtide.bridge.reasons import ignore, reject
 from lowtide.tasks.inline import canonical
 
@@ -123,7 +123,7 @@ def check_known(event: str, document: Mapping[str, Any]) -> None:
 
 def is_structured(document: Any) -> TypeGuard[dict[str, Any]]:
     """True for a CloudEvent that is written as JSON."""
-    return isinstance(document, dict) and "specversion" in document
+    return isinstance(document, dict) and EVENT in document
 
 
 def structured(event: Mapping[str, Any]) -> Said:

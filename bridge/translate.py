@@ -12,7 +12,7 @@ from typing import Any
 
 from lowtide.bridge import events
 from lowtide.bridge.content import CONTENT, RAW, is_raw
-from lowtide.bridge.decode import Malformed, TooManyParts, begin, read, read_text
+from lowtide.bridge.decode import Malformed, TooManyParts, begin, read_request, read_text
 from lowtide.bridge.events import Said
 from lowtide.bridge.messages import Ignored, Received, Rejection, Translated
 from lowtide.bridge.reasons import NoRequest, reject
@@ -153,7 +153,7 @@ def _document(data: bytes, *, may_be_raw: bool = False) -> dict[str, Any] | None
     if not first:
         return None
     try:
-        value = read(data)
+        value = read_request(data)
     except TooManyParts as error:
         reject("invalid_request", f"data: {error}, which no request has; content is published with {CONTENT}={RAW}")
     except Malformed as error:

@@ -71,6 +71,17 @@ def test_much_content_goes_in_parts_each_with_its_tasks(
     assert chunk(0).requests[0]["data"] not in b"".join(redis.lrange(KEYS.queue(QUEUE), 0, -1))
 
 
+def test_much_content_within_tasks_goes_in_parts(
+    redis: Redis, sender: ChunkSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 10_000)
+    redis.config_resetstat()
+    sender.send(map(chunk, range(5)), again=True, within_task=True)
+
+    assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 3
+    assert redis.llen(KEYS.queue(QUEUE)) == 5
+
+
 def test_each_task_has_a_token_in_the_same_write(redis: Redis, sender: ChunkSender) -> None:
     redis.config_resetstat()
     sender.send(map(chunk, range(5)))
