@@ -26,7 +26,7 @@ from lowtide.tasks.tokens import push_tokens
 AT_ONCE = 500
 AT_ONCE_BYTES = 1024 * 1024
 """Of tasks and content; the last task may exceed it. Redis holds them twice until the EXEC, and what it then writes to
-its file it copies the more often the more it is: an image in an EXEC of 2 MB takes half of the CPU that one in 9 MB does.
+its file it copies the more often the more it is: an image in 2 MB takes half of the CPU that it takes in 9 MB.
 """
 PASSED_ON_BYTES = 6000
 """As redis-py's own connections: values from here on are not copied."""
