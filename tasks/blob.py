@@ -66,6 +66,11 @@ def together(requests: Sequence[Request], fetch: Callable[[], bytes | None]) -> 
     ]
 
 
+def lies_beside(requests: Iterable[Request]) -> bool:
+    """True when content of one of them, which arrived, is in the blob."""
+    return any(map(_place_of, requests))
+
+
 class Blobs:
     """Of one fleet. Safe from any thread. Every method raises RedisError."""
 
@@ -83,6 +88,10 @@ class Blobs:
         found: Any = self._redis.get(self._keys.blob(task_id))
         content: bytes | None = found
         return content
+
+    def has(self, task_id: str) -> bool:
+        """True while the content beside the task is there."""
+        return bool(self._redis.exists(self._keys.blob(task_id)))
 
     def tell_lost(self, task_id: str) -> None:
         """Tell the sender that the content is gone, unless the task has a result, or its content again."""

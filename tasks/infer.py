@@ -15,14 +15,14 @@ from redis import RedisError
 
 from lowtide.tasks import ownership, served
 from lowtide.tasks.app import app
-from lowtide.tasks.blob import Blobs
+from lowtide.tasks.blob import PLACE, Blobs
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
 from lowtide.tasks.errors import ContentLost, HandBack, InvalidRequest, RequestFailed
 from lowtide.tasks.losses import Losses
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route, wire_version
 from lowtide.tasks.run import PAUSE_S, Run
 from lowtide.tasks.trouble import named
-from lowtide.tasks.wire import InferenceRequest, Outcome, Status, wire_version_of
+from lowtide.tasks.wire import SINCE, InferenceRequest, Outcome, Status, wire_version_of
 
 INFER = "lowtide.infer"
 INFER_CHUNK = "lowtide.infer_chunk"
@@ -174,11 +174,18 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
     if done := _readable(_stored(self)):
         return done
     try:
-        return Outcomes(_run(self, requests, blob=lambda: Blobs.of(self).get(self.request.id)))
+        return Outcomes(_run(self, requests, blobs=partial(Blobs.of, self) if _keeps_content(self) else None))
     except ContentLost as error:
         # Perhaps of a copy of a task that is done: its sender deletes the content once it has the result.
         _tell_lost(self)
         raise Ignore from error
+
+
+def _keeps_content(task: Task) -> bool:
+    """True when the sender can have put content beside the task, and would send that again. A stock Celery app can't:
+    a field of that name is then one that no request has.
+    """
+    return wire_version(task.request) >= SINCE[PLACE]
 
 
 def _readable(stored: list[Any] | None) -> Outcomes | None:
@@ -218,11 +225,11 @@ def _stored(task: Task) -> list[Any] | None:
 
 
 def _run(
-    task: Task, requests: Sequence[Mapping[str, Any]], *, blob: Callable[[], bytes | None] | None = None
+    task: Task, requests: Sequence[Mapping[str, Any]], *, blobs: Callable[[], Blobs] | None = None
 ) -> list[Outcome]:
     if ownership.given_up((task.request.properties or {}).get("delivery_tag")):
         raise Ignore
-    run = Run(task.request.id or "", requests, partial(Losses.of, task), blob=blob)
+    run = Run(task.request.id or "", requests, partial(Losses.of, task), blobs=blobs)
     try:
         return run.outcomes(redelivered=_redelivered(task))
     except HandBack as error:

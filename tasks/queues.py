@@ -60,6 +60,12 @@ def model_of(queue: str) -> str | None:
     return queue.removeprefix(PREFIX).removesuffix(HIGH).removesuffix(TOPIC) or None
 
 
+def wire_version(headers: Mapping[str, Any]) -> int:
+    """The version that a message is written in; 1 when its sender doesn't say, as stock Celery callers."""
+    version = headers.get(WIRE_VERSION_HEADER)
+    return version if isinstance(version, int) else 1
+
+
 def heard_of(queues: Collection[str]) -> list[str]:
     """The models of which every queue is among these: who listens to some of them has no use for a wake that may be of
     the others.

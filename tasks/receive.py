@@ -24,7 +24,7 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from lowtide.config.redact import redacted
 from lowtide.tasks.errors import InvalidRequest, RequestFailed
 from lowtide.tasks.infer import InferTask, describe
-from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.queues import wire_version
 from lowtide.tasks.transport.channel import QoS
 from lowtide.tasks.transport.intake import CHOKED
 from lowtide.tasks.wire import WIRE_VERSION
@@ -134,12 +134,6 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
         return None
 
     return handle
-
-
-def wire_version(headers: Mapping[str, Any]) -> int:
-    """The version that a message is written in; 1 when its sender doesn't say, as stock Celery callers."""
-    version = headers.get(WIRE_VERSION_HEADER)
-    return version if isinstance(version, int) else 1
 
 
 def _postponed(message: Any, body: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from redis import RedisError
 
-from lowtide.tasks.blob import together
+from lowtide.tasks.blob import Blobs, lies_beside, together
 from lowtide.tasks.errors import ContentLost, EngineStopped, HandBack, InvalidRequest
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX, WORKER_LOST, History, Losses, Mark
@@ -29,6 +29,7 @@ PAUSE_S = 1.0
 """Before a task goes back because Redis does not answer: it would be here again at once."""
 FETCHING = threading.Lock()
 """Held by a task that runs alone, from before it fetches: the content of one of them at a time is in memory."""
+GONE = "the content of this task is not in Redis any more"
 
 
 class Run:
@@ -40,14 +41,14 @@ class Run:
         requests: Sequence[Mapping[str, Any]],
         losses: Callable[[], Losses],
         *,
-        blob: Callable[[], bytes | None] | None = None,
+        blobs: Callable[[], Blobs] | None = None,
     ) -> None:
         """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them.
-        `blob` brings the content beside the task; without it, there can be none.
+        `blobs` has the content beside the task; without it, there can be none.
         """
         self._task = task
         self._given = requests
-        self._blob = blob
+        self._blobs_of = blobs
         self._losses_of = losses
         self._count = len(requests)
         self._outcomes: dict[int, Outcome] = {}
@@ -59,12 +60,14 @@ class Run:
             history = self._losses.look(self._task) if redelivered else History()
             self._outcomes.update(history.outcomes)
             self._give_up(history.strikes)
-            self._read()
             if history.losses:
                 log.warning("task %s was lost %d times: its requests run alone", self._task, history.losses)
+                self._miss_content()  # first: its sender need not wait for those that run alone before it
                 with FETCHING:
+                    self._read()
                     self._solo(history)
             else:
+                self._read()
                 with GATE.together():
                     self._all_at_once()
         except RedisError as error:
@@ -78,13 +81,22 @@ class Run:
                 log.error("request %d of task %s took its worker with it %d times", index, self._task, count)
                 self._outcomes[index] = _worker_lost()
 
-    def _read(self) -> None:
+    def _wanted(self) -> dict[int, Mapping[str, Any]]:
         """What has no outcome, and no other: it may need content that is gone."""
-        wanted = {index: request for index, request in enumerate(self._given) if index not in self._outcomes}
+        return {index: request for index, request in enumerate(self._given) if index not in self._outcomes}
+
+    def _miss_content(self) -> None:
+        """Raises ContentLost. Brings nothing."""
+        if self._blobs_of and lies_beside(self._wanted().values()) and not self._blobs_of().has(self._task):
+            raise ContentLost(GONE)
+
+    def _read(self) -> None:
+        wanted = self._wanted()
         given = list(wanted.values())
-        for index, request in zip(wanted, together(given, self._blob) if self._blob else given, strict=True):
+        read = together(given, lambda: blobs().get(self._task)) if (blobs := self._blobs_of) else given
+        for index, request in zip(wanted, read, strict=True):
             if request is None:
-                raise ContentLost("the content of this task is not in Redis any more")
+                raise ContentLost(GONE)
             try:
                 self._requests[index] = InferenceRequest.parse(request, travelled=True)
             except InvalidRequest as error:

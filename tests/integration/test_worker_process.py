@@ -380,6 +380,19 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
     assert [outcome["outputs"] for outcome in chunk.get(WAIT_S)] == [[i] for i in range(20)]
 
 
+@pytest.mark.parametrize("header", [{}, {"lowtide-v": 2}])
+def test_a_chunk_whose_sender_keeps_no_content_is_answered_though_it_says_that_some_is_beside_it(
+    start_worker, redis_url, header
+) -> None:
+    start_worker()
+    with Celery(broker=redis_url, backend=redis_url, set_as_current=False) as stock:
+        foreign = [{"model": "sum", "blob": [0, 1]}, request(1, 4).to_wire()]
+        answer = stock.send_task("lowtide.infer_chunk", [foreign], queue="lowtide.sum", headers=header)
+        failed, answered = answer.get(timeout=WAIT_S)
+    assert "blob: is not a field of a request" in failed["error"]["message"]
+    assert answered["outputs"] == [5]
+
+
 def test_a_loss_keeps_the_content_beside_a_task(app, client, start_worker, tmp_path) -> None:
     worker = start_worker(batch_max_requests=1)
     keys = Keys.of(worker.settings)

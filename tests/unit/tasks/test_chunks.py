@@ -6,8 +6,7 @@ from celery import Celery
 from kombu import Connection
 
 from lowtide.tasks.chunks import Chunk, ChunkResult, ChunkSender, read_result
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
-from lowtide.tasks.receive import wire_version
+from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, wire_version
 from lowtide.tasks.wire import Outcome, Status, Timings
 
 

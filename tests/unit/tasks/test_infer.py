@@ -16,6 +16,7 @@ from lowtide.tasks import run as run_module
 from lowtide.tasks.blob import Blobs
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.infer import Outcomes, Parts, describe
+from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.stub import StubEngine
 
 infer_module = import_module("lowtide.tasks.infer")
@@ -95,15 +96,19 @@ class Missing:
 BESIDE = {"model": "m", "blob": [0, 1]}
 
 
+def run_of_a_sender_that_keeps_content(requests: list[dict[str, Any]]) -> Any:
+    infer_chunk.push_request(id="t", **{WIRE_VERSION_HEADER: 3})
+    try:
+        return infer_chunk.run(requests)
+    finally:
+        infer_chunk.pop_request()
+
+
 def test_a_chunk_without_its_content_is_for_its_sender_to_send_again(monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = Missing()
     monkeypatch.setattr(Blobs, "of", lambda task: blobs)
-    infer_chunk.push_request(id="t")
-    try:
-        with pytest.raises(Ignore):
-            infer_chunk.run([BESIDE, {"model": "m", "uri": "a"}])
-    finally:
-        infer_chunk.pop_request()
+    with pytest.raises(Ignore):
+        run_of_a_sender_that_keeps_content([BESIDE, {"model": "m", "uri": "a"}])
 
     assert blobs.told == ["t"]
 
@@ -112,7 +117,7 @@ def test_a_redis_that_does_not_take_that_content_is_gone_hands_the_task_back(mon
     monkeypatch.setattr(infer_module, "PAUSE_S", 0.0)
     monkeypatch.setattr(Blobs, "of", lambda task: Missing(refuses=RedisError("full")))
     with pytest.raises(Reject) as caught:
-        infer_chunk([BESIDE])
+        run_of_a_sender_that_keeps_content([BESIDE])
 
     assert caught.value.requeue
 
@@ -121,9 +126,15 @@ def test_a_redis_that_cannot_be_asked_for_content_hands_the_task_back(monkeypatc
     monkeypatch.setattr(run_module, "PAUSE_S", 0.0)
     monkeypatch.setattr(Blobs, "of", lambda task: Missing(RedisError("away")))
     with pytest.raises(Reject) as caught:
-        infer_chunk([BESIDE])
+        run_of_a_sender_that_keeps_content([BESIDE])
 
     assert caught.value.requeue
+
+
+def test_who_keeps_no_content_asks_for_a_field_that_is_unknown() -> None:
+    outcomes = list(infer_chunk([BESIDE, REQUEST]))
+    assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
+    assert "blob: is not a field of a request" in outcomes[0].error.message
 
 
 def test_a_lone_request_has_no_content_beside_it() -> None:

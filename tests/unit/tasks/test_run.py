@@ -1,7 +1,8 @@
 """A task after losses, as far as no Redis is needed: tests/integration/test_solo.py has the rest."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NoReturn
 
 import pytest
@@ -10,9 +11,10 @@ from lowtide.tasks import Outcome, port
 from lowtide.tasks.errors import ContentLost, EngineStopped, HandBack
 from lowtide.tasks.gate import GATE
 from lowtide.tasks.losses import STRAY_MAX, STRIKES_MAX, History, Mark
-from lowtide.tasks.run import Run
+from lowtide.tasks.run import FETCHING, Run
 from lowtide.tasks.stub import StubEngine
 
+WAIT_S = 10.0
 OK = Outcome(status="ok", outputs=["before"])
 
 
@@ -200,14 +202,55 @@ def test_content_is_not_missed_for_a_request_that_has_ended(outside: Outside, hi
         pytest.fail("asked for")
 
     outside.history = history
-    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blob=missing)
+    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blobs=missing)
     [outcome] = run.outcomes(redelivered=True)
     assert end == (outcome.error.type if outcome.error else outcome.status)
 
 
 def test_content_that_is_gone_is_missed_for_one_that_has_not_ended(outside: Outside) -> None:
-    run = Run("t", [{"model": "m", "blob": [0, 1]}] * 2, lambda: outside, blob=lambda: None)
+    run = Run("t", [{"model": "m", "blob": [0, 1]}] * 2, lambda: outside, blobs=lambda: Beside(None))
     outside.history = History(losses=1, outcomes={0: OK})
+    with pytest.raises(ContentLost):
+        run.outcomes(redelivered=True)
+    assert outside.steps == []
+
+
+class Beside:
+    """The content beside a task, as far as a run asks for it. `goes`: once it was looked for."""
+
+    def __init__(self, content: bytes | None, *, goes: bool = False) -> None:
+        self.content = content
+        self.goes = goes
+        self.brought = threading.Event()
+
+    def has(self, task: str) -> bool:
+        return self.goes or self.content is not None
+
+    def get(self, task: str) -> bytes | None:
+        self.brought.set()
+        return self.content
+
+
+def test_a_lost_task_brings_its_content_when_it_is_its_turn_to_run_alone(outside: Outside) -> None:
+    beside = Beside(b"a")
+    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blobs=lambda: beside)
+    with ThreadPoolExecutor() as pool:
+        with FETCHING:
+            outcomes = pool.submit(run.outcomes, redelivered=True)
+            assert not beside.brought.wait(0.2)
+        assert [outcome.status for outcome in outcomes.result(WAIT_S)] == ["ok"]
+    assert beside.brought.is_set()
+
+
+def test_a_lost_task_whose_content_is_gone_does_not_wait_for_its_turn_to_say_so(outside: Outside) -> None:
+    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blobs=lambda: Beside(None))
+    with ThreadPoolExecutor() as pool, FETCHING:
+        outcomes = pool.submit(run.outcomes, redelivered=True)
+        assert isinstance(outcomes.exception(WAIT_S), ContentLost)
+
+
+def test_content_that_goes_while_a_lost_task_waits_for_its_turn_is_missed(outside: Outside) -> None:
+    run = Run("t", [{"model": "m", "blob": [0, 1]}], lambda: outside, blobs=lambda: Beside(None, goes=True))
     with pytest.raises(ContentLost):
         run.outcomes(redelivered=True)
     assert outside.steps == []
