@@ -80,6 +80,7 @@ class Heartbeat:
         self._moment_s = secrets.randbelow(MOMENTS) * interval_s / MOMENTS
         self._incarnation: str | None = None
         self._announced = False
+        self._told: str | None = None
         self._beat = redis.register_script(_lua("heartbeat"))
         self._leave = redis.register_script(_lua("leave"))
         self._orphan = redis.register_script(_lua("orphan"))
@@ -141,6 +142,7 @@ class Heartbeat:
             if incarnation:
                 self.lapsed(incarnation)
         except RedisError as error:
+            self._told = None  # whoever comes back may have lost what it was told last
             log.debug("a heartbeat failed: %s", error)
 
     def _begin(self) -> None:
@@ -158,14 +160,17 @@ class Heartbeat:
 
     def _say(self, incarnation: str, *, registers: bool) -> bool:
         status = dict(self._status())
+        text = json.dumps(status)
+        news = text if registers or text != self._told else ""
         keys = [*self._register.both, self._keys.protocol, self._keys.suspects]
         suspect = "1" if status.get("suspect") else "0"
-        args = [incarnation, json.dumps(status), "1" if registers else "0", PROTOCOL, suspect]
+        args = [incarnation, news, "1" if registers else "0", PROTOCOL, suspect]
         now_s = float(self._beat(keys=keys, args=args))
         if now_s < 0:
             check(self._redis, self._keys)
             raise RedisError("another protocol was spoken there, and is no longer")
         if now_s:
+            self._told = text
             self._pause_s = until_next(self._moment_s, now_s=now_s, interval_s=self._interval_s)
         return bool(now_s)
 

@@ -4,10 +4,11 @@ get on, too.
 A live process renews its entry in the register every 5 s. What was not renewed for 20 s, while this sweeper could see
 Redis all the time, is taken for dead: what it held goes back in steps that are small enough for Redis to serve others
 in between; the first compares the entry, and gives the worker up. Time is this process' monotonic clock and differences
-of Redis' own: skew doesn't matter. O(processes): each look reads a name and a number of each.
+of Redis' own: skew doesn't matter. O(workers): each look reads a name and a number of each. About one command a second.
 """
 
 import logging
+import math
 import random
 import threading
 import time
@@ -35,6 +36,8 @@ TRIES_PER_QUIET = 4
 """Of those who don't lead: the successor of one that vanished begins to watch within 10 + 6 s, and gives back what is
 quiet for 20 s from then on.
 """
+RENEWAL_TURNS = 3
+"""From one renewal of the lock to the next; it lapses after five turns."""
 GAP_SWEEPS = 3
 """So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
 
@@ -102,7 +105,10 @@ class Sweeper:
         self._leadership = Leadership(redis, keys.sweeper, lapse_s=quiet_s / LAPSES_PER_QUIET)
         self._interval_s = quiet_s / SWEEPS_PER_QUIET
         self._try_every_s = quiet_s / TRIES_PER_QUIET
-        self._workers, self._bridges = (Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s) for _ in range(2))
+        self._workers = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
+        self._bridges = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
+        self._turns = 0
+        self._chores_at_s = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -120,8 +126,8 @@ class Sweeper:
         self._leadership.give_up()
 
     def turn(self) -> int:
-        """`sweep`, if this one leads. Where another protocol is spoken nobody of ours beats, and nobody leads."""
-        leads = self._is_ours() and self._leadership.renew()
+        """`sweep`, if this one leads."""
+        leads = self._leads()
         if self._stock_watch:
             (self._stock_watch.start if leads else self._stock_watch.stop)()
         if not self._leadership.sure:
@@ -135,17 +141,25 @@ class Sweeper:
         many tasks went back. A failure starts the watch over.
         """
         try:
-            self._strike_bridges()
-            return self._sweep_workers() + self._free()
+            return self._sweep_workers() + self._do_chores()
         except RedisError as error:
             log.debug("the watch over who lives starts over: %s", error)
             self._restart()
             return 0
 
+    def _leads(self) -> bool:
+        """Whoever has the lock need not ask each time: if it was lost nevertheless, two sweep for a while."""
+        self._turns += 1
+        if self._leadership.held and self._leadership.sure and self._turns % RENEWAL_TURNS:
+            return True
+        return self._is_ours() and self._leadership.renew()
+
     def _is_ours(self) -> bool:
+        """Where another protocol is spoken nobody of ours beats, and nobody leads."""
         try:
             check(self._redis, self._keys)
         except OtherProtocol:
+            self._leadership.give_up()
             self._restart()
             return False
         except RedisError as error:
@@ -171,9 +185,15 @@ class Sweeper:
                 break  # the rest at the next look: a long one in between would start the watch over
         return total
 
-    def _free(self) -> int:
-        if freed := self._moves.free():
+    def _do_chores(self) -> int:
+        """What can wait: once in `quiet_s`, and again at the next look while there is something to give back."""
+        if (now_s := self._clock()) < self._chores_at_s:
+            return 0
+        self._strike_bridges()
+        freed = self._moves.free()
+        if freed:
             log.warning("gave back %d tasks that could not go back before", freed)
+        self._chores_at_s = now_s if freed else now_s + self._quiet_s
         return freed
 
     def _strike_bridges(self) -> None:

@@ -58,8 +58,20 @@ def test_of_a_suspect_worker_that_is_gone_nothing_stays(server: Server, ends: st
     assert not server.redis.exists(KEYS.suspects, KEYS.workers)
 
 
+def test_a_status_that_is_as_it_was_is_not_written_again_and_stays(server: Server) -> None:
+    redis = server.redis
+    redis.flushall()
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name="0a", status=lambda: {"is": "idle"})
+    heartbeat.beat()
+    redis.config_resetstat()
+    heartbeat.beat()
+    assert "cmdstat_hset" not in redis.info("commandstats")
+    assert redis.hgetall(KEYS.worker_status) == {b"0a": b'{"is": "idle"}'}
+
+
 def test_processes_that_start_at_any_time_beat_at_few_moments_and_together(server: Server) -> None:
     every_s = INTERVAL_S / MOMENTS
+    server.redis.flushall()
     with ExitStack() as running:
         for _ in range(PROCESSES):
             heartbeat = Heartbeat(server.redis, KEYS, kind="worker", interval_s=INTERVAL_S)

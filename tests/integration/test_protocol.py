@@ -131,11 +131,14 @@ def test_who_is_registered_is_so_no_longer_where_another_is_spoken_and_says_so(
     assert heartbeat.incarnation not in (None, first)
 
 
-def test_a_sweeper_leaves_alone_what_a_fleet_of_another_protocol_has(redis: Redis) -> None:
+@pytest.mark.parametrize("led", [False, True])
+def test_a_sweeper_leaves_alone_what_a_fleet_of_another_protocol_has(redis: Redis, led: bool) -> None:
     now_s = 0.0
     sweeper = Sweeper(redis, KEYS, clock=lambda: now_s)
     redis.zadd(KEYS.workers, {"silent": 5.0})
     redis.hset(KEYS.held("silent"), "tag", f"{KEYS.queue('lowtide.m')}\ntask\n{{}}")
+    if led:
+        sweeper.turn()
     redis.set(SPOKEN, "3")
 
     def turn_for(seconds: float) -> int:
@@ -147,6 +150,7 @@ def test_a_sweeper_leaves_alone_what_a_fleet_of_another_protocol_has(redis: Redi
         return moved
 
     assert turn_for(60) == 0
+    assert not redis.exists(KEYS.sweeper), "nobody leads"
     redis.set(SPOKEN, PROTOCOL)
     assert turn_for(18) == 0, "it sees them silent from now on"
     assert turn_for(6) == 1

@@ -12,7 +12,7 @@ from redis import Redis, ResponseError
 
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import LOSS_S, Keys
+from lowtide.tasks.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.transport import Sweeper
 from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.transport.room import Budget, Turns
@@ -129,7 +129,7 @@ def test_what_could_not_go_back_does_so_when_it_can(
 ) -> None:
     watch(sweeper.sweep, clock, seconds=22)
     redis.delete(KEYS.queue("lowtide.n"))
-    assert watch(sweeper.sweep, clock, seconds=2) == 1
+    assert watch(sweeper.sweep, clock, seconds=20) == 1
     assert redis.lrange(KEYS.queue("lowtide.n"), 0, -1) == [misnamed.split(b"\n", 2)[2]]
     assert redis.get(KEYS.loss("a")) == b"1"
     assert redis.hkeys(KEYS.stuck) == [b"0a:x"]
@@ -209,11 +209,42 @@ def test_of_many_sweepers_one_looks_and_when_it_stops_another_does(redis: Redis,
     for _ in range(10):
         clock.now_s += 2
         assert sum(sweeper.turn() for sweeper in sweepers) == 0
-    assert looks(redis) - before == 20, "at workers and at bridges"
+    assert looks(redis) - before == 11, "at workers, and once at bridges"
 
     first.stop()
     assert watch(others[0].turn, clock, seconds=20) == 0, "what it has not seen for 20 s"
     assert watch(others[0].turn, clock, seconds=2) == 1
+
+
+def test_who_leads_asks_for_little_while_nothing_happens(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    redis.set(KEYS.protocol, PROTOCOL)
+    sweeper.turn()
+    before = redis.info("stats")["total_commands_processed"]
+    watch(sweeper.turn, clock, seconds=120)
+    commands = redis.info("stats")["total_commands_processed"] - before - 1
+    assert commands / 120 < 1.4, "of the five a second that an idle worker may send"
+
+
+def test_who_leads_notices_within_three_turns_that_another_does(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    sweeper.turn()
+    redis.set(KEYS.sweeper, "another", px=10_000)
+    watch(sweeper.turn, clock, seconds=6)
+    before = looks(redis)
+    watch(sweeper.turn, clock, seconds=6)
+    assert looks(redis) == before
+
+
+def test_who_could_not_renew_its_lead_asks_again_at_once(
+    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeper.turn()
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(ResponseError("MISCONF")))
+        watch(sweeper.turn, clock, seconds=6)
+    redis.set(KEYS.sweeper, "another", px=10_000)
+    before = looks(redis)
+    watch(sweeper.turn, clock, seconds=2)
+    assert looks(redis) == before
 
 
 def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(redis: Redis, server: Server) -> None:

@@ -16,6 +16,7 @@ class Server:
 
     def __init__(self) -> None:
         self.registered: set[str] = set()
+        self.told: list[str] = []
         self.down = False
         self.said = threading.Semaphore(0)
 
@@ -25,7 +26,8 @@ class Server:
     def beat(self, *, keys: list[str], args: list[Any]) -> int:
         if self.down:
             raise RedisError
-        name, _, registers, *_ = args
+        name, status, registers, *_ = args
+        self.told.append(status)
         if registers == "1":
             self.registered.add(name)
         self.said.release()
@@ -109,6 +111,27 @@ def test_who_is_refused_elsewhere_registers_at_once(server: Any) -> None:
     finally:
         heartbeat.stop()
     assert server.registered == {first}, "of the second it signed off"
+
+
+def test_a_status_is_told_when_it_is_another_and_when_redis_may_have_lost_it(server: Any) -> None:
+    statuses = iter(["idle", "idle", "busy", "busy", "busy"])
+    heartbeat = Heartbeat(server, Keys(""), kind="worker", status=lambda: {"is": next(statuses)})
+    heartbeat.beat()
+    heartbeat.beat()
+    heartbeat.beat()
+    server.down = True
+    heartbeat.beat()
+    server.down = False
+    heartbeat.beat()
+    assert server.told == ['{"is": "idle"}', "", '{"is": "busy"}', '{"is": "busy"}']
+
+
+def test_who_registers_anew_tells_its_status_again(server: Any) -> None:
+    heartbeat = Heartbeat(server, Keys(""), kind="bridge", name="b")
+    heartbeat.beat()
+    server.registered.clear()
+    heartbeat.beat()
+    assert server.told == ["{}", "", "{}"]
 
 
 @given(st.integers(0, MOMENTS - 1), st.floats(1.7e9, 1.8e9), st.lists(st.floats(-0.001, 0.2)))
