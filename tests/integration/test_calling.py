@@ -523,3 +523,11 @@ def test_content_that_waits_for_workers_is_renewed(redis_url: str, monkeypatch: 
         wait_for(lambda: redis.ttl(key) > 60)
         with running_worker():
             asking.join(30)
+
+
+def test_settings_that_are_given_anew_hold_for_the_next_task(app: Celery, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as redis:
+        for prefix in ("one:", "two:"):
+            configure(load_settings(prefix=prefix))
+            infer.delay({"model": "a", "uri": "gs://b/1"})
+            assert redis.llen(Keys(prefix).queue("lowtide.a")) == 1
