@@ -69,7 +69,7 @@ class Acker:
         finished = self._in_flight.settled(settled.task_id for settled in bulk)
         try:
             self._records.acknowledged(forgotten)
-            self._records.forget(finished)
         except RedisError as error:
-            log.debug("records and results of %d messages expire by themselves: %s", len(keys), error)
+            log.debug("the records of %d messages expire by themselves: %s", len(keys), error)
+        self._records.forget(finished)
         self._leases.release(keys)

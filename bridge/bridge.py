@@ -243,10 +243,20 @@ class Bridge:
             loop.stop(JOIN_S if not loop.failed else 0.0)
         self._preemption.stop()
         self._sweeper.stop()
+        self._leave_no_content()
         self._heartbeat.stop()
         self._parts.results.close()
         self._parts.pubsub.close()
         self._parts.redis.close()
+
+    def _leave_no_content(self) -> None:
+        """Who has its messages next sends it anew, and a worker passes by a task without it. Before the bridge signs
+        off: what is left counts for as long as it is registered.
+        """
+        try:
+            self._parts.blobs.leave_none(self.name)
+        except RedisError as error:
+            log.debug("content of %s is left to the sweeper: %s", self.name, error)
 
 
 def _refusal(refused: Mapping[str, str]) -> str:

@@ -179,10 +179,5 @@ class Collector:
         self._settler.put([self._endings.of_outcome(item, failed.outcome, task_id=failed.task_id)])
 
     def _forget(self, task_ids: Sequence[str]) -> None:
-        """Messages of these chunks need their results no longer. Never raises: the retries that come after would be
-        dropped with their leases kept, and nobody would see them again.
-        """
-        try:
-            self._records.forget(self._in_flight.settled(task_ids))
-        except RedisError as error:
-            log.debug("the results of %s expire by themselves: %s", task_ids, error)
+        """Messages of these chunks need their results no longer."""
+        self._records.forget(self._in_flight.settled(task_ids))

@@ -24,13 +24,15 @@ callers send, and for what Redis needs to read and to write: content that arrive
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Who is alive, and what already waits for workers. `waiting`: tasks in the topic queues of all models;
-    `redis_max_bytes`: the most that Redis may hold, 0 when it has no limit or doesn't tell.
+    `redis_max_bytes`: the most that Redis may hold, 0 when it has no limit or doesn't tell; `others_bytes`: content of
+    other bridges there, also of those that vanished lately.
     """
 
     workers: int
     bridges: int
     waiting: int
     redis_max_bytes: int = 0
+    others_bytes: int = 0
 
 
 def credit_chunks(fleet: Fleet, *, held: int) -> float:
@@ -48,7 +50,8 @@ def content_room_bytes(fleet: Fleet, *, outstanding_bytes: int) -> float:
     """How much more content this bridge may put into Redis; `outstanding_bytes`: what it has there."""
     if fleet.redis_max_bytes == 0:
         return math.inf
-    return fleet.redis_max_bytes * CONTENT_SHARE / max(1, fleet.bridges) - outstanding_bytes
+    all_bytes = fleet.redis_max_bytes * CONTENT_SHARE
+    return min(all_bytes / max(1, fleet.bridges), all_bytes - fleet.others_bytes) - outstanding_bytes
 
 
 def credit_messages(chunks: float, *, chunk_requests: float, message_bytes: float, free_bytes: float) -> int:

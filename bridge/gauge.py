@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from redis import Redis, ResponseError
 
 from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import Packing
 from lowtide.tasks.queues import topic_queue
@@ -21,17 +23,27 @@ class Gauge:
     """Reads Redis. From one thread; `packing` and `workers` from any."""
 
     def __init__(
-        self, redis: Redis, keys: Keys, settings: Settings, clock: Callable[[], float] = time.monotonic
+        self,
+        redis: Redis,
+        keys: Keys,
+        settings: Settings,
+        blobs: Blobs,
+        *,
+        bridge: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._redis = redis
         self._keys = keys
         self._settings = settings
+        self._blobs = blobs
+        self._bridge = bridge.encode()
         self._clock = clock
         self._queues = [keys.queue(topic_queue(model)) for model in settings.model_names]
         self._rolled_s = -ROLL_EVERY_S
         self._asked_memory_s = -MEMORY_EVERY_S
         self._redis_max_bytes = 0
         self._bridges = 1
+        self._others_bytes = 0
         self.workers = 0
         self.packing = self._packing({})
 
@@ -44,12 +56,17 @@ class Gauge:
                 pipe.llen(queue)
             waiting = sum(pipe.execute())
         return Fleet(
-            workers=self.workers, bridges=self._bridges, waiting=waiting, redis_max_bytes=self._redis_max_bytes
+            workers=self.workers,
+            bridges=self._bridges,
+            waiting=waiting,
+            redis_max_bytes=self._redis_max_bytes,
+            others_bytes=self._others_bytes,
         )
 
     def _roll(self) -> None:
         self.workers = alive(self._redis, self._keys, "worker")
         self._bridges = max(1, alive(self._redis, self._keys, "bridge"))
+        self._others_bytes = self._content_of_others()
         found = measured(self._redis, self._keys)
         known = self.packing.rates_s
         # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
@@ -58,6 +75,11 @@ class Gauge:
         self.packing = self._packing({**known, **found})
         self._ask_memory()
         self._rolled_s = self._clock()
+
+    def _content_of_others(self) -> int:
+        """Also of bridges that vanished: they are in the register for as long as their content is there. O(chunks)."""
+        registered: Any = self._redis.zrange(self._keys.bridges, 0, -1)
+        return self._blobs.size_bytes([name.decode(errors="replace") for name in registered if name != self._bridge])
 
     def _ask_memory(self) -> None:
         """Seldom: it changes when somebody configures Redis."""

@@ -9,6 +9,7 @@ from redis import Redis, RedisError
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.gauge import Gauge
 from lowtide.bridge.leaser import Leaser
+from lowtide.bridge.records import Records
 from lowtide.tasks.chunks import ChunkResults
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.lost import LostTasks
@@ -33,6 +34,7 @@ class Backstop:
         *,
         owner: str,
         in_flight: InFlight,
+        records: Records,
         results: ChunkResults,
         leaser: Leaser,
         gauge: Gauge,
@@ -40,6 +42,7 @@ class Backstop:
     ) -> None:
         self._lost = LostTasks(redis, keys, owner, gone_s=GONE_S, clock=clock)
         self._in_flight = in_flight
+        self._records = records
         self._results = results
         self._leaser = leaser
         self._gauge = gauge
@@ -62,4 +65,4 @@ class Backstop:
         log.warning("chunk %s of %d requests is lost: handing its messages back", task_id, len(flight.items))
         self._results.unwatch(task_id)
         self._leaser.hand_back([item.received.key for item in flight.items])
-        self._in_flight.settled([task_id] * len(flight.items))
+        self._records.forget(self._in_flight.settled([task_id] * len(flight.items)))

@@ -1,16 +1,21 @@
 """Records of messages in Redis: who is about to publish (lt2:end), and how often it was tried (lt2:try).
 
-Every method raises RedisError when Redis did not confirm; then nothing is known, and calling again is safe.
+Every method but `forget` raises RedisError when Redis did not confirm; then nothing is known, and calling again is
+safe.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib.resources import files
 
-from redis import Redis
+from redis import Redis, RedisError
 
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
+
+log = logging.getLogger(__name__)
 
 END_ACKED_S = 600
 """How long a record stays when only copies can come that are at other bridges already. Those look again in time:
@@ -54,6 +59,7 @@ class Records:
     def __init__(self, redis: Redis, keys: Keys, *, bridge: str) -> None:
         self._redis = redis
         self._keys = keys
+        self._blobs = Blobs(redis, keys)
         self._ours = f"c:{bridge}".encode()
         self._script = redis.register_script(files(__package__).joinpath("settle.lua").read_text())
         self._count = redis.register_script(files(__package__).joinpath("tries.lua").read_text())
@@ -87,9 +93,13 @@ class Records:
         self._run(messages, "done", END_ACKED_S)
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        """B8: nobody needs these tasks' results, nor their content, any more."""
-        if task_ids:
-            self._redis.delete(*map(self._keys.result, task_ids), *map(self._keys.blob, task_ids))
+        """B8: nobody needs these tasks' results, nor their content, any more. Does not raise: without Redis they expire
+        by themselves, and count as content meanwhile.
+        """
+        try:
+            self._blobs.forget(task_ids)
+        except RedisError as error:
+            log.debug("the results of %s expire by themselves: %s", task_ids, error)
 
     def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:

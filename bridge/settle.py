@@ -118,7 +118,7 @@ class Settler:
 
     def _forget(self, endings: Sequence[Ends], *, after_s: float) -> None:
         self._leaser.hand_back([ending.key for ending in endings], after_s=after_s)
-        self._in_flight.settled(ending.task_id for ending in endings)
+        self._records.forget(self._in_flight.settled(ending.task_id for ending in endings))
 
     def _end_silently(self, endings: Sequence[SilentEnding]) -> None:
         """B7 without B6. The record is all that is left of such a message: without it, no acknowledgement."""

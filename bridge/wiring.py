@@ -37,6 +37,7 @@ class Parts:
 
     redis: Redis
     keys: Keys
+    blobs: Blobs
     pubsub: Pubsub
     results: ChunkResults
     leases: Leases
@@ -60,7 +61,8 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
     results = ChunkResults(redis, keys, owner)
     sender = ChunkSender(configure(settings))
     endings = Endings(settings)
-    gauge = Gauge(redis, keys, settings)
+    blobs = Blobs(redis, keys)
+    gauge = Gauge(redis, keys, settings, blobs, bridge=owner)
     leaser = Leaser(pubsub, leases)
     acker = Acker(pubsub=pubsub, records=records, leases=leases, in_flight=in_flight)
     settler = Settler(
@@ -99,7 +101,16 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         owner=owner,
         stopped=stopped,
     )
-    backstop = Backstop(redis, keys, owner=owner, in_flight=in_flight, results=results, leaser=leaser, gauge=gauge)
+    backstop = Backstop(
+        redis,
+        keys,
+        owner=owner,
+        in_flight=in_flight,
+        records=records,
+        results=results,
+        leaser=leaser,
+        gauge=gauge,
+    )
     return Parts(
         redis=redis,
         keys=keys,
@@ -115,5 +126,6 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
         pulls=pulls,
         intake=intake,
         backstop=backstop,
-        lookout=Lookout(records, leases, in_flight, Blobs(redis, keys)),
+        lookout=Lookout(records, leases, in_flight, blobs),
+        blobs=blobs,
     )

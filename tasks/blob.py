@@ -27,6 +27,9 @@ DROP_NEWS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEY
 RENEW_S = 120.0
 """Four renewals may fail before a blob expires."""
 
+DROP_AT_ONCE = 64
+"""Of 4 MiB each, as a rule."""
+
 Request = Mapping[str, Any]
 
 
@@ -71,6 +74,11 @@ def lies_beside(requests: Iterable[Request]) -> bool:
     return any(map(_place_of, requests))
 
 
+def sender_of(task_id: str) -> str:
+    """Who sent a chunk."""
+    return task_id.partition(".")[0]
+
+
 class Blobs:
     """Of one fleet. Safe from any thread. Every method raises RedisError."""
 
@@ -100,9 +108,41 @@ class Blobs:
 
     def renew(self, task_ids: Iterable[str]) -> None:
         """Keep what is there for another ten minutes. O(tasks)."""
+        tasks = list(task_ids)
         with self._redis.pipeline(transaction=False) as pipe:
-            for task_id in task_ids:
-                pipe.expire(self._keys.blob(task_id), BLOB_S)
+            for key in (*map(self._keys.blob, tasks), *map(self._keys.blobs, set(map(sender_of, tasks)))):
+                pipe.expire(key, BLOB_S)
+            pipe.execute()
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete the content beside these tasks, and their results, which were taken."""
+        if task_ids:
+            self._delete(task_ids, *map(self._keys.result, task_ids))
+
+    def size_bytes(self, senders: Sequence[str]) -> int:
+        """How much content of theirs is there. O(chunks)."""
+        if not senders:
+            return 0
+        with self._redis.pipeline(transaction=False) as pipe:
+            for sender in senders:
+                pipe.hvals(self._keys.blobs(sender))
+            return sum(int(size) for sizes in pipe.execute() for size in sizes)
+
+    def leave_none(self, sender: str) -> int:
+        """Delete all content of one who has no use for it any more, as far as others know; returns beside how many
+        tasks. In steps, between which Redis serves others.
+        """
+        found: Any = self._redis.hkeys(self._keys.blobs(sender))
+        tasks = [task.decode(errors="replace") for task in found]
+        for start in range(0, len(tasks), DROP_AT_ONCE):
+            self._delete(tasks[start : start + DROP_AT_ONCE])
+        return len(tasks)
+
+    def _delete(self, task_ids: Sequence[str], *others: str) -> None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(*map(self._keys.blob, task_ids), *others)
+            for sender in set(map(sender_of, task_ids)):
+                pipe.hdel(self._keys.blobs(sender), *task_ids)
             pipe.execute()
 
 

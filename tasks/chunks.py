@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from lowtide.tasks.blob import CONTENT_LOST, apart, within
+from lowtide.tasks.blob import CONTENT_LOST, Blobs, apart, within
 from lowtide.tasks.epoch import Epoch
 from lowtide.tasks.infer import INFER_CHUNK, describe
 from lowtide.tasks.keys import Keys
@@ -146,6 +146,7 @@ class ChunkResults:
     def __init__(self, redis: Redis, keys: Keys, owner: str) -> None:
         self._redis = redis
         self._keys = keys
+        self._blobs = Blobs(redis, keys)
         self._epoch = Epoch(redis, keys)
         self._watched: set[str] = set()
         self._next_sweep_s = 0.0
@@ -195,8 +196,7 @@ class ChunkResults:
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete results that were taken, and the content of their chunks. Raises RedisError."""
-        if task_ids:
-            self._redis.delete(*map(self._keys.result, task_ids), *map(self._keys.blob, task_ids))
+        self._blobs.forget(task_ids)
 
     def expect_again(self, task_ids: Iterable[str]) -> None:
         """Expect results of these chunks, which were sent again because their content was gone."""

@@ -96,6 +96,12 @@ class Keys:
         """
         return f"{self.prefix}{STEM}blob:{task}"
 
+    def blobs(self, sender: str) -> str:
+        """Hash, of one who sends chunks: task → size in bytes of the content beside it. Written, renewed and deleted
+        with that. A bridge that ends or vanishes leaves none: `lowtide.tasks.blob`.
+        """
+        return f"{self.prefix}{STEM}blobs:{sender}"
+
     @property
     def holders(self) -> str:
         """Hash: Celery id of a task that is held → the incarnation that took it last."""

@@ -18,7 +18,7 @@ from redis.connection import PythonRespSerializer
 
 from lowtide.tasks import protocol
 from lowtide.tasks.app import TRANSPORTS
-from lowtide.tasks.blob import DROP_NEWS, NEWS
+from lowtide.tasks.blob import DROP_NEWS, NEWS, sender_of
 from lowtide.tasks.keys import BLOB_S, Keys
 from lowtide.tasks.queues import SEPARATOR, model_of
 from lowtide.tasks.tokens import push_tokens
@@ -66,7 +66,10 @@ class Publication(Batch):
         """Content, if there is any, of the task that is published next."""
         if blob is None:
             return
-        self._beside.append(("set", Keys("").blob(task_id), blob, BLOB_S))  # the pipeline adds the prefix
+        keys = Keys("")  # the pipeline adds the prefix
+        self._beside.append(("set", keys.blob(task_id), blob, BLOB_S))
+        self._beside.append(("hset", keys.blobs(sender_of(task_id)), task_id, len(blob)))
+        self._beside.append(("pexpire", keys.blobs(sender_of(task_id)), BLOB_S * 1000))
 
     def drop_news(self, task_id: str) -> None:
         """What was said of the content of the task that is published next, which comes again."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from redis import Redis, RedisError
 
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.leadership import Leadership
@@ -100,6 +101,7 @@ class Sweeper:
         self._redis = redis
         self._keys = keys
         self._moves = Moves(redis, keys)
+        self._blobs = Blobs(redis, keys)
         self._quiet_s = quiet_s
         self._clock = clock
         self._leadership = Leadership(redis, keys.sweeper, lapse_s=quiet_s / LAPSES_PER_QUIET)
@@ -197,10 +199,13 @@ class Sweeper:
         return freed
 
     def _strike_bridges(self) -> None:
-        """They hold nothing here: Pub/Sub gives their messages to others."""
+        """They hold nothing here: Pub/Sub gives their messages to others, who send the content anew."""
         register = Register.of(self._keys, "bridge")
         if silent := self._silent("bridge", self._bridges):
-            # One that lives after all registers again with its next heartbeat.
+            for bridge in silent:
+                if left := self._blobs.leave_none(bridge):
+                    log.warning("bridge %s was silent: deleted the content of %d chunks", bridge, left)
+            # One that lives after all registers again with its next heartbeat, and sends again what it misses.
             self._redis.zrem(register.beats, *silent)
             self._redis.hdel(register.statuses, *silent)
 

@@ -22,6 +22,7 @@ from lowtide.bridge import collect, intake, retry, source
 from lowtide.bridge.acker import Acker
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing, prepare
+from lowtide.bridge.lost import Backstop
 from lowtide.bridge.pubsub import PublishRequest, Pubsub, PullRequest, message_of
 from lowtide.bridge.records import Records
 from lowtide.config import Settings, load_settings
@@ -526,6 +527,24 @@ def test_content_lies_beside_its_task_until_the_result_is_settled(our_world: Wor
     assert sorted(result["outputs"][0] for result in results) == sorted(
         f"content {index}" * 1000 for index in range(40)
     )
+
+
+def test_a_bridge_that_drains_leaves_no_content(our_world: World) -> None:
+    our_world.publish(*inline(20))
+    with our_world.bridge():
+        wait_for(lambda: blobs(our_world))
+    assert not list(our_world.redis.scan_iter("*blob*"))
+
+
+def test_a_bridge_that_fails_leaves_no_content(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(backstop: Backstop) -> None:
+        wait_for(lambda: blobs(our_world))
+        raise ValueError("a mistake of ours")
+
+    monkeypatch.setattr(Backstop, "turn", fail)
+    our_world.publish(*inline(20))
+    our_world.crash()
+    assert not list(our_world.redis.scan_iter("*blob*"))
 
 
 def test_content_that_redis_loses_is_sent_again_and_nobody_gets_to_know(world: World) -> None:

@@ -7,6 +7,7 @@ from redis import Redis
 from lowtide.bridge.flight import InFlight
 from lowtide.bridge.lost import OLD_S, Backstop
 from lowtide.bridge.messages import Received, Translated
+from lowtide.bridge.records import Records
 from lowtide.config import Settings
 from lowtide.tasks import lost
 from lowtide.tasks.app import configure
@@ -118,6 +119,7 @@ def test_a_bridge_hands_back_the_messages_of_a_chunk_that_is_lost_while_workers_
         KEYS,
         owner=world.owner,
         in_flight=in_flight,
+        records=Records(world.redis, KEYS, bridge=world.owner),
         results=SimpleNamespace(unwatch=lambda task: None),
         leaser=SimpleNamespace(hand_back=hand_back),
         gauge=gauge,
@@ -127,6 +129,7 @@ def test_a_bridge_hands_back_the_messages_of_a_chunk_that_is_lost_while_workers_
         received = Received(subscription="s", ack_id="", message_id=task, data=b"", attributes={}, published_s=0.0)
         request = InferenceRequest(model="a", uri="gs://b/1")
         in_flight.launch(task, [Translated(received=received, request=request, reply_topic="t")])
+        world.redis.set(KEYS.blob(task), "content")
     world.redis.rename(KEYS.queue(QUEUE), KEYS.queue("lowtide.a.topic"))
 
     for workers in (1, 0, 1, 1):
@@ -136,3 +139,4 @@ def test_a_bridge_hands_back_the_messages_of_a_chunk_that_is_lost_while_workers_
         backstop.turn()
     assert handed_back == [f"s:{task}"]
     assert [flight.task_id for flight in in_flight.older_than(0.0)] == [world.tasks[0]]
+    assert [world.redis.exists(KEYS.blob(each)) for each in (world.tasks[0], task)] == [1, 0]

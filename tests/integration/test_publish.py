@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from kombu.exceptions import BatchPublishError
@@ -7,8 +8,9 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.tasks import publish
 from lowtide.tasks.app import App, celery_config
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.chunks import Chunk, ChunkSender
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.keys import BLOB_S, Keys
 
 QUEUE = "lowtide.a"
 KEYS = Keys("fleet:")
@@ -59,10 +61,30 @@ def test_what_was_not_confirmed_is_sent_again_with_its_content(redis: Redis, sen
     assert [redis.get(KEYS.blob(f"o.{number}")) for number in (1, 2)] == [b"\x00\xff" * 2000] * 2
 
 
+def test_of_each_sender_redis_holds_how_much_content_there_is_until_it_is_forgotten(
+    redis: Redis, sender: ChunkSender
+) -> None:
+    blobs = Blobs(redis, KEYS)
+    sender.send([chunk(1), chunk(2)])
+    sender.send([chunk(2), chunk(3)], again=True)
+    sender.send([replace(chunk(1), task_id="other.1")])
+
+    assert blobs.size_bytes(["o", "nobody"]) == sum(redis.strlen(KEYS.blob(f"o.{number}")) for number in (1, 2, 3))
+    assert blobs.size_bytes(["o", "other"]) == 4 * 4000
+    redis.expire(KEYS.blobs("o"), 5)
+    blobs.renew(["o.1", "o.2"])
+    assert BLOB_S - 5 < redis.ttl(KEYS.blobs("o")) <= BLOB_S
+    blobs.forget(["o.1", "o.2"])
+    assert blobs.size_bytes(["o"]) == 4000
+    assert blobs.leave_none("o") == 1
+    assert redis.keys(KEYS.blob("*")) == [KEYS.blob("other.1").encode()]
+    assert redis.keys(KEYS.blobs("*")) == [KEYS.blobs("other").encode()]
+
+
 def test_much_content_goes_in_parts_each_with_its_tasks(
     redis: Redis, sender: ChunkSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 5000)
+    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 7000)
     redis.config_resetstat()
     sender.send(map(chunk, range(5)))
 

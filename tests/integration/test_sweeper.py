@@ -179,6 +179,21 @@ def test_a_bridge_that_is_silent_is_struck_off_and_a_live_one_stays(
     assert redis.zrange(KEYS.bridges, 0, -1) == redis.hkeys(KEYS.bridge_status) == [b"here"]
 
 
+def test_a_bridge_that_is_silent_leaves_no_content(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
+    gone, here = (Heartbeat(redis, KEYS, kind="bridge", name=name) for name in ("gone", "here"))
+    gone.beat()
+    for name in ("gone", "here"):
+        redis.hset(KEYS.blobs(name), mapping={f"{name}.{number}": 7 for number in range(70)})
+        redis.mset({KEYS.blob(f"{name}.{number}"): "content" for number in range(70)})
+        redis.set(KEYS.result(f"{name}.0"), "result")
+    for _ in range(6):
+        here.beat()
+        watch(sweeper.sweep, clock, seconds=6)
+    assert redis.keys(KEYS.blobs("*")) == [KEYS.blobs("here").encode()]
+    assert len(redis.keys(KEYS.blob("*"))) == 70
+    assert redis.exists(KEYS.result("gone.0")), "it may have stood still, and then it takes that"
+
+
 def test_many_sweepers_give_back_once(redis: Redis, server: Server) -> None:
     take(redis, *(str(number) for number in range(40)))
     clock = Clock()

@@ -2,7 +2,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytest
-from redis import RedisError
+from redis import Redis, RedisError
 
 from lowtide.bridge import collect
 from lowtide.bridge.collect import Collector
@@ -10,8 +10,10 @@ from lowtide.bridge.flight import InFlight
 from lowtide.bridge.leaser import Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.messages import Received, Translated
+from lowtide.bridge.records import Records
 from lowtide.tasks.blob import NEWS
 from lowtide.tasks.chunks import Chunk, ChunkResult, read_result
+from lowtide.tasks.keys import Keys
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
 AGAIN = Outcome.failed("unavailable", "503", retry=True)
@@ -26,6 +28,7 @@ class Outside:
         self.steps: list[str] = []
         self.sent: list[Chunk] = []
         self.away = False
+        self.forgotten: list[str] = []
 
     @property
     def handed_back(self) -> list[str]:
@@ -56,7 +59,8 @@ class Outside:
         return [tries + 1 for tries in before]
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        raise RedisError("gone")
+        self.forgotten += task_ids
+        Records(Redis(port=1), Keys(""), bridge="b").forget(task_ids)  # nobody listens there
 
     def put(self, endings: Iterable[Any]) -> None:
         assert list(endings) == []

@@ -95,3 +95,12 @@ def test_bridges_share_a_part_of_redis_among_their_content(
     fleet = Fleet(workers=1, bridges=bridges, waiting=0, redis_max_bytes=redis_max_bytes)
 
     assert content_room_bytes(fleet, outstanding_bytes=outstanding_bytes) == room_bytes
+
+
+@pytest.mark.parametrize(("others_bytes", "room_bytes"), [(0, 150), (250, 150), (260, 140), (500, -100)])
+def test_content_of_others_leaves_less_than_a_share_when_they_have_more_than_theirs(
+    others_bytes: int, room_bytes: float
+) -> None:
+    fleet = Fleet(workers=1, bridges=2, waiting=0, redis_max_bytes=1000, others_bytes=others_bytes)
+
+    assert content_room_bytes(fleet, outstanding_bytes=100) == room_bytes

@@ -7,6 +7,7 @@ from redis import ResponseError
 
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
+from lowtide.tasks.blob import Blobs
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import GUESSED_RATE_S
 
@@ -16,10 +17,11 @@ def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
     redis: Any = SimpleNamespace(
         register_script=lambda text: lambda keys, args: 2,
         hgetall=lambda key: rates,
+        zrange=lambda key, first, last: [],
         info=lambda section: {},
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
     )
-    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"))
+    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"), Blobs(redis, Keys("")), bridge="b")
 
     fleet = gauge.read()
     assert (fleet.workers, fleet.waiting) == (2, 3)
@@ -43,10 +45,12 @@ def test_what_redis_may_hold_is_asked_once_a_minute_and_may_be_hidden(info: Any,
     redis: Any = SimpleNamespace(
         register_script=lambda text: lambda keys, args: 0,
         hgetall=lambda key: {},
+        zrange=lambda key, first, last: [],
         info=tell,
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0])),
     )
-    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a"), clock=lambda: now_s)
+    settings = load_settings(project="p", models="a")
+    gauge = Gauge(redis, Keys(""), settings, Blobs(redis, Keys("")), bridge="b", clock=lambda: now_s)
     for _ in range(100):
         now_s += 1.0
         assert gauge.read().redis_max_bytes == redis_max_bytes

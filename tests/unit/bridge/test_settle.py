@@ -29,6 +29,7 @@ class Outside:
         self.redis_is_away = False
         self.handed_back: list[tuple[str, int]] = []
         self.recorded: list[str] = []
+        self.forgotten: list[str] = []
 
     def publish(self, topic: str, messages: Sequence[Any]) -> None:
         self.publishes += 1
@@ -41,6 +42,9 @@ class Outside:
 
     def claim(self, keys: Sequence[str]) -> list[Claim]:
         return [Claim.OURS for _ in keys]
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        self.forgotten += task_ids
 
     def done(self, keys: Sequence[str]) -> None:
         if self.redis_is_away:
@@ -77,19 +81,21 @@ def test_what_another_bridge_may_have_published_long_ago_is_handed_back() -> Non
     outside, now = Outside(), SimpleNamespace(s=0.0)
     leases, in_flight = Leases(lambda: now.s), InFlight()
     settler = settler_of(outside, leases, in_flight, clock=lambda: now.s)
-    leases.add([received("old")])
+    leases.add([received("old"), received("last")])
     now.s = LOOK_VALID_S + 1
     leases.add([received("new")])
     item = Translated(received=received("old"), request=InferenceRequest(model="a", uri="u"), reply_topic="t")
-    in_flight.launch("b.1", [item, item])
-    in_flight.land("b.1")
+    for task_id, items in {"b.1": [item, item], "b.2": [item]}.items():
+        in_flight.launch(task_id, items)
+        in_flight.land(task_id)
 
-    settler.put([ending("old"), ending("new")])
+    settler.put([ending("old"), ending("new"), replace(ending("last"), task_id="b.2")])
     settler.turn(0.0)
 
     assert outside.published == [b"result of new"]
     assert outside.recorded == ["s:new"]
-    assert outside.handed_back == [("ack-old", 0)]
+    assert outside.handed_back == [("ack-old", 0), ("ack-last", 0)]
+    assert outside.forgotten == ["b.2"]
     assert leases.keys() == ["s:new"]
     assert in_flight.settled(["b.1"]) == ["b.1"]  # the old one counts as settled: the new one was the last
 
