@@ -37,8 +37,10 @@ TRIES_PER_QUIET = 4
 """Of those who don't lead: the successor of one that vanished begins to watch within 10 + 6 s, and gives back what is
 quiet for 20 s from then on.
 """
-RENEWAL_TURNS = 3
-"""From one renewal of the lock to the next; it lapses after five turns."""
+RENEWAL_SWEEPS = 2.25
+"""So many intervals after a renewal of the lock the next is due: every third look, as it lapses after five. While there
+is something to give back, which takes longer, each look renews it.
+"""
 GAP_SWEEPS = 3
 """So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
 
@@ -109,7 +111,8 @@ class Sweeper:
         self._try_every_s = quiet_s / TRIES_PER_QUIET
         self._workers = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
         self._bridges = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
-        self._turns = 0
+        self._renewed_s = -math.inf
+        self._busy = self._unfinished = False
         self._chores_at_s = -math.inf
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
@@ -129,6 +132,7 @@ class Sweeper:
 
     def turn(self) -> int:
         """`sweep`, if this one leads."""
+        self._unfinished = False
         leads = self._leads()
         if self._stock_watch:
             (self._stock_watch.start if leads else self._stock_watch.stop)()
@@ -151,9 +155,10 @@ class Sweeper:
 
     def _leads(self) -> bool:
         """Whoever has the lock need not ask each time: if it was lost nevertheless, two sweep for a while."""
-        self._turns += 1
-        if self._leadership.held and self._leadership.sure and self._turns % RENEWAL_TURNS:
+        recent = self._clock() - self._renewed_s < RENEWAL_SWEEPS * self._interval_s
+        if recent and self._leadership.held and self._leadership.sure and not self._busy:
             return True
+        self._renewed_s = self._clock()
         return self._is_ours() and self._leadership.renew()
 
     def _is_ours(self) -> bool:
@@ -175,7 +180,9 @@ class Sweeper:
     def _sweep_workers(self) -> int:
         began_s = self._clock()
         total = 0
-        for incarnation, beat in self._silent("worker", self._workers).items():
+        silent = self._silent("worker", self._workers)
+        self._busy = bool(silent)
+        for incarnation, beat in silent.items():
             more, gave = True, 0
             while more and not self._stopped.is_set():
                 moved, more = self._moves.sweep(incarnation, beat)
@@ -184,7 +191,8 @@ class Sweeper:
             if gave:
                 log.warning("worker %s was silent for %.0f s: gave back %d tasks", incarnation, self._quiet_s, gave)
             if self._clock() - began_s > self._interval_s:
-                break  # the rest at the next look: a long one in between would start the watch over
+                self._unfinished = True
+                break  # the rest after another look: a long time without one would start the watch over
         return total
 
     def _do_chores(self) -> int:
@@ -224,5 +232,7 @@ class Sweeper:
 
     def _pause_s(self) -> float:
         """Not all processes of a fleet ask for the lock at the same moment."""
+        if self._leadership.held and self._unfinished:
+            return 0.0
         pause_s = self._interval_s if self._leadership.held else self._try_every_s
         return pause_s * random.uniform(0.8, 1.2)  # noqa: S311 - no secret

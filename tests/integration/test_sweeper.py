@@ -249,6 +249,25 @@ def test_who_leads_notices_within_three_turns_that_another_does(redis: Redis, sw
     assert looks(redis) == before
 
 
+def test_who_has_much_to_give_back_renews_its_lock_at_each_look(
+    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for worker in "cdef":
+        take(redis, worker, by=worker)
+    sweep = sweeper._moves.sweep
+
+    def slow(*arguments: Any) -> Any:
+        clock.now_s += 2.1  # longer than until the next look
+        return sweep(*arguments)
+
+    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    assert watch(sweeper.turn, clock, seconds=22) == 1
+    for _ in range(3):
+        redis.set(KEYS.sweeper, redis.get(KEYS.sweeper), px=1_000)
+        assert watch(sweeper.turn, clock, seconds=2) == 1
+        assert redis.pttl(KEYS.sweeper) > 1_000
+
+
 def test_who_could_not_renew_its_lead_asks_again_at_once(
     redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,6 +325,50 @@ def test_a_long_sweep_looks_again_before_it_goes_on_and_forgets_nobody(
     monkeypatch.setattr(sweeper._moves, "sweep", slow)
     assert watch(sweeper.sweep, clock, seconds=20) == 0
     assert [watch(sweeper.sweep, clock, seconds=2) for _ in range(4)] == [1, 1, 1, 1]
+
+
+def test_a_redis_that_goes_away_in_mid_sweep_is_not_asked_without_a_pause(
+    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for worker in "cd":
+        take(redis, worker, by=worker)
+    sweep = sweeper._moves.sweep
+
+    def slow(*arguments: Any) -> Any:
+        clock.now_s += 3.0
+        return sweep(*arguments)
+
+    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    watch(sweeper.turn, clock, seconds=22)
+    assert sweeper._pause_s() == 0
+    monkeypatch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(ResponseError("MISCONF")))
+    watch(sweeper.turn, clock, seconds=2)
+    assert sweeper._pause_s() > 1
+
+
+def test_what_one_look_left_is_gone_on_with_without_a_pause(
+    redis: Redis, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a lost zone takes twice as long. Each sweep takes as long as it is from look to look."""
+    quiet_s, tasks = 2.0, 8
+    for number in range(tasks):
+        take(redis, str(number), by=f"0{number}")
+    sweeper = Sweeper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s)
+    sweep = sweeper._moves.sweep
+
+    def slow(*arguments: Any) -> Any:
+        time.sleep(0.25)  # an interval is 0.2 s
+        return sweep(*arguments)
+
+    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    sweeper.start()
+    try:
+        until(lambda: redis.llen(KEYS.queue(QUEUE)) >= 1, timeout_s=10, what="the first goes back")
+        began_s = time.monotonic()
+        until(lambda: redis.llen(KEYS.queue(QUEUE)) == tasks, timeout_s=10, what="all go back")
+        assert time.monotonic() - began_s < 0.75 * (tasks - 1) * (0.25 + 0.2)
+    finally:
+        sweeper.stop()
 
 
 def test_what_another_sweeper_left_half_done_is_gone_on_with_at_once(
