@@ -18,8 +18,10 @@ import click
 
 from lowtide.tasks import served
 from lowtide.tasks.app import app
+from lowtide.tasks.awaiting import Awaiting
 from lowtide.tasks.caller import caller
 from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
+from lowtide.tasks.fork import Lock
 from lowtide.tasks.packing import Packing, pack
 from lowtide.tasks.queues import caller_queue
 from lowtide.tasks.trouble import named
@@ -58,17 +60,25 @@ class Answer:
 async def infer_async(request: Request) -> list[Any]:
     """Predict one request without blocking the event loop; returns its outputs.
 
-    Cancelled, it waits no longer; a request that was sent is predicted all the same, and not sent again.
+    Calls that the loop makes at once travel in chunks, packed as `infer_many` does. Cancelled, it waits no longer; a
+    request that was sent is predicted all the same, and not sent again.
     Raises InvalidRequest, UnknownModel, RequestFailed, RedisUnusable.
     """
     parsed = InferenceRequest.parse(request)
-    answer: Future[tuple[Outcome, ...]] = Future()
-    try:
-        await asyncio.to_thread(_submit, [parsed], answer)
-        outcomes = await asyncio.wrap_future(answer)
-    finally:
-        answer.cancel()  # also when this is cancelled while the thread sends
-    return Answer(index=0, request=parsed, outcome=outcomes[0]).outputs
+    return Answer(index=0, request=parsed, outcome=await _calls().ask(parsed)).outputs
+
+
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Awaiting] = weakref.WeakKeyDictionary()
+_making = Lock()
+
+
+def _calls() -> Awaiting:
+    """Of the event loop that runs here."""
+    loop = asyncio.get_running_loop()
+    with _making:  # loops of several threads
+        if (calls := _loops.get(loop)) is None:
+            calls = _loops[loop] = Awaiting(_submit, _packing)
+    return calls
 
 
 def _submit(

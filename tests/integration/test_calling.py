@@ -259,6 +259,26 @@ def test_an_event_loop_awaits_many_calls_at_once() -> None:
 
 
 @pytest.mark.usefixtures("app")
+def test_calls_that_an_event_loop_makes_at_once_are_packed_by_what_workers_measured(redis_url: str) -> None:
+    given = [*requests(40), {"model": "a", "uri": "gs://b/bad"}]
+
+    async def calls() -> list[Any]:
+        return await asyncio.gather(*map(infer_async, given), return_exceptions=True)
+
+    found: list[Any] = []
+    asking = threading.Thread(target=lambda: found.extend(asyncio.run(calls())), daemon=True)
+    with Redis.from_url(redis_url) as redis:
+        redis.hset(Keys("").rates, mapping={"a": "0.025", "b": "0.001"})
+        asking.start()
+        wait_for(lambda: (redis.llen("lowtide.a"), redis.llen("lowtide.b")) == (6, 1))  # 21 by 4 each, and 20
+        with running_worker():
+            asking.join(30)
+
+    assert found[:40] == [[f"{'ab'[i % 2]} saw gs://b/{i}"] for i in range(40)]
+    assert isinstance(found[40], RequestFailed), "its neighbours are answered"
+
+
+@pytest.mark.usefixtures("app")
 def test_calls_are_answered_after_one_that_was_given_up() -> None:
     async def impatient() -> None:
         with pytest.raises(TimeoutError):
@@ -502,7 +522,7 @@ def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_k
     for thread in asking:
         thread.start()
     with Redis.from_url(redis_url) as redis:
-        wait_for(lambda: redis.llen("lowtide.a") == 3 + 3)
+        wait_for(lambda: redis.llen("lowtide.a") == 3 + 1)
         redis.delete(*redis.scan_iter("lt2:blob:*"))
         with running_worker():
             for thread in asking:
