@@ -166,20 +166,24 @@ def test_who_cancels_waits_no_longer_and_touches_nobody_else(fleet: Fleet) -> No
     asyncio.run(calls())
 
 
-def test_a_chunk_for_which_nobody_waits_any_more_is_given_up_also_while_it_is_sent(fleet: Fleet) -> None:
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_chunk_for_which_nobody_waits_any_more_is_given_up_also_while_it_is_sent(fleet: Fleet, sent: bool) -> None:
     async def calls() -> None:
-        fleet.may_send.clear()
+        if not sent:
+            fleet.may_send.clear()
         asked = fleet.ask("1", "2")
         while not fleet.sending:
             await asyncio.sleep(0.001)
+        if sent:
+            await fleet.chunks(1)
         for one in asked:
             one.cancel()
         await asyncio.sleep(0)
         fleet.may_send.set()
         await fleet.chunks(1)
+        assert [answer.cancelled() for _, answer in fleet.sent] == [True]
 
     asyncio.run(calls())
-    assert [answer.cancelled() for _, answer in fleet.sent] == [True]
 
 
 def test_a_loop_that_ends_waits_for_nothing(fleet: Fleet) -> None:
