@@ -66,7 +66,7 @@ class Watch:
         """Those whose entry has not changed for `quiet_s`, with that entry; and at once those that were given up, whom
         another sweeper left.
         """
-        if self._looked_s is not None and now_s - self._looked_s > self._gap_s:
+        if self.gap(now_s):
             self.restart()
         self._looked_s = now_s
         before = self._seen
@@ -79,6 +79,10 @@ class Watch:
             for name, seen in self._seen.items()
             if now_s - seen.since_s >= self._quiet_s or seen.beat == 0
         }
+
+    def gap(self, now_s: float) -> bool:
+        """Whether the last look was long ago."""
+        return self._looked_s is not None and now_s - self._looked_s > self._gap_s
 
     def restart(self) -> None:
         """Forget everything: what wasn't seen all the time wasn't seen."""
@@ -146,6 +150,8 @@ class Sweeper:
         """Look once, and give back what the silent held, for as long as there is time until the next look; returns how
         many tasks went back. A failure starts the watch over.
         """
+        if self._workers.gap(self._clock()):
+            self._bridges.restart()  # who looks at them more seldom does not see it
         try:
             return self._sweep_workers() + self._do_chores()
         except RedisError as error:

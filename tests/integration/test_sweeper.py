@@ -179,6 +179,20 @@ def test_a_bridge_that_is_silent_is_struck_off_and_a_live_one_stays(
     assert redis.zrange(KEYS.bridges, 0, -1) == redis.hkeys(KEYS.bridge_status) == [b"here"]
 
 
+def test_no_bridge_is_silent_while_redis_or_the_sweeper_stood_still(
+    redis: Redis, sweeper: Sweeper, clock: Clock
+) -> None:
+    bridge = Heartbeat(redis, KEYS, kind="bridge", name="b")
+    bridge.beat()
+    watch(sweeper.sweep, clock, seconds=14)
+    clock.now_s += 20
+    watch(sweeper.sweep, clock, seconds=4)
+    assert redis.zrange(KEYS.bridges, 0, -1) == [b"b"]
+    bridge.beat()
+    watch(sweeper.sweep, clock, seconds=50)
+    assert not redis.exists(KEYS.bridges)
+
+
 def test_a_bridge_that_is_silent_leaves_no_content(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
     gone, here = (Heartbeat(redis, KEYS, kind="bridge", name=name) for name in ("gone", "here"))
     gone.beat()
