@@ -9,7 +9,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -72,11 +72,8 @@ def publish(project: str, requests: int) -> None:
     publisher.stop()
 
 
-@click.command()
-@click.option("--requests", default=10_000, show_default=True)
-@click.option("--threads", default=200, show_default=True, help="Of the caller.")
-def main(requests: int, threads: int) -> None:
-    """Print a table."""
+def rows(requests: int = 10_000, threads: int = 200) -> Iterator[tuple[str, str]]:
+    """What was done, and how many connections each process had. So many threads call."""
     os.environ["PYTHONPATH"] = str(HERE)
     settings = load_settings(models="noop=noop:Noop", device="cpu", project="connections")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder)) as stack:
@@ -87,19 +84,27 @@ def main(requests: int, threads: int) -> None:
         connected = Connected(stack.settings.redis_url, pids)
         steps: dict[str, Callable[[], object]] = {
             "idle": lambda: time.sleep(IDLE_S),
-            f"{requests:,} infer.delay, {threads} threads": lambda: call(threads, requests),
-            f"{requests:,} by infer_many, {threads} threads": lambda: call_many(threads, requests),
+            f"{requests:,} infer.delay": lambda: call(threads, requests),
+            f"{requests:,} by infer_many": lambda: call_many(threads, requests),
             f"{requests:,} by topic": lambda: publish("connections", requests),
         }
-        print(f"{'':42}{''.join(f'{kind:>16}' for kind in pids)}{'seconds':>10}")
         for name, step in steps.items():
             began_s = time.monotonic()
             with connected.watched():
                 step()
             took_s, now = time.monotonic() - began_s, connected.count()
-            counts = "".join(f"{f'{connected.most[kind]} → {now[kind]}':>16}" for kind in pids)
-            print(f"{name:42}{counts}{took_s:10.1f}", flush=True)
+            counts = ", ".join(f"{kind} {connected.most[kind]} → {now[kind]}" for kind in pids)
+            yield f"connections, {name}", f"{counts}; {took_s:.1f} s"
         caller.close()
+
+
+@click.command()
+@click.option("--requests", default=10_000, show_default=True)
+@click.option("--threads", default=200, show_default=True, help="Of the caller.")
+def main(requests: int, threads: int) -> None:
+    """Print a table."""
+    for what, figure in rows(requests, threads):
+        print(f"{what:40}{figure}", flush=True)
 
 
 if __name__ == "__main__":

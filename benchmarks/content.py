@@ -13,7 +13,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -114,11 +114,8 @@ class Fleet:
         return (after[0] - before[0]) / took_s, (after[1] - before[1]) / took_s
 
 
-@click.command()
-@click.option("--images", default=1000, show_default=True)
-@click.option("--workers", default=2, show_default=True)
-def main(images: int, workers: int) -> None:
-    """Print a table."""
+def rows(images: int = 1000, workers: int = 2) -> Iterator[tuple[str, str]]:
+    """What was measured, and what came out."""
     os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HERE)])
     settings = load_settings(models="noop=noop:Noop", device="cpu", project="content")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder), workers=workers) as stack:
@@ -126,12 +123,24 @@ def main(images: int, workers: int) -> None:
         os.environ |= stack.environment
         fleet = Fleet(stack, "content")
         fleet.send(images // 10, raw)
-        print(f"{'':12}{'bridge, ms':>12}{'Redis, ms':>12}{'got':>8}{'sent':>8}")
-        for name, message in {"raw": raw, "in JSON": in_json}.items():
-            bridge_ms, redis_ms, got, sent = fleet.cost(images, partial(fleet.send, images, message))
-            print(f"{name:12}{bridge_ms:12.2f}{redis_ms:12.2f}{got:8.2f}{sent:8.2f}", flush=True)
-        _, redis_ms, got, sent = fleet.cost(images, partial(fleet.bare, images))
-        print(f"{'bare':12}{'':12}{redis_ms:12.2f}{got:8.2f}{sent:8.2f}")
+        works: dict[str, Callable[[], None]] = {
+            "raw": partial(fleet.send, images, raw),
+            "in JSON": partial(fleet.send, images, in_json),
+            "bare": partial(fleet.bare, images),
+        }
+        for name, work in works.items():
+            bridge_ms, redis_ms, got, sent = fleet.cost(images, work)
+            bridge = "" if name == "bare" else f"bridge {bridge_ms:.2f} ms, "
+            yield f"image, {name}", f"{bridge}Redis {redis_ms:.2f} ms; {got:.2f} bytes got a byte, {sent:.2f} sent"
+
+
+@click.command()
+@click.option("--images", default=1000, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+def main(images: int, workers: int) -> None:
+    """Print a table."""
+    for what, figure in rows(images, workers):
+        print(f"{what:16}{figure}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,19 +51,21 @@ def fleet(redis: Redis, *, workers: int, models: int = 1) -> Iterator[Stack]:
 
 
 class Counts:
-    """How much Redis did while a block ran: its commands (those of scripts, too), bytes sent, takes."""
+    """How much Redis did while a block ran: its commands (those of scripts, too), bytes got and sent, takes."""
 
     def __init__(self, redis: Redis, block: Callable[[], object]) -> None:
         before, began_s = self._of(redis), time.monotonic()
         block()
         self.took_s = time.monotonic() - began_s
-        self.commands, self.sent, self.takes = (now - then for now, then in zip(self._of(redis), before, strict=True))
+        found = (now - then for now, then in zip(self._of(redis), before, strict=True))
+        self.commands, self.got, self.sent, self.takes = found
 
     @staticmethod
-    def _of(redis: Redis) -> tuple[int, int, int]:
+    def _of(redis: Redis) -> tuple[int, int, int, int]:
         stats: dict[str, Any] = redis.info("stats")
         registered = redis.info("commandstats")["cmdstat_zscore"]["calls"]  # each take asks, and each heartbeat
-        return stats["total_commands_processed"], stats["total_net_output_bytes"], registered
+        got, sent = stats["total_net_input_bytes"], stats["total_net_output_bytes"]
+        return stats["total_commands_processed"], got, sent, registered
 
 
 def idle(redis: Redis, models: int) -> str:
@@ -88,9 +90,12 @@ def stream(redis: Redis, workers: int) -> str:
 
     with fleet(redis, workers=workers):
         rest, busy = Counts(redis, lambda: time.sleep(IDLE_S)), Counts(redis, push)
-    sent = busy.sent - rest.sent / rest.took_s * busy.took_s
-    takes = busy.takes - rest.takes / rest.took_s * busy.took_s
-    return f"{sent / PUSHES / PAYLOAD_BYTES:.2f} bytes sent a byte, {takes / PUSHES:.1f} takes a message"
+    got, sent, takes = (
+        (more - less / rest.took_s * busy.took_s) / PUSHES
+        for more, less in ((busy.got, rest.got), (busy.sent, rest.sent), (busy.takes, rest.takes))
+    )
+    bytes_a_byte = f"{sent / PAYLOAD_BYTES:.2f} bytes sent a byte, {got / PAYLOAD_BYTES:.2f} got"
+    return f"{bytes_a_byte}, {takes:.1f} takes a message"
 
 
 def lone(redis: Redis) -> dict[str, str]:
@@ -121,21 +126,26 @@ def took(call: Callable[[], object], *, pause_s: float = 0.0) -> str:
     return f"{statistics.median(times_ms):.1f} ms (p50), {statistics.quantiles(times_ms, n=20)[-1]:.1f} ms (p95)"
 
 
+def rows(workers: int = 32) -> Iterator[tuple[str, str]]:
+    """What was measured, and what came out. With so many workers at once, at most."""
+    os.environ["PYTHONPATH"] = str(HERE)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as server:
+        redis, os.environ["LOWTIDE_REDIS_URL"] = Redis.from_url(server.url), server.url
+        yield from lone(redis).items()
+        for models in (1, 10):
+            yield f"idle worker, models: {models}", idle(redis, models)
+        for waiting in (2, 8, 32):
+            if waiting <= workers:
+                yield f"150 kB messages, workers: {waiting}", stream(redis, waiting)
+        caller.close()
+
+
 @click.command()
 @click.option("--workers", default=32, show_default=True, help="At once, at most.")
 def main(workers: int) -> None:
     """Print a table."""
-    os.environ["PYTHONPATH"] = str(HERE)
-    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as server:
-        redis, os.environ["LOWTIDE_REDIS_URL"] = Redis.from_url(server.url), server.url
-        for what, figure in lone(redis).items():
-            print(f"{what:32}{figure}", flush=True)
-        for models in (1, 10):
-            print(f"{f'idle worker, models: {models}':32}{idle(redis, models)}", flush=True)
-        for waiting in (2, 8, 32):
-            if waiting <= workers:
-                print(f"{f'150 kB messages, workers: {waiting}':32}{stream(redis, waiting)}", flush=True)
-        caller.close()
+    for what, figure in rows(workers):
+        print(f"{what:32}{figure}", flush=True)
 
 
 if __name__ == "__main__":
