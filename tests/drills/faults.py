@@ -156,7 +156,7 @@ def neighbour(stage: Stage) -> None:
     with neighbours.at_work(stage.system) as tasks:
         for fault in (worker_kill, worker_vanish, sigterm):
             fault(stage)
-        tasks.join()
+        stage.neighbours = tasks.join()
 
 
 def upgrade(stage: Stage) -> None:

@@ -30,6 +30,9 @@ def _of(row: Row, verdict: Verdict, within_s: float) -> Iterator[str]:
         yield f"{verdict.retried} requests ended at a further try"
     if (longest_s := max(verdict.longest_s, verdict.many.longest_s)) > row.longest_s:
         yield f"an answer came after {longest_s:.0f} s"
+    if row.spares_stock and (verdict.stock.lost or verdict.stock.twice):
+        stock = verdict.stock
+        yield f"of {stock.asked} tasks of the neighbour {stock.lost} did not end, and {stock.twice} ran twice"
     yield from _of_exits(verdict)
     yield from _of_caller("infer_many", verdict.many)
     yield from _of_caller("infer.delay", verdict.delay)

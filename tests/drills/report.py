@@ -154,6 +154,7 @@ def _broken_table(rounds: Sequence[Round]) -> list[str]:
     head = (
         "row", "switched off", "tried", "requests", "lost", "duplicated", "wrongly ended",
         "others flow again after, s (median, worst)", "ran again", "exits ≠ 0", "callers: lost",
+        "neighbour: ran twice",
     )  # fmt: skip
     lines = [
         _broken_line(name, broken.piece, [r.verdict for r in rounds if (r.row, r.broken) == (name, broken.patch)])
@@ -170,7 +171,8 @@ def _broken_line(name: str, piece: str, verdicts: Sequence[Verdict]) -> tuple[ob
     flow = _flow([flow_s for verdict in verdicts for flow_s in verdict.flow_s])
     bad_exits = sum(code != 0 for verdict in verdicts for code, _ in verdict.exits)
     callers_lost = sum(verdict.many.lost + verdict.delay.lost for verdict in verdicts)
-    return (f"`{name}`", piece, tries, *sums, flow, again, bad_exits, callers_lost)
+    disturbed = sum(verdict.stock.twice for verdict in verdicts)
+    return (f"`{name}`", piece, tries, *sums, flow, again, bad_exits, callers_lost, disturbed)
 
 
 def _table(head: Sequence[str], lines: Iterable[Sequence[object]]) -> list[str]:

@@ -28,10 +28,10 @@ class Row:
     """One fault. `at_least`: how often it is tried in all; `per_round`: how often under one load.
 
     `requests`: of a round, published at `per_s`; None: for as long as the faults take. `deeds`: what they do, in turn.
-    `calls`: what Python callers send. `copies_per_try`: second copies that are allowed, `wrong_per_try`: wrong
-    endings; `keeps_redis`: what
-    `infer.delay` sent is promised; `flow_s`: within which others have to flow again; `longest_s`: within which all has
-    to be answered. `runs_once`: nothing that has finished may run again; `tries_once`: nothing counts as a further try.
+    `calls`: what Python callers send. `copies_per_try`: second copies that are allowed, `wrong_per_try`: wrong endings;
+    `keeps_redis`: what `infer.delay` sent is promised; `flow_s`: within which others have to flow again; `longest_s`:
+    within which all has to be answered. `runs_once`: nothing that has finished may run again; `spares_stock`: each task
+    of the stock application runs once; `tries_once`: nothing counts as a further try.
     `by_name`: no part of the matrix, but tried when it is asked for.
     """
 
@@ -47,6 +47,7 @@ class Row:
     calls: Calls = field(default_factory=Calls)
     keeps_redis: bool = True
     runs_once: bool = False
+    spares_stock: bool = False
     tries_once: bool = False
     copies_per_try: int = 0
     wrong_per_try: int = 0
@@ -346,6 +347,7 @@ ROWS: Mapping[str, Row] = {
         fault="a stock Celery application on the same Redis, with tasks of 40 s, while workers die",
         act=faults.neighbour,
         at_least=1,
+        spares_stock=True,
         broken=(COMMON,),
     ),
     "upgrade": Row(

@@ -2,12 +2,12 @@
 
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.drills.load import Collector, Load, Sent
 from tests.drills.storage import AT_ONCE
 from tests.drills.system import System
-from tests.drills.verdict import Verdict, verdict_of
+from tests.drills.verdict import Called, Verdict, verdict_of
 from tests.fleet import eventually
 
 PATIENCE_S = 180.0
@@ -29,6 +29,8 @@ class Stage:
     moments: list[float] = field(default_factory=list)
     flows: dict[float, float] = field(default_factory=dict)
     exits: list[tuple[int | None, float]] = field(default_factory=list)
+    neighbours: Called = field(default_factory=Called)
+    """What became of the tasks of another application."""
     patience_s: float = PATIENCE_S
 
     def mark(self) -> float:
@@ -91,7 +93,7 @@ class Stage:
 
     def verdict(self, last_s: float) -> Verdict:
         copies = {number: list(copies.values()) for number, copies in list(self.collector.copies.items())}
-        return verdict_of(
+        verdict = verdict_of(
             self.load.sent,
             copies,
             expected=self.expected,
@@ -100,3 +102,4 @@ class Stage:
             runs=self.system.runs,
             exits=self.exits,
         )
+        return replace(verdict, stock=self.neighbours)

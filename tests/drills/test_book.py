@@ -63,6 +63,13 @@ def test_every_row_has_a_piece_to_switch_off() -> None:
     assert {patch for row in ROWS.values() for piece in row.broken for patch in piece.patch.split(",")} <= set(PATCHES)
 
 
+def test_a_neighbour_whose_tasks_do_not_run_once_each_is_a_complaint_where_it_is_to_be_spared() -> None:
+    for stock in (Called(asked=8, twice=1), Called(asked=8, lost=1)):
+        told = replace(FINE, duplicated=0, stock=stock)
+        assert len(complaints(ROWS["neighbour"], [told])) == 1
+        assert complaints(ROWS["worker-kill"], [told]) == []
+
+
 def test_without_a_piece_the_line_says_what_it_cost(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"{BEGIN}{END}")
@@ -70,7 +77,7 @@ def test_without_a_piece_the_line_says_what_it_cost(tmp_path: Path) -> None:
 
     write([replace(a_round(verdict=told), broken="ack-first")], commit="abc", page=page)
 
-    assert "| 5 | 700 | 7 | 3 | 0 | never | 9 | 1 | 4 |" in page.read_text()
+    assert "| 5 | 700 | 7 | 3 | 0 | never | 9 | 1 | 4 | 0 |" in page.read_text()
 
 
 def test_every_broken_promise_is_a_complaint() -> None:
