@@ -84,7 +84,7 @@ class Snapshot:
     @property
     def suspects(self) -> int:
         """How many of the workers are suspect."""
-        return sum(bool(word.get("suspect")) for word in self.workers.values())
+        return sum(bool(status.get("suspect")) for status in self.workers.values())
 
     @property
     def oldest_s(self) -> float | None:

@@ -4,8 +4,13 @@
 -- Gives the number, or a list: name, status, name, status …
 local since = redis.call('TIME')[1] - ARGV[1]
 if ARGV[2] == '0' then
-    local suspect = KEYS[3] and redis.call('ZCOUNT', KEYS[3], '(' .. since, '+inf') or 0
-    return redis.call('ZCOUNT', KEYS[1], '(' .. since, '+inf') - suspect
+    local count = redis.call('ZCOUNT', KEYS[1], '(' .. since, '+inf')
+    for _, name in ipairs(KEYS[3] and redis.call('ZRANGEBYSCORE', KEYS[3], '(' .. since, '+inf') or {}) do
+        if tonumber(redis.call('ZSCORE', KEYS[1], name) or 0) > tonumber(since) then -- else it is not in the count
+            count = count - 1
+        end
+    end
+    return count
 end
 local answer = {}
 for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. since, '+inf')) do

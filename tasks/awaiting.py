@@ -131,6 +131,9 @@ def _fail(calls: Sequence[Call], task: asyncio.Task[Any]) -> None:
 def _own(error: BaseException) -> BaseException:
     if not isinstance(error, LowtideError):
         return error
-    own = copy.copy(error)
+    try:
+        own = copy.copy(error)
+    except TypeError:  # made of other things than its sentence
+        return error
     own.__cause__ = error.__cause__
     return own

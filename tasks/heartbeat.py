@@ -21,7 +21,7 @@ from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.keys import PROTOCOL, Keys
 from lowtide.tasks.outage import Outage
 from lowtide.tasks.protocol import check
-from lowtide.tasks.registry import Kind, Register, announce
+from lowtide.tasks.registry import Kind, Register, announce, strike
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,9 @@ MOMENTS = 10
 """In an interval, by Redis' clock; a process has one of them. What comes at the same moment Redis reads, answers and
 writes to its file together: 200 heartbeats a second cost it 3 ms of CPU a second, and one by one 15 ms.
 """
+
+TELLS_EVERY = 12
+"""At so many heartbeats a status is written that is as it was: a Redis that fell back by a second may have another."""
 
 BEAT_TIMEOUT_S = 4.0
 """On a dead connection: the next heartbeat, on a new one, still comes in time."""
@@ -71,6 +74,7 @@ class Heartbeat:
         """
         self._redis = redis
         self._keys = keys
+        self._kind = kind
         self._register = Register.of(keys, kind)
         self._status = status
         self._name = name
@@ -81,8 +85,9 @@ class Heartbeat:
         self._incarnation: str | None = None
         self._announced = False
         self._told: str | None = None
+        self._untold = 0
+        """Heartbeats since that was told."""
         self._beat = redis.register_script(_lua("heartbeat"))
-        self._leave = redis.register_script(_lua("leave"))
         self._orphan = redis.register_script(_lua("orphan"))
         self._lapsed: str | None = None
         self.stranger: OtherProtocol | None = None
@@ -112,8 +117,7 @@ class Heartbeat:
         if incarnation is None:
             return
         try:
-            keys = [*self._register.both, self._keys.held(incarnation), self._keys.suspects]
-            self._leave(keys=keys, args=[incarnation])
+            strike(self._redis, self._keys, self._kind, incarnation)
         except RedisError:
             log.debug("%s lapses by itself: Redis is unreachable", incarnation)
 
@@ -161,16 +165,16 @@ class Heartbeat:
     def _say(self, incarnation: str, *, registers: bool) -> bool:
         status = dict(self._status())
         text = json.dumps(status)
-        news = text if registers or text != self._told else ""
+        tells = registers or text != self._told or self._untold >= TELLS_EVERY - 1
         keys = [*self._register.both, self._keys.protocol, self._keys.suspects]
         suspect = "1" if status.get("suspect") else "0"
-        args = [incarnation, news, "1" if registers else "0", PROTOCOL, suspect]
+        args = [incarnation, text if tells else "", "1" if registers else "0", PROTOCOL, suspect]
         now_s = float(self._beat(keys=keys, args=args))
         if now_s < 0:
             check(self._redis, self._keys)
             raise RedisError("another protocol was spoken there, and is no longer")
         if now_s:
-            self._told = text
+            self._told, self._untold = text, 0 if tells else self._untold + 1
             self._pause_s = until_next(self._moment_s, now_s=now_s, interval_s=self._interval_s)
         return bool(now_s)
 

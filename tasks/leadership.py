@@ -10,10 +10,14 @@ log = logging.getLogger(__name__)
 
 
 # A plain `SET` is refused by a full Redis, which who leads may be needed to make emptier. A first write that needs no
-# memory lets the script go on.
+# memory lets the script go on; of the lock's own name, as the user may have no right to another.
 _ACQUIRE = """
-redis.call('DEL', '')
-return redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) and 1 or 0
+if redis.call('EXISTS', KEYS[1]) == 1 then
+    return 0
+end
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
 """
 
 

@@ -1,6 +1,7 @@
 """Which protocol is spoken in a Redis: to a process of another, what lies there means nothing, or something else.
 
-The first heartbeat of a fleet writes it. From then on every heartbeat, take, sweep and batch of chunks looks first.
+The first heartbeat of a fleet writes it. From then on every heartbeat, take and batch of chunks looks first, and a
+sweeper when it renews its lock.
 """
 
 import time

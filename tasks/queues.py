@@ -70,8 +70,8 @@ def heard_of(queues: Collection[str]) -> list[str]:
     """The models of which every queue is among these: who listens to some of them has no use for a wake that may be of
     the others.
     """
-    models = dict.fromkeys(filter(None, map(model_of, queues)))
-    return [model for model in models if all(queue in queues for queue in worker_queues([model]))]
+    models, heard = dict.fromkeys(filter(None, map(model_of, queues))), set(queues)
+    return [model for model in models if heard.issuperset(worker_queues([model]))]
 
 
 def route(

@@ -82,6 +82,15 @@ def by_name(statuses: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mappin
     return sorted(statuses.items(), key=lambda item: name_of(*item))
 
 
+def strike(redis: Redis, keys: Keys, kind: Kind, name: str, *, beat: float | None = None) -> bool:
+    """Strike a process from the register that ends, or whose last heartbeat is still `beat`. False: it holds something,
+    or has been heard of since. Raises RedisError.
+    """
+    script = redis.register_script(_lua("leave"))
+    found = [*Register.of(keys, kind).both, keys.held(name), keys.suspects]
+    return bool(script(keys=found, args=[name, "" if beat is None else repr(beat)]))
+
+
 def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
     """Write the fleet's list of models: what was written last holds, and it stays when nobody lives. False: Redis did
     not take it, of which whoever needs it tells.
@@ -95,9 +104,9 @@ def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
 
 def _ask(redis: Redis, keys: Keys, kind: Kind, *, statuses: bool) -> Any:
     asked = [*Register.of(keys, kind).both, *([keys.suspects] if kind == "worker" else [])]
-    return redis.register_script(_lua())(keys=asked, args=[ALIVE_S, int(statuses)])
+    return redis.register_script(_lua("alive"))(keys=asked, args=[ALIVE_S, int(statuses)])
 
 
 @cache
-def _lua() -> str:
-    return files(__package__).joinpath("alive.lua").read_text(encoding="utf-8")
+def _lua(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ from lowtide.tasks.trouble import trouble_of
 def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
     """What stands between requests of these models and their answers. O(workers)."""
     try:
-        words = live(redis, keys, "worker")
-        theirs = models_of(words)
+        statuses = live(redis, keys, "worker")
+        theirs = models_of(statuses)
         with redis.pipeline(transaction=False) as pipe:
             for name in (name for queue in worker_queues(models) for name in lists_of(queue)):
                 pipe.llen(keys.queue(name))
@@ -24,12 +24,14 @@ def why_unanswered(redis: Redis, keys: Keys, models: Collection[str]) -> str:
     except UNREADABLE as error:
         return f"what workers say of themselves in Redis can't be read: {type(error).__name__}"
     queued = f"{_counted(waiting, 'task waits', 'tasks wait')} in the queues of {_names(models)}"
-    if not words:
+    if not statuses:
         return f"no worker is alive, {queued}; a fleet that follows the work starts one in some minutes"
     if lacking := set(models) - theirs:
         return f"no live worker serves {_names(lacking)}, they serve {_names(theirs)}; {queued}"
-    suspects = sum(bool(word.get("suspect")) for word in words.values())
-    alive = _counted(len(words), "worker is", "workers are") + " alive" + (f", {suspects} suspect" if suspects else "")
+    suspects = sum(bool(status.get("suspect")) for status in statuses.values())
+    alive = (
+        _counted(len(statuses), "worker is", "workers are") + " alive" + (f", {suspects} suspect" if suspects else "")
+    )
     return f"{alive}, {queued}"
 
 

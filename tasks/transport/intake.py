@@ -33,16 +33,16 @@ class Intake:
         self._wake = Wake(channel)
 
     def serve(self) -> None:
-        """Take while there is room; wait when there was nothing. Who has no room, or may not take, passes on what woke
-        it, and waits for nothing more until the next turn: it would wake itself.
+        """Take while there is room; wait when there was nothing. Who has no room, may not take, or serves nothing any
+        more, passes on what woke it, and waits for nothing more until the next turn: it would wake itself.
         """
         for _ in range(TAKES_PER_TURN):
             queues: list[str] = self._channel.active_queues
             self._wake.drop_if_other(queues)
-            if not queues or self._wake.armed:
+            if self._wake.armed:
                 return
             token, self._wake.token = self._wake.token, None
-            if not self._channel.qos.can_consume():
+            if not queues or not self._channel.qos.can_consume():
                 self._pass_on(token)
                 return
             nothing = self._wake.in_vain and not self._station.moves.anything(queues)

@@ -11,7 +11,7 @@ if not beat or beat ~= 0 and beat ~= tonumber(ARGV[2]) then
     return { 0, 0, 0 }
 end
 -- The first write needs no memory, so that a full Redis lets the script go on.
-redis.call('HDEL', KEYS[3], '')
+redis.call('ZREM', KEYS[6], ARGV[1])
 redis.call('ZADD', KEYS[1], 0, ARGV[1])
 local moved, stuck, bytes = 0, 0, 0
 local tags = redis.call('HKEYS', KEYS[3])
@@ -32,6 +32,5 @@ end
 if redis.call('EXISTS', KEYS[3]) == 0 then
     redis.call('ZREM', KEYS[1], ARGV[1])
     redis.call('HDEL', KEYS[2], ARGV[1])
-    redis.call('ZREM', KEYS[6], ARGV[1])
 end
 return { moved, 0, stuck }

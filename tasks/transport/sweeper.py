@@ -16,14 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis, RedisError
+from redis import Redis, RedisError, ResponseError
 
 from lowtide.tasks.blob import Blobs
 from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.leadership import Leadership
+from lowtide.tasks.outage import Outage
 from lowtide.tasks.protocol import check
-from lowtide.tasks.registry import Kind, Register
+from lowtide.tasks.registry import Kind, Register, strike
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.stock_watch import StockWatch
@@ -118,6 +119,7 @@ class Sweeper:
         self._renewed_s = -math.inf
         self._busy = self._unfinished = False
         self._chores_at_s = -math.inf
+        self._chores = Outage("what is silent or stuck is not cleared away")
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
 
@@ -202,26 +204,34 @@ class Sweeper:
         return total
 
     def _do_chores(self) -> int:
-        """What can wait: once in `quiet_s`, and again at the next look while there is something to give back."""
+        """What can wait: once in `quiet_s`, and again at the next look while there is something to give back. What
+        Redis refuses of it keeps no worker from being swept.
+        """
         if (now_s := self._clock()) < self._chores_at_s:
             return 0
-        self._strike_bridges()
-        freed = self._moves.free()
+        self._chores_at_s = now_s + self._quiet_s
+        try:
+            self._strike_bridges()
+            freed = self._moves.free()
+        except ResponseError as error:
+            self._chores.failed(error)
+            return 0
+        except RedisError as error:
+            log.debug("chores are left for later: %s", error)
+            return 0
+        self._chores.over()
         if freed:
             log.warning("gave back %d tasks that could not go back before", freed)
-        self._chores_at_s = now_s if freed else now_s + self._quiet_s
+            self._chores_at_s = now_s
         return freed
 
     def _strike_bridges(self) -> None:
         """They hold nothing here: Pub/Sub gives their messages to others, who send the content anew."""
-        register = Register.of(self._keys, "bridge")
-        if silent := self._silent("bridge", self._bridges):
-            for bridge in silent:
-                if left := self._blobs.leave_none(bridge):
-                    log.warning("bridge %s was silent: deleted the content of %d chunks", bridge, left)
+        for bridge, beat in self._silent("bridge", self._bridges).items():
             # One that lives after all registers again with its next heartbeat, and sends again what it misses.
-            self._redis.zrem(register.beats, *silent)
-            self._redis.hdel(register.statuses, *silent)
+            struck = strike(self._redis, self._keys, "bridge", bridge, beat=beat)
+            if struck and (left := self._blobs.leave_none(bridge)):
+                log.warning("bridge %s was silent: deleted the content of %d chunks", bridge, left)
 
     def _silent(self, kind: Kind, watch: Watch) -> dict[str, float]:
         found: Any = self._redis.zrange(Register.of(self._keys, kind).beats, 0, -1, withscores=True)

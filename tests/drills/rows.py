@@ -12,8 +12,8 @@ from tests.drills.system import Needs
 
 BULK = 256
 WRONG_BEFORE_SUSPECT = 100
-"""20 until a worker doubts itself, then five a second, for ten seconds as a rule, until it is known whose fault that is
-(docs/how-it-works.md).
+"""20 until a worker doubts itself, then five a second until it is known whose fault that is (docs/how-it-works.md): for
+ten seconds as a rule, and six more where the machine is busy.
 """
 FLOOD_PER_S = 600.0
 """More than two workers can do."""

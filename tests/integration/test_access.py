@@ -13,12 +13,15 @@ from lowtide.local.redis import EmbeddedRedis, find_redis
 from lowtide.tasks import rights
 from lowtide.tasks.access import COMMANDS, Access, Lack
 from lowtide.tasks.epoch import Epoch
+from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.rights import Rights
 from lowtide.tasks.store import connect
+from lowtide.tasks.transport import Sweeper
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS = Access(prefix="fleet1:", db=0)
+KEYS = Keys(ACCESS.prefix)
 
 Let = Callable[..., Settings]
 
@@ -47,6 +50,17 @@ def test_the_rules_that_are_documented_are_all_that_a_fleet_needs(let: Let) -> N
     assert Access.of(settings) == ACCESS
     assert ACCESS.missing(connect(settings)) == []
     assert f"ACL SETUSER fleet1 on >password {ACCESS.rules}\n" in (ROOT / "SECURITY.md").read_text()
+
+
+def test_by_these_rules_a_vanished_worker_s_task_goes_back(let: Let) -> None:
+    redis, turns = connect(let(*ACCESS.rules.split())), list[int]()
+    Heartbeat(redis, KEYS, kind="worker", name="0a").beat()
+    redis.hset(KEYS.held("0a"), "tag", f"{KEYS.queue('lowtide.m')}\n\na message")
+    sweeper = Sweeper(redis, KEYS, clock=lambda: 2.0 * len(turns))
+    while len(turns) < 20:
+        turns.append(sweeper.turn())
+    assert sum(turns) == 1
+    assert redis.lrange(KEYS.queue("lowtide.m"), 0, -1) == [b"a message"]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ import pytest
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.heartbeat import MOMENTS, Heartbeat
+from lowtide.tasks.blob import Blobs
+from lowtide.tasks.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.registry import alive, live
-from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
 from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()
@@ -37,7 +38,8 @@ def test_a_suspect_worker_is_alive_and_no_capacity(server: Server) -> None:
     other.beat()
     bridge = Heartbeat(server.redis, KEYS, kind="bridge", name="b")
     bridge.beat()
-    gauge = Gauge(server.redis, KEYS, load_settings(project="p", models="m"))
+    settings = load_settings(project="p", models="m")
+    gauge = Gauge(server.redis, KEYS, settings, Blobs(server.redis, KEYS), bridge="b")
     assert (gauge.read().workers, gauge.read().bridges) == (1, 1)
     assert len(live(server.redis, KEYS, "worker")) == 2
     status["suspect"] = None
@@ -56,6 +58,30 @@ def test_of_a_suspect_worker_that_is_gone_nothing_stays(server: Server, ends: st
     else:
         Moves(server.redis, KEYS).sweep_whole(str(heartbeat.incarnation))
     assert not server.redis.exists(KEYS.suspects, KEYS.workers)
+
+
+def test_a_suspect_worker_that_is_given_up_is_no_capacity_less(server: Server) -> None:
+    redis = server.redis
+    redis.flushall()
+    Heartbeat(redis, KEYS, kind="worker", name="well").beat()
+    Heartbeat(redis, KEYS, kind="worker", name="0a", status=lambda: {"suspect": "why"}).beat()
+    held = {str(number): f"{KEYS.queue('lowtide.m')}\n\n{number}" for number in range(2 * SWEEP_MAX_MESSAGES)}
+    redis.hset(KEYS.held("0a"), mapping=held)
+    Moves(redis, KEYS).sweep("0a", float(redis.zscore(KEYS.workers, "0a") or 0))
+    assert alive(redis, KEYS, "worker") == 1
+    redis.zadd(KEYS.suspects, {"struck by another release": float(redis.time()[0])})
+    assert alive(redis, KEYS, "worker") == 1
+
+
+def test_a_redis_that_fell_back_hears_again_what_it_was_told(server: Server) -> None:
+    redis = server.redis
+    redis.flushall()
+    heartbeat = Heartbeat(redis, KEYS, kind="worker", name="0a", status=lambda: {"is": "idle"})
+    heartbeat.beat()
+    redis.hset(KEYS.worker_status, "0a", "what it said before")
+    for _ in range(TELLS_EVERY):
+        heartbeat.beat()
+    assert redis.hget(KEYS.worker_status, "0a") == b'{"is": "idle"}'
 
 
 def test_a_status_that_is_as_it_was_is_not_written_again_and_stays(server: Server) -> None:

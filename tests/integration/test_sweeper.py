@@ -13,6 +13,7 @@ from redis import Redis, ResponseError
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import LOSS_S, PROTOCOL, Keys
+from lowtide.tasks.registry import strike
 from lowtide.tasks.transport import Sweeper
 from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.transport.room import Budget, Turns
@@ -454,3 +455,28 @@ def test_what_a_worker_holds_whose_registration_is_lost_goes_back(redis: Redis, 
     assert heartbeat.incarnation != first
     assert watch(sweeper.sweep, clock, seconds=2) == 1
     assert redis.zrange(KEYS.workers, 0, -1) == [str(heartbeat.incarnation).encode()]
+
+
+@pytest.mark.parametrize("refused", ["a right", "a key of another type"])
+def test_a_chore_that_redis_refuses_keeps_no_worker_from_being_swept(
+    server: Server, redis: Redis, clock: Clock, caplog: pytest.LogCaptureFixture, refused: str
+) -> None:
+    rules = ["-hrandfield"] if refused == "a right" else []
+    redis.execute_command("ACL", "SETUSER", "sweeper", "reset", "on", "nopass", "~*", "&*", "+@all", *rules)
+    if not rules:
+        redis.set(KEYS.stuck, "of another type")
+    take(redis, "a")
+    with Redis.from_url(server.url.replace("redis://", "redis://sweeper:any@")) as user:
+        assert watch(Sweeper(user, KEYS, clock=clock).turn, clock, seconds=100) == 1
+    assert [record.levelname for record in caplog.records if "not cleared away" in record.message] == ["WARNING"]
+
+
+def test_a_bridge_that_was_heard_of_since_is_not_struck(redis: Redis) -> None:
+    bridge = Heartbeat(redis, KEYS, kind="bridge", name="b")
+    bridge.beat()
+    seen = float(redis.zscore(KEYS.bridges, "b") or 0)
+    bridge.beat()
+    assert not strike(redis, KEYS, "bridge", "b", beat=seen)
+    assert redis.exists(KEYS.bridges, KEYS.bridge_status) == 2
+    assert strike(redis, KEYS, "bridge", "b", beat=float(redis.zscore(KEYS.bridges, "b") or 0))
+    assert not redis.exists(KEYS.bridges, KEYS.bridge_status)

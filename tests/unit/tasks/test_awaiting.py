@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from lowtide.tasks.awaiting import SENDS, Awaiting
-from lowtide.tasks.errors import RedisUnusable, UnknownModel
+from lowtide.tasks.errors import OtherProtocol, RedisUnusable, UnknownModel
 from lowtide.tasks.packing import Packing
 from lowtide.tasks.wire import InferenceRequest, Outcome
 
@@ -26,6 +26,7 @@ class Fleet:
         self.rates_asked = 0
         self.rates_s = {"slow": 0.04}
         self.away = False
+        self.error: Exception = RedisUnusable("Redis can't be used")
         self.calls = Awaiting(self.submit, self.packing)
 
     def submit(self, requests: list[InferenceRequest], answer: Answer) -> None:
@@ -34,7 +35,7 @@ class Fleet:
         if requests[0].model == "z":
             raise UnknownModel("z is not served here", "model")
         if self.away:
-            raise RedisUnusable("Redis can't be used") from ConnectionError("away")
+            raise self.error from ConnectionError("away")
         self.sent.append(([str(request.uri) for request in requests], answer))
 
     def packing(self) -> Packing:
@@ -149,6 +150,16 @@ def test_an_error_is_of_those_whose_chunk_it_was_and_each_has_one_of_its_own(fle
     assert str(one) == str(other) == ("Redis can't be used" if away else "model: z is not served here")
     assert isinstance(one.__cause__, ConnectionError) == away
     assert outputs == ([] if away else ["3", "4"])
+
+
+def test_an_error_that_can_not_be_copied_is_told_all_the_same(fleet: Fleet) -> None:
+    async def call() -> None:
+        fleet.away, fleet.error = True, OtherProtocol(spoken="3", ours="2")
+        for found in fleet.ask("1", "2"):
+            with pytest.raises(OtherProtocol):
+                await asyncio.wait_for(found, 10)
+
+    asyncio.run(call())
 
 
 def test_who_cancels_waits_no_longer_and_touches_nobody_else(fleet: Fleet) -> None:

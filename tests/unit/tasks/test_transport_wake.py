@@ -204,3 +204,18 @@ def test_who_took_the_last_and_has_no_room_is_not_woken(
     intake = Intake(channel)
     intake.serve()
     assert not intake._wake.armed
+
+
+def test_who_serves_nothing_any_more_wakes_another(
+    channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_on: list[str] = []
+    monkeypatch.setattr(channel.station.moves, "pass_on", passed_on.append)
+    monkeypatch.setattr(channel.station, "take", lambda queues, prefetch: Took())
+    intake = Intake(channel)
+    intake.serve()
+    connection.answer = [b"fleet:lt2:wake:m", b""]
+    intake._wake.read()
+    channel.active_queues = []
+    intake.serve()
+    assert passed_on == ["fleet:lt2:wake:m"]
