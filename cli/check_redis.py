@@ -29,6 +29,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
         check(client, Keys.of(settings))
         lacks = Access.of(settings).missing(client)
         info = _info(client)
+        stuck = list(_stuck(client, Keys.of(settings)))
         skew_s = 0.0 if any(lack.rule == "+time" for lack in lacks) else abs(client.time()[0] - time.time())
     except RedisError as error:
         trouble = trouble_of(error)
@@ -37,6 +38,7 @@ def redis(settings: Settings) -> Iterator[Finding]:
     user = address.username or "default"
     for lack in lacks:
         yield failed(WHAT, f"the user {user} may not use {lack.what}", f"ACL SETUSER {user} {lack.rule}")
+    yield from stuck
     if info is None:
         yield warning(
             WHAT,
@@ -48,6 +50,22 @@ def redis(settings: Settings) -> Iterator[Finding]:
         yield from _about(info)
     if skew_s > CLOCK_SKEW_S:
         yield warning(WHAT, f"its clock differs from ours by {skew_s:.0f} s", "synchronise clocks: expiry goes wrong")
+
+
+def _stuck(client: Redis, keys: Keys) -> Iterator[Finding]:
+    """Tasks that vanished workers held and that have no queue to go back to."""
+    try:
+        one: Any = client.hrandfield(keys.stuck, 1, withvalues=True)
+        count = client.hlen(keys.stuck)
+    except ResponseError:
+        return  # no right to look, which is told of as such
+    if one:
+        name = bytes(one[1]).partition(b"\n")[0].decode(errors="replace")
+        yield failed(
+            WHAT,
+            f"{count} tasks can't go back to their queue: something that is no list is called {name!r}",
+            "rename or delete that key; the tasks, which are kept, go back within a minute",
+        )
 
 
 def _info(client: Redis) -> Mapping[str, Any] | None:

@@ -13,6 +13,7 @@ from lowtide.config import Settings, read_settings
 from lowtide.local.stack import free_port
 from lowtide.tasks.heartbeat import Heartbeat
 from lowtide.tasks.keys import Keys
+from lowtide.tasks.transport.moves import Moves
 
 
 @pytest.fixture
@@ -51,6 +52,18 @@ def test_a_redis_that_forgets_is_told_of(redis: Redis, redis_url: str) -> None:
 
     assert "CONFIG SET appendonly yes" in of(findings, Verdict.WARNING)
     assert "allkeys-lru" in of(findings, Verdict.FAILED)
+
+
+def test_tasks_that_can_not_go_back_are_told_of_with_the_key_that_is_in_their_way(redis: Redis, redis_url: str) -> None:
+    Heartbeat(redis, Keys(""), kind="worker", name="0a").beat()
+    redis.hset(Keys("").held("0a"), mapping={tag: f"lowtide.m\n\n{tag}" for tag in "ab"})
+    redis.set("lowtide.m", "of another type")
+    Moves(redis, Keys("")).sweep("0a", float(redis.zscore(Keys("").workers, "0a") or 0))
+    findings = list(check_redis.redis(Settings(redis_url=redis_url)))
+
+    assert "2 tasks can't go back to their queue: something that is no list is called 'lowtide.m'" in of(
+        findings, Verdict.FAILED
+    )
 
 
 def test_a_redis_that_is_away_is_told_of_with_its_address_and_without_its_password() -> None:
