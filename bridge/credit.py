@@ -24,8 +24,8 @@ callers send, and for what Redis needs to read and to write: content that arrive
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """Who is alive, and what already waits for workers. `waiting`: tasks in the topic queues of all models;
-    `redis_max_bytes`: the most that Redis may hold, 0 when it has no limit or doesn't tell; `others_bytes`: content of
-    other bridges there, also of those that vanished lately.
+    `redis_max_bytes`: the most that Redis may hold, 0 when it has no limit or doesn't tell; `others_bytes`: content
+    that other bridges say they have there, or said before they vanished.
     """
 
     workers: int

@@ -2,18 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from redis import Redis, ResponseError
 
 from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
-from lowtide.tasks.blob import Blobs
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import Packing
 from lowtide.tasks.queues import topic_queue
 from lowtide.tasks.rates import measured
-from lowtide.tasks.registry import alive
+from lowtide.tasks.registry import alive, registered
 
 ROLL_EVERY_S = 1.0
 MEMORY_EVERY_S = 60.0
@@ -27,7 +25,6 @@ class Gauge:
         redis: Redis,
         keys: Keys,
         settings: Settings,
-        blobs: Blobs,
         *,
         bridge: str,
         clock: Callable[[], float] = time.monotonic,
@@ -35,8 +32,7 @@ class Gauge:
         self._redis = redis
         self._keys = keys
         self._settings = settings
-        self._blobs = blobs
-        self._bridge = bridge.encode()
+        self._bridge = bridge
         self._clock = clock
         self._queues = [keys.queue(topic_queue(model)) for model in settings.model_names]
         self._rolled_s = -ROLL_EVERY_S
@@ -66,20 +62,23 @@ class Gauge:
     def _roll(self) -> None:
         self.workers = alive(self._redis, self._keys, "worker")
         self._bridges = max(1, alive(self._redis, self._keys, "bridge"))
-        self._others_bytes = self._content_of_others()
+        self._ask_memory()
+        self._others_bytes = self._content_of_others() if self._redis_max_bytes else 0
         found = measured(self._redis, self._keys)
         known = self.packing.rates_s
         # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
         for model in known.keys() - found.keys():
             self._redis.hsetnx(self._keys.rates, model, str(known[model]))
         self.packing = self._packing({**known, **found})
-        self._ask_memory()
         self._rolled_s = self._clock()
 
     def _content_of_others(self) -> int:
-        """Also of bridges that vanished: they are in the register for as long as their content is there. O(chunks)."""
-        registered: Any = self._redis.zrange(self._keys.bridges, 0, -1)
-        return self._blobs.size_bytes([name.decode(errors="replace") for name in registered if name != self._bridge])
+        """As their last heartbeats say, also those of bridges that vanished: they are in the register for as long as
+        their content is there. O(bridges).
+        """
+        bridges = registered(self._redis, self._keys, "bridge")
+        sizes = [status.get("content_bytes") for name, status in bridges.items() if name != self._bridge]
+        return sum(size for size in sizes if isinstance(size, int))
 
     def _ask_memory(self) -> None:
         """Seldom: it changes when somebody configures Redis."""

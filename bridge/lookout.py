@@ -2,7 +2,8 @@
 
 Two bridges may hold the same message: a lease was lost, or Pub/Sub delivered it twice. When one of them has settled it,
 its record stays for ten minutes. The other may wait for a worker for longer than that: it has to see the record while
-it is there, and keeps it until it comes to claim. Content of chunks that wait for workers is kept likewise.
+it is there, and keeps it until it comes to claim. Content of chunks that wait for workers is kept likewise, and what
+Redis did not delete when it was told is deleted now.
 """
 
 import logging
@@ -49,6 +50,7 @@ class Lookout:
             for start in range(0, len(held), AT_ONCE):
                 self._look(held[start : start + AT_ONCE])
             self._renew()
+            self._records.forget([])
         except RedisError as error:
             log.debug("not looking at the records of what is held: %s", error)
 

@@ -5,6 +5,7 @@ safe.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -25,6 +26,8 @@ lowtide.bridge.lookout.
 DONE = b"done"
 
 AT_ONCE = 1000
+UNFORGOTTEN_MAX = 10_000
+"""Of more the oldest expire, ten minutes after they were sent."""
 
 
 def forget_subscription(redis: Redis, keys: Keys, subscription: str) -> None:
@@ -59,7 +62,9 @@ class Records:
     def __init__(self, redis: Redis, keys: Keys, *, bridge: str) -> None:
         self._redis = redis
         self._keys = keys
-        self._blobs = Blobs(redis, keys)
+        self._blobs = Blobs(redis, keys, bridge=bridge)
+        self._unforgotten: list[str] = []
+        self._lock = threading.Lock()
         self._ours = f"c:{bridge}".encode()
         self._script = redis.register_script(files(__package__).joinpath("settle.lua").read_text())
         self._count = redis.register_script(files(__package__).joinpath("tries.lua").read_text())
@@ -93,13 +98,17 @@ class Records:
         self._run(messages, "done", END_ACKED_S)
 
     def forget(self, task_ids: Sequence[str]) -> None:
-        """B8: nobody needs these tasks' results, nor their content, any more. Does not raise: without Redis they expire
-        by themselves, and count as content meanwhile.
+        """B8: nobody needs these tasks' results, nor their content, any more. Does not raise: what Redis does not
+        confirm goes with the next call, of which the `Lookout` makes one every 15 s.
         """
+        with self._lock:
+            tasks, self._unforgotten = [*self._unforgotten, *task_ids], []
         try:
-            self._blobs.forget(task_ids)
+            self._blobs.forget(tasks)
         except RedisError as error:
-            log.debug("the results of %s expire by themselves: %s", task_ids, error)
+            log.debug("the results of %d chunks are deleted later: %s", len(tasks), error)
+            with self._lock:
+                self._unforgotten = [*tasks, *self._unforgotten][-UNFORGOTTEN_MAX:]
 
     def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:

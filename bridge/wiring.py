@@ -59,10 +59,10 @@ def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
     pubsub, leases, in_flight = Pubsub(), Leases(), InFlight()
     records = Records(redis, keys, bridge=owner)
     results = ChunkResults(redis, keys, owner)
-    sender = ChunkSender(configure(settings))
+    sender = ChunkSender(configure(settings), bridge=owner)
     endings = Endings(settings)
-    blobs = Blobs(redis, keys)
-    gauge = Gauge(redis, keys, settings, blobs, bridge=owner)
+    blobs = Blobs(redis, keys, bridge=owner)
+    gauge = Gauge(redis, keys, settings, bridge=owner)
     leaser = Leaser(pubsub, leases)
     acker = Acker(pubsub=pubsub, records=records, leases=leases, in_flight=in_flight)
     settler = Settler(

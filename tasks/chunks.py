@@ -87,8 +87,10 @@ class ChunkSender:
     from any thread.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, bridge: str | None = None) -> None:
+        """`bridge`: the one that sends, of whose content Redis has a list."""
         self._app = app
+        self._bridge = bridge
         self._headers = app.amqp.as_task_v2("", INFER_CHUNK, argsrepr="", kwargsrepr="").headers
 
     def send(self, chunks: Iterable[Chunk], *, again: bool = False, within_task: bool = False) -> None:
@@ -100,8 +102,9 @@ class ChunkSender:
         """
         delivery_info = {"redelivered": True} if again else {}
         with self._app.producer_or_acquire() as producer, producer.batch(max_size=AT_ONCE) as batch:
-            if publication := Publication(producer.channel) if Publication.suits(producer.channel) else None:
-                batch.state.session = publication
+            publication = None
+            if Publication.suits(producer.channel):
+                batch.state.session = publication = Publication(producer.channel, bridge=self._bridge)
             for chunk in chunks:
                 if publication and again:
                     publication.drop_news(chunk.task_id)

@@ -96,11 +96,12 @@ class Keys:
         """
         return f"{self.prefix}{STEM}blob:{task}"
 
-    def blobs(self, sender: str) -> str:
-        """Hash, of one who sends chunks: task → size in bytes of the content beside it. Written, renewed and deleted
-        with that. A bridge that ends or vanishes leaves none: `lowtide.tasks.blob`.
+    def blobs(self, bridge: str) -> str:
+        """Hash: task of a bridge → size in bytes of the content beside it, for whoever deletes what the bridge leaves
+        behind. Written and renewed by the bridge with that (10 minutes); an entry is deleted with it, within 15 s after
+        Redis can be used again if it is away then.
         """
-        return f"{self.prefix}{STEM}blobs:{sender}"
+        return f"{self.prefix}{STEM}blobs:{bridge}"
 
     @property
     def holders(self) -> str:

@@ -18,7 +18,7 @@ from redis.connection import PythonRespSerializer
 
 from lowtide.tasks import protocol
 from lowtide.tasks.app import TRANSPORTS
-from lowtide.tasks.blob import DROP_NEWS, NEWS, sender_of
+from lowtide.tasks.blob import DROP_NEWS, NEWS
 from lowtide.tasks.keys import BLOB_S, Keys
 from lowtide.tasks.queues import SEPARATOR, model_of
 from lowtide.tasks.tokens import push_tokens
@@ -55,8 +55,10 @@ class Publication(Batch):
         """False for other brokers than Redis, and for one whose commands may be repeated: nothing is batched there."""
         return isinstance(channel, stock.Channel) and channel.supports_batch_publish
 
-    def __init__(self, channel: Any) -> None:
+    def __init__(self, channel: Any, *, bridge: str | None) -> None:
+        """`bridge`: whose list of content has this one's, too."""
         super().__init__(channel, max_size=AT_ONCE)
+        self._bridge = bridge
         self.pipeline.transaction = True
         self._prefix = channel.global_keyprefix
         self._beside: list[tuple[Any, ...]] = []
@@ -68,8 +70,9 @@ class Publication(Batch):
             return
         keys = Keys("")  # the pipeline adds the prefix
         self._beside.append(("set", keys.blob(task_id), blob, BLOB_S))
-        self._beside.append(("hset", keys.blobs(sender_of(task_id)), task_id, len(blob)))
-        self._beside.append(("pexpire", keys.blobs(sender_of(task_id)), BLOB_S * 1000))
+        if self._bridge:
+            self._beside.append(("hset", keys.blobs(self._bridge), task_id, len(blob)))
+            self._beside.append(("pexpire", keys.blobs(self._bridge), BLOB_S * 1000))
 
     def drop_news(self, task_id: str) -> None:
         """What was said of the content of the task that is published next, which comes again."""

@@ -54,8 +54,18 @@ def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
     ValueError on what is no JSON.
     """
     found = _ask(redis, keys, kind, statuses=True)
-    texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in found]
+    texts = [_text(item) for item in found]
     return {name: json.loads(status) for name, status in sorted(zip(texts[::2], texts[1::2], strict=True))}
+
+
+def registered(redis: Redis, keys: Keys, kind: Kind) -> dict[str, Mapping[str, Any]]:
+    """Last status of every process of this kind, by incarnation or name: also of one that vanished, until a sweeper has
+    struck it off. Empty if it can't be read. O(processes). Raises RedisError.
+    """
+    register = Register.of(keys, kind)
+    names: Any = redis.zrange(register.beats, 0, -1)
+    statuses: Any = redis.hgetall(register.statuses)
+    return {_text(name): _status(statuses.get(name, "{}")) for name in names}
 
 
 def alive(redis: Redis, keys: Keys, kind: Kind) -> int:
@@ -100,6 +110,18 @@ def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
     except RedisError as error:
         log.debug("the fleet's models are not written: %s", error)
         return False
+
+
+def _text(item: bytes | str) -> str:
+    return item.decode("utf-8", "replace") if isinstance(item, bytes) else item
+
+
+def _status(text: bytes | str) -> Mapping[str, Any]:
+    try:
+        found = json.loads(text)
+    except UNREADABLE:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _ask(redis: Redis, keys: Keys, kind: Kind, *, statuses: bool) -> Any:

@@ -10,7 +10,6 @@ import pytest
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.blob import Blobs
 from lowtide.tasks.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.registry import alive, live
@@ -38,8 +37,7 @@ def test_a_suspect_worker_is_alive_and_no_capacity(server: Server) -> None:
     other.beat()
     bridge = Heartbeat(server.redis, KEYS, kind="bridge", name="b")
     bridge.beat()
-    settings = load_settings(project="p", models="m")
-    gauge = Gauge(server.redis, KEYS, settings, Blobs(server.redis, KEYS), bridge="b")
+    gauge = Gauge(server.redis, KEYS, load_settings(project="p", models="m"), bridge="b")
     assert (gauge.read().workers, gauge.read().bridges) == (1, 1)
     assert len(live(server.redis, KEYS, "worker")) == 2
     status["suspect"] = None

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from kombu.exceptions import BatchPublishError
@@ -8,7 +7,7 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.tasks import publish
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.blob import Blobs
+from lowtide.tasks.blob import DELETE_AT_ONCE, Blobs
 from lowtide.tasks.chunks import Chunk, ChunkSender
 from lowtide.tasks.keys import BLOB_S, Keys
 
@@ -24,10 +23,15 @@ def redis(redis_url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def sender(redis_url: str) -> Iterator[ChunkSender]:
+def app(redis_url: str) -> Iterator[App]:
     with App(set_as_current=False) as app:
         app.conf.update(celery_config(load_settings(redis_url=redis_url, prefix=KEYS.prefix)))
-        yield ChunkSender(app)
+        yield app
+
+
+@pytest.fixture
+def sender(app: App) -> ChunkSender:
+    return ChunkSender(app)
 
 
 def chunk(number: int, content: bytes = b"\x00\xff" * 1000) -> Chunk:
@@ -61,30 +65,61 @@ def test_what_was_not_confirmed_is_sent_again_with_its_content(redis: Redis, sen
     assert [redis.get(KEYS.blob(f"o.{number}")) for number in (1, 2)] == [b"\x00\xff" * 2000] * 2
 
 
-def test_of_each_sender_redis_holds_how_much_content_there_is_until_it_is_forgotten(
-    redis: Redis, sender: ChunkSender
-) -> None:
-    blobs = Blobs(redis, KEYS)
+def test_of_each_bridge_redis_holds_a_list_of_its_content_until_that_is_forgotten(redis: Redis, app: App) -> None:
+    sender, blobs = ChunkSender(app, bridge="o"), Blobs(redis, KEYS, bridge="o")
     sender.send([chunk(1), chunk(2)])
     sender.send([chunk(2), chunk(3)], again=True)
-    sender.send([replace(chunk(1), task_id="other.1")])
 
-    assert blobs.size_bytes(["o", "nobody"]) == sum(redis.strlen(KEYS.blob(f"o.{number}")) for number in (1, 2, 3))
-    assert blobs.size_bytes(["o", "other"]) == 4 * 4000
+    assert redis.hgetall(KEYS.blobs("o")) == {f"o.{number}".encode(): b"4000" for number in (1, 2, 3)}
     redis.expire(KEYS.blobs("o"), 5)
     blobs.renew(["o.1", "o.2"])
     assert BLOB_S - 5 < redis.ttl(KEYS.blobs("o")) <= BLOB_S
     blobs.forget(["o.1", "o.2"])
-    assert blobs.size_bytes(["o"]) == 4000
+    assert redis.hkeys(KEYS.blobs("o")) == [b"o.3"]
     assert blobs.leave_none("o") == 1
-    assert redis.keys(KEYS.blob("*")) == [KEYS.blob("other.1").encode()]
-    assert redis.keys(KEYS.blobs("*")) == [KEYS.blobs("other").encode()]
+    assert redis.keys("*blob*") == []
+
+
+def test_of_a_callers_content_there_is_no_list_which_nobody_would_read(redis: Redis, sender: ChunkSender) -> None:
+    sender.send([chunk(1)])
+    redis.config_resetstat()
+    Blobs(redis, KEYS).renew(["o.1"])
+    Blobs(redis, KEYS).forget(["o.1"])
+
+    assert redis.info("commandstats").keys() & {"cmdstat_expire", "cmdstat_hset", "cmdstat_hdel"} == {"cmdstat_expire"}
+    assert redis.info("commandstats")["cmdstat_expire"]["calls"] == 1
+    sender.send([chunk(2)])
+    assert redis.keys("*blob*") == [KEYS.blob("o.2").encode()]
+
+
+@pytest.mark.parametrize(("mebibytes", "steps"), [((3, 3, 3, 3, 1, 1), 2), ((10, 1, 10), 3), ((1,) * 16, 2)])
+def test_content_that_a_bridge_leaves_is_deleted_8_mib_at_a_time(
+    redis: Redis, mebibytes: tuple[int, ...], steps: int
+) -> None:
+    sizes = {f"o.{number}": size * 1024 * 1024 for number, size in enumerate(mebibytes)}
+    redis.hset(KEYS.blobs("o"), mapping=sizes)
+    redis.mset({KEYS.blob(task): "content" for task in sizes})
+    redis.config_resetstat()
+
+    assert Blobs(redis, KEYS).leave_none("o") == len(sizes)
+    assert redis.info("commandstats")["cmdstat_del"]["calls"] == steps
+    assert redis.keys("*blob*") == []
+
+
+def test_content_of_many_chunks_that_end_at_once_is_deleted_in_steps(redis: Redis) -> None:
+    tasks = [f"o.{number}" for number in range(2 * DELETE_AT_ONCE + 1)]
+    redis.mset({key(task): "x" for task in tasks for key in (KEYS.blob, KEYS.result)})
+    redis.config_resetstat()
+    Blobs(redis, KEYS).forget(tasks)
+
+    assert redis.info("commandstats")["cmdstat_del"]["calls"] == 3
+    assert redis.keys() == []
 
 
 def test_much_content_goes_in_parts_each_with_its_tasks(
     redis: Redis, sender: ChunkSender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 7000)
+    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 5000)
     redis.config_resetstat()
     sender.send(map(chunk, range(5)))
 

@@ -7,7 +7,6 @@ from redis import ResponseError
 
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
-from lowtide.tasks.blob import Blobs
 from lowtide.tasks.keys import Keys
 from lowtide.tasks.packing import GUESSED_RATE_S
 
@@ -21,7 +20,7 @@ def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
         info=lambda section: {},
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
     )
-    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"), Blobs(redis, Keys("")), bridge="b")
+    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"), bridge="b")
 
     fleet = gauge.read()
     assert (fleet.workers, fleet.waiting) == (2, 3)
@@ -50,7 +49,7 @@ def test_what_redis_may_hold_is_asked_once_a_minute_and_may_be_hidden(info: Any,
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0])),
     )
     settings = load_settings(project="p", models="a")
-    gauge = Gauge(redis, Keys(""), settings, Blobs(redis, Keys("")), bridge="b", clock=lambda: now_s)
+    gauge = Gauge(redis, Keys(""), settings, bridge="b", clock=lambda: now_s)
     for _ in range(100):
         now_s += 1.0
         assert gauge.read().redis_max_bytes == redis_max_bytes

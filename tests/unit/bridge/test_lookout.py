@@ -20,11 +20,15 @@ class Records:
     def __init__(self) -> None:
         self.away = False
         self.kept: list[Sequence[str]] = []
+        self.forgotten: list[Sequence[str]] = []
 
     def keep(self, keys: Sequence[str]) -> None:
         if self.away:
             raise RedisError("away")
         self.kept.append(keys)
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        self.forgotten.append(task_ids)
 
 
 class World:
@@ -78,3 +82,10 @@ def test_content_that_waits_for_workers_is_renewed_in_time_and_no_other() -> Non
     world.wait(BLOB_S)
 
     assert world.renewed == [["a"]] * 5
+
+
+def test_what_redis_did_not_delete_is_tried_again_though_nothing_is_settled() -> None:
+    world = World()
+    world.wait(3 * LOOK_S)
+
+    assert world.records.forgotten == [[]] * 3
