@@ -28,8 +28,8 @@ RENEW_S = 120.0
 """Four renewals may fail before a blob expires."""
 
 DELETE_AT_ONCE_BYTES = 8 * 1024 * 1024
-"""Redis gives the memory back before it serves the next: 64 times 4 MiB in 10 to 15 ms, and in up to 190 on a busy
-machine. UNLINK is no better: it leaves only what has many elements to a thread, and a string is one, however long it is.
+"""Redis gives the memory back before it serves the next: 64 times 4 MiB in 10 to 15 ms, and in up to 190 on a
+busy machine. UNLINK is no better: it leaves only what has many elements to a thread, and a string is one, however long.
 """
 DELETE_AT_ONCE = 8
 """Where nobody knows how large they are: 4 MiB each at most, as a rule."""
