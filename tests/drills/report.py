@@ -79,8 +79,8 @@ def _long_lines(round_: Round) -> Iterator[tuple[object, ...]]:
     )
     for sent_by, called in zip(("topic", "`infer_many`", "`infer.delay`"), ours, strict=True):
         yield (name, *_long_cells(sent_by, told.tries, called), "—")
-    yield (name, *_long_cells("all of these", told.tries, whole), whole.twice)
-    yield (name, *_long_cells("stock `send_task`", told.tries // KILLS_BETWEEN, told.stock), told.stock.twice)
+    yield (name, *_long_cells("all of these", told.tries, whole), f"{whole.twice:,}")
+    yield (name, *_long_cells("stock `send_task`", told.tries // (KILLS_BETWEEN + 1), told.stock), told.stock.twice)
 
 
 def _long_cells(sent_by: str, faults: int, called: Called) -> tuple[object, ...]:

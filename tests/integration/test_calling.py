@@ -137,8 +137,8 @@ def running_worker() -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        process.wait(30)
+        process.kill()  # Celery's worker may wait for a Redis that is gone by then
+        process.wait()
 
 
 @contextmanager

@@ -220,7 +220,7 @@ def test_a_fleet_that_answers_others_meanwhile_is_known_to_work(world: World, tm
     (tmp_path / "0.png").write_bytes(b"\x89PNG")
     Impostor(world, 1, answers=False).start()
 
-    run = world.run("classify", str(tmp_path), "--model=m", f"--output={tmp_path}/o.csv", "--timeout=1s", code=1)
+    run = world.run("classify", str(tmp_path), "--model=m", f"--output={tmp_path}/o.csv", "--timeout=4s", code=1)
 
     assert "0.png: others' requests are answered meanwhile" in run.stderr
 

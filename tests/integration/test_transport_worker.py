@@ -190,7 +190,7 @@ def test_what_is_not_due_waits_outside_the_worker_and_runs_once_it_is(running: F
 
 def test_a_queue_that_remote_control_cancelled_is_served_again(running: Fleet) -> None:
     control = running.publisher.control
-    assert control.cancel_consumer("lowtide.m", reply=True)
+    until(lambda: control.cancel_consumer("lowtide.m", reply=True), what="it is deaf")
     running.send("record", "deaf", "topic", queue="lowtide.m.topic")
     until(lambda: running.out("deaf") == ["topic"])  # the loop has turned since: that is when it cancels
     running.send("record", "deaf", "a")

@@ -155,7 +155,10 @@ def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Flee
     until(lambda: waiting(fleet) == 1, what="the one that will be deaf waits first")
     fleet.worker(slot="b", **NEVER)
     until(lambda: waiting(fleet) == 2, what="both wait")
-    assert fleet.publisher.control.cancel_consumer("lowtide.m", destination=["wa@test"], reply=True)
+    until(
+        lambda: fleet.publisher.control.cancel_consumer("lowtide.m", destination=["wa@test"], reply=True),
+        what="it is deaf",
+    )
     for number in range(6):
         until(lambda: waiting(fleet) == 2, what="both wait")
         record(ours, str(number))
@@ -164,7 +167,7 @@ def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Flee
 
 def test_a_worker_that_is_deaf_to_a_queue_hears_the_others_once_a_second(fleet: Fleet, ours: Celery) -> None:
     fleet.worker(TRANSPORT_LOOK_S="0.2", TRANSPORT_PATIENCE_S="600")
-    assert fleet.publisher.control.cancel_consumer("lowtide.m", reply=True)
+    until(lambda: fleet.publisher.control.cancel_consumer("lowtide.m", reply=True), what="it is deaf")
     record(ours, "topic", queue="lowtide.m.topic")
     until(lambda: fleet.out() == ["topic"], what="done")
     record(ours, "unheard")
