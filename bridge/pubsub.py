@@ -16,6 +16,7 @@ from google.pubsub_v1 import types
 
 from lowtide.config import EMULATOR, pubsub_emulator
 from lowtide.tasks.errors import LowtideError
+from lowtide.tasks.grouping import grouped
 
 ENDPOINT = "pubsub.googleapis.com:443"
 SCOPES = ("https://www.googleapis.com/auth/pubsub",)
@@ -224,19 +225,13 @@ def publish_each(
     return [each for part in (messages[:half], messages[half:]) for each in publish_each(publish, topic, part)]
 
 
-def grouped(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
+def within_publish(messages: Iterable[Pb]) -> Iterator[list[Pb]]:
     """As many messages as one publish may hold."""
-    group: list[Pb] = []
-    size = 0
-    for message in messages:
-        weight = message.ByteSize()
-        if group and (len(group) >= PUBLISH_AT_ONCE or size + weight > PUBLISH_AT_ONCE_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(message)
-        size += weight
-    if group:
-        yield group
+    return grouped(messages, _size_bytes, max_bytes=PUBLISH_AT_ONCE_BYTES, max_items=PUBLISH_AT_ONCE)
+
+
+def _size_bytes(message: Pb) -> int:
+    return int(message.ByteSize())
 
 
 def _route(field: str, name: str) -> tuple[tuple[str, str]]:

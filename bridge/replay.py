@@ -21,7 +21,7 @@ from lowtide.bridge.leaser import TICK_S, Leaser
 from lowtide.bridge.leases import Leases
 from lowtide.bridge.loop import Loop
 from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, grouped, message_of, publish_each
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, message_of, publish_each, within_publish
 from lowtide.bridge.pulls import Pulls
 
 log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Replay:
 
     def _put_back(self, letters: Sequence[Received]) -> Iterator[Handled]:
         rest = iter(letters)
-        for requests in grouped(map(request_of, letters)):
+        for requests in within_publish(map(request_of, letters)):
             part = list(islice(rest, len(requests)))
             sent = self._persist(publish_each, self._pubsub.publish, self._topic, requests)
             became = list(zip(part, sent, strict=True))

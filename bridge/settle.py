@@ -22,6 +22,7 @@ from lowtide.bridge.messages import Ending, Settled, SilentEnding, size_bytes
 from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.records import Claim, Records
 from lowtide.bridge.waiting import Waiting
+from lowtide.tasks.grouping import grouped
 from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
@@ -215,17 +216,11 @@ def _by_topic(endings: Iterable[Ending]) -> dict[str, list[Ending]]:
 
 def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
     """Parts that fit into one request each."""
-    part: list[Ending] = []
-    total = 0
-    for ending in endings:
-        size = size_bytes(ending.letter.data, ending.letter.attributes)
-        if part and total + size > BULK_MAX_BYTES:
-            yield part
-            part, total = [], 0
-        part.append(ending)
-        total += size
-    if part:
-        yield part
+    return grouped(endings, _size_bytes, max_bytes=BULK_MAX_BYTES)
+
+
+def _size_bytes(ending: Ending) -> int:
+    return size_bytes(ending.letter.data, ending.letter.attributes)
 
 
 def _settled(endings: Iterable[Ends]) -> list[Settled]:

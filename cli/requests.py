@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lowtide.bridge.content import CONTENT, RAW, may_be_read_as_request
 from lowtide.bridge.dead_letter import MESSAGE_MAX_BYTES, VALUE_MAX_BYTES, cut
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, grouped, message_of, publish_each
+from lowtide.bridge.pubsub import Pb, Pubsub, PubsubRefused, PubsubUnavailable, message_of, publish_each, within_publish
 from lowtide.cli.sources import NoSource, Source
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def publish_all(
                 asked.append((item, None))
                 yield message
 
-    for group in grouped(messages()):
+    for group in within_publish(messages()):
         sent = deque(publish_patiently(pubsub, topic, group, tries=tries))
         # The first of the next group may have been asked for already.
         while asked and (sent or asked[0][1]):

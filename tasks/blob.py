@@ -5,13 +5,14 @@ sender has it. A request then says where in the blob its content lies, `blob: [b
 That is between senders and workers; at every door it is a field that is unknown.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from celery import Task
 from redis import Redis
 
+from lowtide.tasks.grouping import grouped
 from lowtide.tasks.inline import decoded, encoded
 from lowtide.tasks.keys import BLOB_S, Keys
 
@@ -127,7 +128,7 @@ class Blobs:
         listed = self._keys.blobs(bridge)
         found: Any = self._redis.hgetall(listed)
         sizes = {task.decode(errors="replace"): int(size) for task, size in found.items()}
-        for tasks in _steps(sizes):
+        for tasks in grouped(sizes, sizes.__getitem__, max_bytes=DELETE_AT_ONCE_BYTES):
             self._delete(tasks, listed=listed)
         return len(sizes)
 
@@ -137,20 +138,6 @@ class Blobs:
             if listed:
                 pipe.hdel(listed, *task_ids)
             pipe.execute()
-
-
-def _steps(sizes: Mapping[str, int]) -> Iterator[list[str]]:
-    """The tasks in parts of `DELETE_AT_ONCE_BYTES` at most, or of one."""
-    step: list[str] = []
-    step_bytes = 0
-    for task, size in sizes.items():
-        if step and step_bytes + size > DELETE_AT_ONCE_BYTES:
-            yield step
-            step, step_bytes = [], 0
-        step.append(task)
-        step_bytes += size
-    if step:
-        yield step
 
 
 def _place_of(request: object) -> tuple[int, int] | None:

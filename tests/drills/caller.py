@@ -206,7 +206,7 @@ class Stock(Caller):
 def main(first: int, patience_s: float, many_per_s: float, at_least: int, delay: bool, stock_per_s: float) -> None:
     stopped = threading.Event()
     next(infer_many([request_of(first - 1)]))
-    print("ready", flush=True)  # noqa: T201
+    click.echo("ready")
     callers: dict[str, Caller] = {"many": Many(first, Pace(stopped, per_s=many_per_s, at_least=at_least))}
     if delay:
         callers["delay"] = Delayed(first + DELAYED, Pace(stopped, per_s=DELAY_PER_S))
@@ -221,7 +221,7 @@ def main(first: int, patience_s: float, many_per_s: float, at_least: int, delay:
         while caller.thread.is_alive() and not caller.pace.over.wait(1.0):
             pass
     until_s = time.monotonic() + patience_s
-    print(json.dumps({kind: caller.counts(until_s) for kind, caller in callers.items()}), flush=True)  # noqa: T201
+    click.echo(json.dumps({kind: caller.counts(until_s) for kind, caller in callers.items()}))
 
 
 if __name__ == "__main__":

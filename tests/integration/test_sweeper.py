@@ -80,6 +80,19 @@ def watch(sweep: Callable[[], int], clock: Clock, *, seconds: float) -> int:
     return moved
 
 
+def hold_much(redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, step_s: float) -> None:
+    """Four workers hold a task each, and to give one back takes longer than until the next look."""
+    for worker in "cdef":
+        take(redis, worker, by=worker)
+    sweep = sweeper._moves.sweep
+
+    def slow(*arguments: Any) -> Any:
+        clock.now_s += step_s
+        return sweep(*arguments)
+
+    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+
+
 def test_what_the_silent_held_goes_back_after_20_s_and_is_a_loss(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
     take(redis, "a")
     assert watch(sweeper.sweep, clock, seconds=20) == 0
@@ -267,15 +280,7 @@ def test_who_leads_notices_within_three_turns_that_another_does(redis: Redis, sw
 def test_who_has_much_to_give_back_renews_its_lock_at_each_look(
     redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for worker in "cdef":
-        take(redis, worker, by=worker)
-    sweep = sweeper._moves.sweep
-
-    def slow(*arguments: Any) -> Any:
-        clock.now_s += 2.1  # longer than until the next look
-        return sweep(*arguments)
-
-    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    hold_much(redis, sweeper, clock, monkeypatch, step_s=2.1)
     assert watch(sweeper.turn, clock, seconds=22) == 1
     for _ in range(3):
         redis.set(KEYS.sweeper, redis.get(KEYS.sweeper), px=1_000)
@@ -329,15 +334,7 @@ def test_a_failed_sweep_starts_the_watch_over(redis: Redis, sweeper: Sweeper, cl
 def test_a_long_sweep_looks_again_before_it_goes_on_and_forgets_nobody(
     redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for worker in "cdef":
-        take(redis, worker, by=worker)
-    sweep = sweeper._moves.sweep
-
-    def slow(*arguments: Any) -> Any:
-        clock.now_s += 3.0  # longer than until the next look
-        return sweep(*arguments)
-
-    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+    hold_much(redis, sweeper, clock, monkeypatch, step_s=3.0)
     assert watch(sweeper.sweep, clock, seconds=20) == 0
     assert [watch(sweeper.sweep, clock, seconds=2) for _ in range(4)] == [1, 1, 1, 1]
 
