@@ -3,8 +3,9 @@ get on, too.
 
 A live process renews its entry in the register every 5 s. What was not renewed for 20 s, while this sweeper could see
 Redis all the time, is taken for dead: what it held goes back in steps that are small enough for Redis to serve others
-in between; the first compares the entry, and gives the worker up. Time is this process' monotonic clock and differences
-of Redis' own: skew doesn't matter. O(workers): each look reads a name and a number of each. About one command a second.
+in between; the first compares the entry, and gives the worker up. Time is this process' monotonic clock. Redis' own
+counts where a successor has seen that it goes alike; skew doesn't matter. O(workers): each look reads a name and a
+number of each. About one command a second.
 """
 
 import logging
@@ -12,8 +13,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis, RedisError, ResponseError
@@ -28,66 +28,25 @@ from lowtide.tasks.registry import Kind, Register, strike
 from lowtide.tasks.store import ANSWER_S
 from lowtide.tasks.transport.moves import Moves
 from lowtide.tasks.transport.stock_watch import StockWatch
+from lowtide.tasks.transport.watch import Sight, Watch
 
 log = logging.getLogger(__name__)
 
 QUIET_S = 20.0
 SWEEPS_PER_QUIET = 10
-LAPSES_PER_QUIET = 2
+LAPSE_SWEEPS = 6
 TRIES_PER_QUIET = 4
-"""Of those who don't lead: the successor of one that vanished begins to watch within 10 + 6 s, and gives back what is
-quiet for 20 s from then on.
+"""Of those who don't lead: the successor of one that vanished is found within 12 + 6 s, and gives back at once what has
+been quiet for 20 s, as far as it can know. So an earlier one would give nothing back earlier.
 """
-RENEWAL_SWEEPS = 2.25
-"""So many intervals after a renewal of the lock the next is due: every third look, as it lapses after five. While there
+RENEWAL_SWEEPS = 3.25
+"""So many intervals after a renewal of the lock the next is due: every fourth look, as it lapses after six. While there
 is something to give back, which takes longer, each look renews it.
 """
 GAP_SWEEPS = 3
 """So many intervals between two looks are a gap: Redis, or this process, stood still, and perhaps the workers too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An entry of the register, and since when it has been the same."""
-
-    beat: float
-    since_s: float
-
-
-class Watch:
-    """Which processes have been silent for long enough. Pure: it is told the time."""
-
-    def __init__(self, *, quiet_s: float, gap_s: float) -> None:
-        self._quiet_s = quiet_s
-        self._gap_s = gap_s
-        self._seen: dict[str, Seen] = {}
-        self._looked_s: float | None = None
-
-    def look(self, beats: Mapping[str, float], now_s: float) -> dict[str, float]:
-        """Those whose entry has not changed for `quiet_s`, with that entry; and at once those that were given up, whom
-        another sweeper left.
-        """
-        if self.gap(now_s):
-            self.restart()
-        self._looked_s = now_s
-        before = self._seen
-        self._seen = {
-            name: seen if (seen := before.get(name)) and seen.beat == beat else Seen(beat, now_s)
-            for name, beat in beats.items()
-        }
-        return {
-            name: seen.beat
-            for name, seen in self._seen.items()
-            if now_s - seen.since_s >= self._quiet_s or seen.beat == 0
-        }
-
-    def gap(self, now_s: float) -> bool:
-        """Whether the last look was long ago."""
-        return self._looked_s is not None and now_s - self._looked_s > self._gap_s
-
-    def restart(self) -> None:
-        """Forget everything: what wasn't seen all the time wasn't seen."""
-        self._seen = {}
+GAP_TRIES = 2
+"""Likewise between two tries to lead."""
 
 
 class Sweeper:
@@ -111,11 +70,12 @@ class Sweeper:
         self._blobs = Blobs(redis, keys)
         self._quiet_s = quiet_s
         self._clock = clock
-        self._leadership = Leadership(redis, keys.sweeper, lapse_s=quiet_s / LAPSES_PER_QUIET)
         self._interval_s = quiet_s / SWEEPS_PER_QUIET
+        self._leadership = Leadership(redis, keys.sweeper, lapse_s=LAPSE_SWEEPS * self._interval_s)
         self._try_every_s = quiet_s / TRIES_PER_QUIET
         self._workers = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
         self._bridges = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
+        self._sight = Sight(gap_s=GAP_TRIES * self._try_every_s)
         self._renewed_s = -math.inf
         self._busy = self._unfinished = False
         self._chores_at_s = -math.inf
@@ -167,7 +127,18 @@ class Sweeper:
         if recent and self._leadership.held and self._leadership.sure and not self._busy:
             return True
         self._renewed_s = self._clock()
-        return self._is_ours() and self._leadership.renew()
+        led = self._leadership.held
+        leads = self._is_ours() and self._leadership.renew()
+        if (redis_s := self._leadership.asked_at_s) is not None:
+            self._sight.saw(redis_s, self._clock())
+        if leads and not led:
+            self._succeed()
+        return leads
+
+    def _succeed(self) -> None:
+        """Whoever led before may have vanished together with others: they need not be watched from now on alone."""
+        self._workers.succeed(self._sight)
+        self._bridges.succeed(self._sight)
 
     def _is_ours(self) -> bool:
         """Where another protocol is spoken nobody of ours beats, and nobody leads."""
@@ -182,6 +153,7 @@ class Sweeper:
         return True
 
     def _restart(self) -> None:
+        self._sight.lost()
         self._workers.restart()
         self._bridges.restart()
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.tasks.transport.sweeper import Watch
+from lowtide.tasks.transport.watch import Watch
 
 QUIET_S, GAP_S = 20.0, 6.0
 SCORES = st.dictionaries(st.sampled_from("abc"), st.sampled_from([7.0, 1.0, 2.0]))
