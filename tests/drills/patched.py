@@ -70,8 +70,8 @@ def redis_dies() -> None:
     def forgetting(self: Collector, task_ids: Sequence[str]) -> None:
         nonlocal left
         left -= len(task_ids)
-        unsettled = self._in_flight._unsettled
-        deletes = any(unsettled.get(task) == count for task, count in Counter(task_ids).items())
+        landed = self._in_flight._landed
+        deletes = any(task in landed and landed[task].unsettled == count for task, count in Counter(task_ids).items())
         if deletes and left > 0 and _is_now("before-forget"):
             _kill(self._records._redis.info("server")["process_id"])
         forget(self, task_ids)
