@@ -21,8 +21,8 @@ from pathlib import Path
 import click
 import grpc
 
-from lowtide.bridge.create import create_missing
-from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
+from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
+from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis

@@ -14,9 +14,9 @@ from pathlib import Path
 import torch
 
 from lowtide.config import load_settings
-from lowtide.workers.devices import devices_of
+from lowtide.workers.device.devices import devices_of
 from lowtide.workers.model import Model
-from lowtide.workers.registry import build_models
+from lowtide.workers.models.registry import build_models
 
 BATCHES = (8, 16, 32, 64)
 

@@ -24,8 +24,8 @@ import numpy as np
 from google.cloud import pubsub_v1
 from PIL import Image
 
-from lowtide.cli.collect import Collection
-from lowtide.cli.sources import find_sources
+from lowtide.cli.answers.collect import Collection
+from lowtide.cli.sources.sources import find_sources
 from lowtide.config import load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.stack import Stack

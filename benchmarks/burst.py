@@ -16,14 +16,14 @@ from pathlib import Path
 import click
 from google.cloud import pubsub_v1
 
-from lowtide.autoscaling.held import SourceUnreadable
-from lowtide.autoscaling.monitoring import Monitoring
-from lowtide.autoscaling.signal import outstanding
-from lowtide.autoscaling.snapshot import Camera
+from lowtide.autoscaling.export.monitoring import Monitoring
+from lowtide.autoscaling.signal.last_value import SourceUnreadable
+from lowtide.autoscaling.signal.signal import outstanding
+from lowtide.autoscaling.signal.snapshot import Camera
 from lowtide.config import load_settings
 from lowtide.local.group import Event
 from lowtide.local.stack import Stack
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
 
 HERE = Path(__file__).parent
 LOOK_S = 0.5

@@ -18,8 +18,9 @@ from google.cloud import pubsub_v1
 
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack
-from lowtide.tasks import caller, infer, infer_many
+from lowtide.tasks import infer, infer_many
 from lowtide.tasks.app import configure
+from lowtide.tasks.client import caller
 from tests.connected import Connected
 
 HERE = Path(__file__).parent

@@ -22,19 +22,20 @@ from typing import Any
 import click
 from redis import Redis
 
-from lowtide.autoscaling.snapshot import Camera
+from lowtide.autoscaling.signal.snapshot import Camera
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
-from lowtide.tasks.heartbeat import BEAT_S, Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.held.heartbeat import BEAT_S, Heartbeat
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.queues import topic_queue
-from lowtide.tasks.registry import alive
-from lowtide.tasks.store import connect
-from lowtide.tasks.transport import StockWatch, Sweeper
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import alive
+from lowtide.tasks.waking.stock_watch import StockWatch
 from tests.fleet import LOWTIDE
 
 MODEL = "digits"

@@ -19,7 +19,7 @@ from PIL import Image
 from playwright.sync_api import Browser
 
 from lowtide.cli.report.report import Report
-from lowtide.cli.sources import Source
+from lowtide.cli.sources.sources import Source
 from lowtide.config import load_settings
 from tests.services import chromium
 

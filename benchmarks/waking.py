@@ -21,8 +21,9 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
-from lowtide.tasks import caller, infer, infer_many
+from lowtide.tasks import infer, infer_many
 from lowtide.tasks.app import celery_config, configure
+from lowtide.tasks.client import caller
 from lowtide.tasks.infer import INFER
 from lowtide.tasks.queues import caller_queue
 from tests.connected import Connected

@@ -12,21 +12,20 @@ from typing import Any
 
 from redis import RedisError
 
-from lowtide.bridge.leaser import TICK_S
-from lowtide.bridge.lookout import LOOK_S as LOOK_AGAIN_S
-from lowtide.bridge.loop import Loop
-from lowtide.bridge.lost import LOOK_S
+from lowtide.bridge.held.leaser import TICK_S
+from lowtide.bridge.held.record_watch import LOOK_S
 from lowtide.bridge.outlook import outlook
 from lowtide.bridge.wiring import wire
 from lowtide.config import Settings
-from lowtide.config.ending import leave_after
-from lowtide.config.health import Health, HealthServer
-from lowtide.tasks.chunks import new_owner
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.preemption import Preemption, wait_while_announced
-from lowtide.tasks.transport.stock_watch import StockWatch
-from lowtide.tasks.transport.sweeper import Sweeper
-from lowtide.tasks.trouble import trouble_of
+from lowtide.config.process.ending import leave_after
+from lowtide.config.process.health import Health, HealthServer
+from lowtide.config.process.loop import Loop
+from lowtide.config.process.preemption import Preemption, wait_while_announced
+from lowtide.tasks.chunks.sending import new_owner
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis.trouble import trouble_of
+from lowtide.tasks.waking.stock_watch import StockWatch
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +61,13 @@ class Bridge:
         self.name = new_owner()
         self._settings = settings
         self._stopping = threading.Event()
-        self._parts = parts = wire(settings, owner=self.name, stopped=self._stopping)
-        self._intake = self._loop("intake", parts.intake.turn)
+        self._parts = parts = wire(settings, owner=self.name)
+        self._puller = self._loop("puller", parts.puller.turn)
         self._collector = self._loop("collector", lambda: parts.collector.turn(TAKE_S))
         self._settler = self._loop("settler", lambda: parts.settler.turn(TAKE_S))
-        self._acker = self._loop("acker", lambda: parts.acker.turn(TAKE_S))
+        self._acknowledger = self._loop("acknowledger", lambda: parts.acknowledger.turn(TAKE_S))
         self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
-        self._backstop = self._loop("backstop", parts.backstop.turn, wait_s=LOOK_S)
-        self._lookout = self._loop("lookout", parts.lookout.turn, wait_s=LOOK_AGAIN_S)
+        self._record_watch = self._loop("record watch", parts.record_watch.turn, wait_s=LOOK_S)
         self._heartbeat = Heartbeat(
             parts.redis, parts.keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
         )
@@ -118,32 +116,22 @@ class Bridge:
         return Loop(name, turn, stuck_after_s=self._settings.stuck_after_s, wait_s=wait_s)
 
     def _loops(self) -> tuple[Loop, ...]:
-        return (
-            self._intake,
-            self._collector,
-            self._settler,
-            self._acker,
-            self._leaser,
-            self._backstop,
-            self._lookout,
-        )
+        return (self._puller, self._collector, self._settler, self._acknowledger, self._leaser, self._record_watch)
 
     def _status(self) -> dict[str, Any]:
         """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more;
         `content_bytes`: their inline content; `ignored`: events that asked for nothing, since it began; `refused`:
         subscriptions that Pub/Sub refuses it, and why.
         """
-        parts = self._parts
-        seen = outlook(
-            parts.in_flight.older_than(0.0), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time()
-        )
-        held = {
-            "held": parts.in_flight.requests,
-            "content_bytes": parts.in_flight.content_bytes,
-            "leased": len(parts.leases),
-            "settling": len(parts.settler),
+        parts, held = self._parts, self._parts.held
+        seen = outlook(held.chunks(), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time())
+        counts = {
+            "held": held.requests,
+            "content_bytes": held.content_bytes,
+            "leased": len(held),
+            "settling": len(held.to_settle),
         }
-        return {**held, **asdict(seen), "ignored": dict(parts.settler.ignored), "refused": dict(parts.pulls.refused)}
+        return {**counts, **asdict(seen), "ignored": dict(parts.settler.ignored), "refused": dict(parts.pulls.refused)}
 
     def _listen_to_signals(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -159,13 +147,13 @@ class Bridge:
         return server
 
     def _start(self) -> None:
-        # The leaser before anything is leased, and the intake when everything after it is there.
-        for loop in (self._leaser, self._acker, self._settler, self._collector, self._backstop, self._lookout):
+        # The leaser before anything is leased, and the puller when everything after it is there.
+        for loop in (self._leaser, self._acknowledger, self._settler, self._collector, self._record_watch):
             loop.start()
         self._sweeper.start()
         self._heartbeat.start()
         self._preemption.start()
-        self._intake.start()
+        self._puller.start()
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
 
     def _watch(self) -> End:
@@ -184,9 +172,9 @@ class Bridge:
                 # A fresh start says what is missing, or makes it.
                 log.error(_refusal(self._parts.pulls.refused))
                 return BROKEN
-            if stranger := self._heartbeat.stranger:
+            if other := self._heartbeat.other_protocol:
                 # What is held goes back: others, of the fleet that is there now, may serve the same subscriptions.
-                log.error("Redis: %s", trouble_of(stranger))
+                log.error("Redis: %s", trouble_of(other))
                 return ESTRANGED
         return STOPPED
 
@@ -194,25 +182,25 @@ class Bridge:
         parts = self._parts
         began_s = time.monotonic()
         until_s = began_s + self._settings.grace_s
-        log.info("bridge %s drains: %d messages held", self.name, len(parts.leases))
+        log.info("bridge %s drains: %d messages held", self.name, len(parts.held))
         # First, so that nothing comes that would only be handed back.
-        if self._intake.stop(min(JOIN_S, self._settings.grace_s)):
-            parts.intake.close()
+        if self._puller.stop(min(JOIN_S, self._settings.grace_s)):
+            parts.puller.close()
         # In a thread of its own: it asks Redis, which may not answer in time.
         last_work = threading.Thread(target=self._wait_for_work, args=(until_s,), name="bridge-drain", daemon=True)
         last_work.start()
         last_work.join(max(0.0, until_s - time.monotonic()))
         until_s += ENDING_S
         # Before the rest is handed back: what is handed back must not be published as well.
-        ending = (self._backstop, self._collector, self._settler)
+        ending = (self._collector, self._settler)
         for loop in ending:
             loop.stop(0.0)
         for loop in ending:
             loop.stop(max(0.0, until_s - time.monotonic()))
         # What was published and not yet acknowledged would come a second time, to be acknowledged.
-        while len(parts.acker) and time.monotonic() < until_s:
+        while parts.held.to_acknowledge and time.monotonic() < until_s:
             time.sleep(WATCH_S)
-        rest = parts.leases.keys()
+        rest = parts.held.keys()
         parts.leaser.hand_back(rest)
         log.info(
             "bridge %s drained in %.1f s: %d messages handed back", self.name, time.monotonic() - began_s, len(rest)
@@ -224,12 +212,12 @@ class Bridge:
 
     def _something_may_come(self) -> bool:
         """Work that is on its way out, or at workers that live."""
-        parts = self._parts
-        at_workers = len(parts.in_flight) > 0 and self._workers_live()
-        return at_workers or bool(len(parts.collector) + len(parts.settler) + len(parts.acker))
+        held = self._parts.held
+        at_workers = held.chunks_sent > 0 and self._workers_live()
+        return at_workers or bool(len(held.to_try_again) + len(held.to_settle) + len(held.to_acknowledge))
 
     def _workers_live(self) -> bool:
-        """Once the intake has ended, whose the gauge is. Workers that stop with us hand back what we wait for."""
+        """Once the puller has ended, whose the gauge is. Workers that stop with us hand back what we wait for."""
         now_s = time.monotonic()
         try:
             if self._parts.gauge.read().workers:
@@ -245,7 +233,7 @@ class Bridge:
         self._sweeper.stop()
         self._leave_no_content()
         self._heartbeat.stop()
-        self._parts.results.close()
+        self._parts.dispatch.close()
         self._parts.pubsub.close()
         self._parts.redis.close()
 

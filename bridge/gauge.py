@@ -7,11 +7,11 @@ from redis import Redis, ResponseError
 
 from lowtide.bridge.credit import Fleet
 from lowtide.config import Settings
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.packing import Packing
+from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.queues import topic_queue
-from lowtide.tasks.rates import measured
-from lowtide.tasks.registry import alive, registered
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.rates import measured
+from lowtide.tasks.redis.registry import alive, registered
 
 ROLL_EVERY_S = 1.0
 MEMORY_EVERY_S = 60.0

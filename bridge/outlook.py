@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lowtide.bridge.flight import Flight
-from lowtide.tasks.packing import Packing
+from lowtide.bridge.held.held import SentChunk
+from lowtide.tasks.chunks.packing import Packing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +17,14 @@ class Outlook:
     at_risk: int
 
 
-def outlook(flights: Iterable[Flight], *, packing: Packing, workers: int, now_s: float) -> Outlook:
+def outlook(chunks: Iterable[SentChunk], *, packing: Packing, workers: int, now_s: float) -> Outlook:
     """Of the chunks that are under way, in the order in which they were sent. `now_s`: Unix time.
 
     The fleet is taken to work them off in that order, side by side; a fleet of none as one that has a worker soon.
     """
     published_s, at_risk, ahead_s = [], 0, 0.0
-    for flight in sorted(flights, key=lambda flight: flight.sent_s):
-        for item in flight.items:
+    for chunk in sorted(chunks, key=lambda chunk: chunk.sent_s):
+        for item in chunk.items:
             ahead_s += packing.request_s(item.request.model)
             published_s.append(item.received.published_s)
             expires_at = item.request.expires_at

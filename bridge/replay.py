@@ -16,13 +16,21 @@ from itertools import islice
 from types import TracebackType
 from typing import TypeVar
 
-from lowtide.bridge.dead_letter import OWN, is_ours
-from lowtide.bridge.leaser import TICK_S, Leaser
-from lowtide.bridge.leases import Leases
-from lowtide.bridge.loop import Loop
-from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, Pubsub, PubsubError, PubsubUnavailable, message_of, publish_each, within_publish
-from lowtide.bridge.pulls import Pulls
+from lowtide.bridge.held.held import Held
+from lowtide.bridge.held.leaser import TICK_S, Leaser
+from lowtide.bridge.messages.dead_letter import OWN, is_ours
+from lowtide.bridge.messages.kinds import Received
+from lowtide.bridge.pubsub.client import (
+    Pb,
+    Pubsub,
+    PubsubError,
+    PubsubUnavailable,
+    message_of,
+    publish_each,
+    within_publish,
+)
+from lowtide.bridge.pubsub.pulls import Pulls
+from lowtide.config.process.loop import Loop
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +130,9 @@ class Replay:
         self._limit = limit
         self._dry_run = dry_run
         self._pulls = Pulls(pubsub, [subscription])
-        self._leases = Leases()
-        self._leaser = Leaser(pubsub, self._leases)
+        self._held = Held()
+        # Letters travel in no chunk.
+        self._leaser = Leaser(pubsub=pubsub, held=self._held, forget=lambda task_ids: None)
         self._renewing = Loop("replay-leaser", self._leaser.turn, stuck_after_s=STUCK_AFTER_S, wait_s=TICK_S)
         self._chosen = 0
         self.left: Counter[str] = Counter()
@@ -137,7 +146,7 @@ class Replay:
     ) -> None:
         self._renewing.stop(TICK_S)
         self._hand_back()
-        self._leases.add(self._pulls.cancel())
+        self._held.add(self._pulls.cancel())
         self._hand_back()
 
     def run(self) -> Iterator[Handled]:
@@ -145,7 +154,7 @@ class Replay:
         came_s = time.monotonic()
         while self._room() and time.monotonic() - came_s < IDLE_S:
             if letters := self._persist(self._pull):
-                yield from self._handle(self._leases.add(letters))
+                yield from self._handle(self._held.add(letters))
                 came_s = time.monotonic()
 
     def _pull(self) -> list[Received] | None:
@@ -156,10 +165,10 @@ class Replay:
         """Everything. A pull that is under way may bring it anew: Google's emulator lets one that was cancelled lease
         messages to nobody.
         """
-        while held := self._leases.keys():
+        while held := self._held.keys():
             self._leaser.hand_back(held)
             with contextlib.suppress(PubsubError):
-                self._leases.add(self._pulls.take(LAST_S) or [])
+                self._held.add(self._pulls.take(LAST_S) or [])
 
     def _room(self) -> bool:
         return self._limit is None or self._chosen < self._limit
@@ -193,9 +202,9 @@ class Replay:
                     yield Handled(letter=letter, became=Became.REFUSED, why=str(each))
 
     def _acknowledge(self, keys: Sequence[str]) -> None:
-        for subscription, ack_ids in self._leases.by_subscription(keys).items():
+        for subscription, ack_ids in self._held.ack_ids(keys).items():
             self._persist(self._pubsub.acknowledge, subscription, ack_ids)
-        self._leases.release(keys)
+        self._held.release(keys)
 
     def _persist(self, call: Callable[..., Answer], *args: object) -> Answer:
         for attempt in range(1, TRIES):

@@ -1,4 +1,4 @@
-"""B5 to B7: claim, publish, record. The order is the protocol's; each step says what a crash after it costs. What asks
+"""Settle: claim, publish, record. The order is the protocol's; each step says what a crash after it costs. What asks
 for nothing is not published.
 
 One thread: what a crash between publish and record can publish twice is then one bulk, and never more.
@@ -13,17 +13,15 @@ from typing import TypeVar
 
 from redis import RedisError
 
-from lowtide.bridge.acker import Acker
-from lowtide.bridge.dead_letter import dead_letter
-from lowtide.bridge.flight import InFlight
-from lowtide.bridge.leaser import Leaser
-from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Ending, Settled, SilentEnding, size_bytes
-from lowtide.bridge.pubsub import Pubsub, PubsubRefused, PubsubUnavailable, message_of
-from lowtide.bridge.records import Claim, Records
-from lowtide.bridge.waiting import Waiting
-from lowtide.tasks.grouping import grouped
-from lowtide.tasks.outage import Outage
+from lowtide.bridge.held.held import Held
+from lowtide.bridge.held.leaser import Leaser
+from lowtide.bridge.held.records import Claim, Records
+from lowtide.bridge.messages.dead_letter import dead_letter
+from lowtide.bridge.messages.kinds import Ending, SilentEnding, size_bytes
+from lowtide.bridge.pubsub.client import Pubsub, PubsubRefused, PubsubUnavailable, message_of
+from lowtide.config.process.outage import Outage
+from lowtide.tasks.chunks.grouping import grouped
+from lowtide.tasks.redis.trouble import told
 
 log = logging.getLogger(__name__)
 
@@ -39,50 +37,33 @@ End = TypeVar("End", bound=Ends)
 
 
 class Settler:
-    """`put` from any thread; `turn` from one."""
+    """`turn` from one thread."""
 
     def __init__(
         self,
         *,
         pubsub: Pubsub,
         records: Records,
-        acker: Acker,
+        held: Held,
         leaser: Leaser,
-        leases: Leases,
         dead_letter_topic: str,
-        in_flight: InFlight,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pubsub = pubsub
         self._records = records
-        self._acker = acker
+        self._held = held
         self._leaser = leaser
-        self._leases = leases
         self._dead_letter_topic = dead_letter_topic
-        self._in_flight = in_flight
         self._clock = clock
-        self._waiting: Waiting[Ends] = Waiting(weigh=_own_bytes)
         self.ignored: Counter[str] = Counter()
-        """Messages that ended without a letter, by why: a word of `reasons.IGNORED`."""
-        self._redis = Outage("results wait: Redis can't be used")
+        """Messages that ended in silence, by why: a word of `reasons.IGNORED`."""
+        self._redis = Outage("results wait: Redis can't be used", why=told)
         self._publishing = Outage("results wait: can't publish")
         self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of data of the letters that wait, beside those of their messages."""
-        return self._waiting.weight
-
-    def put(self, endings: Iterable[Ends]) -> None:
-        """Publish these, but for those without a letter, then have them acknowledged."""
-        self._waiting.put(endings)
-
     def turn(self, timeout_s: float) -> None:
         """Settle one bulk; wait up to `timeout_s` for its first."""
-        with self._waiting.take(BULK, timeout_s=timeout_s) as bulk:
+        with self._held.to_settle.take(BULK, timeout_s=timeout_s) as bulk:
             if bulk:
                 self._settle(bulk)
 
@@ -96,45 +77,40 @@ class Settler:
         )
 
     def _claim(self, bulk: Sequence[End]) -> list[End]:
-        """B5. A crash after it costs 30 s: then the claim lapses."""
-        unseen = self._leases.unseen(ending.key for ending in bulk)
-        if unseen:
-            self._forget([ending for ending in bulk if ending.key in unseen], after_s=0.0)
+        """Claim. A crash after it costs 30 s: then the claim lapses."""
+        if unseen := self._held.unseen(ending.key for ending in bulk):
+            self._leaser.hand_back([ending.key for ending in bulk if ending.key in unseen])
             bulk = [ending for ending in bulk if ending.key not in unseen]
         try:
-            claims = self._records.claim([ending.key for ending in bulk])
+            claims = self._records.claim(_keys(bulk))
         except RedisError as error:
             # Without a claim another bridge might publish the same: keep the lease and wait.
             self._redis.failed(error)
-            self._waiting.put(bulk, after_s=AGAIN_S)
+            self._held.to_settle.put(bulk, after_s=AGAIN_S)
             return []
         self._redis.over()
         sorted_: dict[Claim, list[End]] = {claim: [] for claim in Claim}
         for ending, claim in zip(bulk, claims, strict=True):
             sorted_[claim].append(ending)
-        self._acker.put(_settled(sorted_[Claim.DONE]))
+        self._held.to_acknowledge.put(_keys(sorted_[Claim.DONE]))
         if anothers := sorted_[Claim.ANOTHERS]:
-            self._forget(anothers, after_s=ANOTHERS_S)
+            self._leaser.hand_back(_keys(anothers), after_s=ANOTHERS_S)
         return sorted_[Claim.OURS]
 
-    def _forget(self, endings: Sequence[Ends], *, after_s: float) -> None:
-        self._leaser.hand_back([ending.key for ending in endings], after_s=after_s)
-        self._records.forget(self._in_flight.settled(ending.task_id for ending in endings))
-
     def _end_silently(self, endings: Sequence[SilentEnding]) -> None:
-        """B7 without B6. The record is all that is left of such a message: without it, no acknowledgement."""
+        """Record alone. The record is all that is left of such a message: without it, no acknowledgement."""
         if not endings:
             return
         try:
-            self._records.done([ending.key for ending in endings])
+            self._records.done(_keys(endings))
         except RedisError as error:
             self._redis.failed(error)
-            self._waiting.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=AGAIN_S)
             return
         for why in {ending.why for ending in endings} - self.ignored.keys():
             log.info("an event is no upload (%s): acknowledged without a result, and counted from here on", why)
         self.ignored.update(ending.why for ending in endings)
-        self._acker.put(_settled(endings))
+        self._held.to_acknowledge.put(_keys(endings))
 
     def _publish_all(self, parts: Sequence[tuple[str, Sequence[Ending]]], claimed_s: float) -> bool:
         """False when Pub/Sub or Redis is away. Then what is left is for the next turns: each part may take as long to
@@ -142,22 +118,22 @@ class Settler:
         """
         for number, (topic, endings) in enumerate(parts, start=1):
             if not self._publish(topic, endings, claimed_s):
-                self._waiting.put(ending for _, left in parts[number:] for ending in left)
+                self._held.to_settle.put(ending for _, left in parts[number:] for ending in left)
                 return False
         return True
 
     def _publish(self, topic: str, endings: Sequence[Ending], claimed_s: float) -> bool:
-        """B6. A crash after it publishes these again: consumers deduplicate on message_id. False as above."""
+        """Publish. A crash after it publishes these again: consumers deduplicate on message_id. False as above."""
         while endings and self._clock() - claimed_s > CLAIM_FRESH_S:
             claimed_s = self._clock()
             endings = self._claim(endings)
         if not endings:
             return not self._redis.on
         try:
-            self._pubsub.publish(topic, [message_of(e.letter.data, e.letter.attributes) for e in endings])
+            self._pubsub.publish(topic, [message_of(e.outgoing.data, e.outgoing.attributes) for e in endings])
         except PubsubUnavailable as error:
             self._publishing.failed(error)
-            self._waiting.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=AGAIN_S)
             return False
         except PubsubRefused as error:
             return self._refused(topic, endings, claimed_s, error)
@@ -165,15 +141,15 @@ class Settler:
         return not self._redis.on
 
     def _published(self, topic: str, endings: Sequence[Ending]) -> None:
-        """B7. A crash after it, or before it, is seen at the next delivery: done, or published again."""
+        """Record. A crash after it, or before it, is seen at the next delivery: done, or published again."""
         self._publishing.over()
         if topic == self._dead_letter_topic:
             self.dead_letters.over()
         try:
-            self._records.done([ending.key for ending in endings])
+            self._records.done(_keys(endings))
         except RedisError as error:
             self._redis.failed(error)
-        self._acker.put(_settled(endings))
+        self._held.to_acknowledge.put(_keys(endings))
 
     def _refused(self, topic: str, endings: Sequence[Ending], claimed_s: float, error: PubsubRefused) -> bool:
         if error.code == "INVALID_ARGUMENT" and len(endings) > 1:
@@ -182,35 +158,28 @@ class Settler:
             return self._publish_all([(topic, endings[:half]), (topic, endings[half:])], claimed_s)
         if topic == self._dead_letter_topic:
             self.dead_letters.failed(error)
-            self._waiting.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=AGAIN_S)
         else:
             log.warning("%s refuses %d results, which become dead letters: %s", topic, len(endings), error)
-            self._waiting.put([self._reply_refused(ending, error) for ending in endings])
+            self._held.to_settle.put([self._reply_refused(ending, error) for ending in endings])
         return True
 
     def _reply_refused(self, ending: Ending, error: PubsubRefused) -> Ending:
-        letter = dead_letter(
+        outgoing = dead_letter(
             ending.received,
             topic=self._dead_letter_topic,
             reason="reply_refused",
-            error=f"{ending.letter.topic}: {error}",
+            error=f"{ending.outgoing.topic}: {error}",
             tries=ending.tries,
             request_id=ending.request_id,
         )
-        return replace(ending, letter=letter)
-
-
-def _own_bytes(ending: Ends) -> int:
-    """A dead letter's data is its message's own."""
-    if isinstance(ending, SilentEnding):
-        return 0
-    return 0 if ending.letter.data is ending.received.data else len(ending.letter.data)
+        return replace(ending, outgoing=outgoing)
 
 
 def _by_topic(endings: Iterable[Ending]) -> dict[str, list[Ending]]:
     topics: dict[str, list[Ending]] = defaultdict(list)
     for ending in endings:
-        topics[ending.letter.topic].append(ending)
+        topics[ending.outgoing.topic].append(ending)
     return topics
 
 
@@ -220,8 +189,8 @@ def _within_bytes(endings: Sequence[Ending]) -> Iterator[list[Ending]]:
 
 
 def _size_bytes(ending: Ending) -> int:
-    return size_bytes(ending.letter.data, ending.letter.attributes)
+    return size_bytes(ending.outgoing.data, ending.outgoing.attributes)
 
 
-def _settled(endings: Iterable[Ends]) -> list[Settled]:
-    return [Settled(key=ending.key, task_id=ending.task_id) for ending in endings]
+def _keys(endings: Iterable[Ends]) -> list[str]:
+    return [ending.key for ending in endings]

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from lowtide.bridge.messages import Translated
-from lowtide.tasks.packing import Packing
+from lowtide.bridge.messages.kinds import Translated
+from lowtide.tasks.chunks.packing import Packing
 
 WEIGHT = 0.05
 FIRST_BYTES = 1000.0

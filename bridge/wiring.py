@@ -1,34 +1,38 @@
 """A bridge's parts, put together by hand."""
 
-import threading
 from dataclasses import dataclass
 
 from redis import Redis
 
-from lowtide.bridge.acker import Acker
+from lowtide.bridge.acknowledge import Acknowledger
+from lowtide.bridge.allowance import Allowance
 from lowtide.bridge.collect import Collector
-from lowtide.bridge.endings import Endings
-from lowtide.bridge.flight import InFlight
 from lowtide.bridge.gauge import Gauge
-from lowtide.bridge.intake import Intake
-from lowtide.bridge.leaser import Leaser
-from lowtide.bridge.leases import Leases
-from lowtide.bridge.lookout import Lookout
-from lowtide.bridge.lost import Backstop
-from lowtide.bridge.pubsub import Pubsub
-from lowtide.bridge.pulls import Pulls
-from lowtide.bridge.records import Records
+from lowtide.bridge.held.held import Held
+from lowtide.bridge.held.leaser import Leaser
+from lowtide.bridge.held.record_watch import RecordWatch
+from lowtide.bridge.held.records import Records
+from lowtide.bridge.held.unanswered import UnansweredChunks
+from lowtide.bridge.messages.endings import Endings
+from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.translate import Rules
+from lowtide.bridge.pubsub.client import Pubsub
+from lowtide.bridge.pubsub.pulls import Pulls
+from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import Settler
-from lowtide.bridge.translate import Rules
+from lowtide.bridge.sizes import Sizes
 from lowtide.config import Settings
 from lowtide.tasks.app import configure
-from lowtide.tasks.blob import Blobs
-from lowtide.tasks.chunks import ChunkResults, ChunkSender
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.store import connect
+from lowtide.tasks.chunks.blob import Blobs
+from lowtide.tasks.chunks.dispatch import Dispatch, Looks
+from lowtide.tasks.chunks.sending import ChunkSender
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
 
 CONNECTIONS = 10
 """One for each thread that asks Redis, and one that listens: none waits for another."""
+LOOKS = Looks(old_s=60.0, gone_s=60.0)
+"""Longer than any step from one place to the next takes: the 20 s of a sweeper, and as many until another leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,93 +43,72 @@ class Parts:
     keys: Keys
     blobs: Blobs
     pubsub: Pubsub
-    results: ChunkResults
-    leases: Leases
-    in_flight: InFlight
+    dispatch: Dispatch
+    held: Held
     gauge: Gauge
     leaser: Leaser
-    acker: Acker
-    settler: Settler
-    collector: Collector
+    record_watch: RecordWatch
     pulls: Pulls
-    intake: Intake
-    backstop: Backstop
-    lookout: Lookout
+    puller: Puller
+    collector: Collector
+    settler: Settler
+    acknowledger: Acknowledger
 
 
-def wire(settings: Settings, *, owner: str, stopped: threading.Event) -> Parts:
+def wire(settings: Settings, *, owner: str) -> Parts:
     """The parts of one bridge. Connects to Redis and Pub/Sub on first use."""
     redis, keys = connect(settings, most=CONNECTIONS), Keys.of(settings)
-    pubsub, leases, in_flight = Pubsub(), Leases(), InFlight()
+    pubsub, held = Pubsub(), Held()
     records = Records(redis, keys, bridge=owner)
-    results = ChunkResults(redis, keys, owner)
-    sender = ChunkSender(configure(settings), bridge=owner)
-    endings = Endings(settings)
     blobs = Blobs(redis, keys, bridge=owner)
-    gauge = Gauge(redis, keys, settings, bridge=owner)
-    leaser = Leaser(pubsub, leases)
-    acker = Acker(pubsub=pubsub, records=records, leases=leases, in_flight=in_flight)
-    settler = Settler(
-        pubsub=pubsub,
-        records=records,
-        acker=acker,
-        leaser=leaser,
-        leases=leases,
-        in_flight=in_flight,
-        dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
-    )
-    collector = Collector(
-        results=results,
-        sender=sender,
-        in_flight=in_flight,
-        records=records,
-        leaser=leaser,
-        settler=settler,
-        endings=endings,
-    )
-    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription])
-    intake = Intake(
-        pulls=pulls,
-        leases=leases,
-        leaser=leaser,
-        records=records,
-        gauge=gauge,
-        in_flight=in_flight,
-        sender=sender,
-        results=results,
-        settler=settler,
-        acker=acker,
-        endings=endings,
-        collector=collector,
-        rules=Rules.of(settings),
-        owner=owner,
-        stopped=stopped,
-    )
-    backstop = Backstop(
+    dispatch = Dispatch(
         redis,
         keys,
         owner=owner,
-        in_flight=in_flight,
-        records=records,
-        results=results,
-        leaser=leaser,
-        gauge=gauge,
+        sender=ChunkSender(configure(settings), bridge=owner),
+        blobs=blobs,
+        unanswered=UnansweredChunks(held),
+        looks=LOOKS,
     )
+    endings = Endings(settings)
+    gauge = Gauge(redis, keys, settings, bridge=owner)
+    leaser = Leaser(pubsub=pubsub, held=held, forget=records.forget)
+    settler = Settler(
+        pubsub=pubsub,
+        records=records,
+        held=held,
+        leaser=leaser,
+        dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
+    )
+    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription])
     return Parts(
         redis=redis,
         keys=keys,
+        blobs=blobs,
         pubsub=pubsub,
-        results=results,
-        leases=leases,
-        in_flight=in_flight,
+        dispatch=dispatch,
+        held=held,
         gauge=gauge,
         leaser=leaser,
-        acker=acker,
-        settler=settler,
-        collector=collector,
+        record_watch=RecordWatch(records=records, held=held),
         pulls=pulls,
-        intake=intake,
-        backstop=backstop,
-        lookout=Lookout(records, leases, in_flight, blobs),
-        blobs=blobs,
+        puller=Puller(
+            pulls=pulls,
+            held=held,
+            leaser=leaser,
+            records=records,
+            reader=Reader(Rules.of(settings), endings),
+            dispatch=dispatch,
+            gauge=gauge,
+            allowance=Allowance(
+                gauge=gauge,
+                held=held,
+                dispatch=dispatch,
+                sizes=Sizes(settings.model_names),
+                dead_letters=settler.dead_letters,
+            ),
+        ),
+        collector=Collector(dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings),
+        settler=settler,
+        acknowledger=Acknowledger(pubsub=pubsub, records=records, held=held),
     )

@@ -49,7 +49,7 @@ class Commands(click.Group):
         """The command from its module."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"lowtide.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"lowtide.cli.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 
 from lowtide.config import checked, values
 from lowtide.config.given import CONFIG, ENV_PREFIX
-from lowtide.config.memory import memory_bytes
+from lowtide.config.process.memory import memory_bytes
 from lowtide.config.values import as_text, cleaned
 
 

@@ -1,17 +1,17 @@
 """`Group`: VMs of this machine under an autoscaling policy, as a managed instance group of Spot VMs is."""
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lowtide.autoscaling import decide as autoscaler
-from lowtide.autoscaling.held import SourceUnreadable
-from lowtide.autoscaling.monitoring import Monitoring
-from lowtide.autoscaling.policy import Policy
+from lowtide.autoscaling.export.monitoring import Monitoring
+from lowtide.autoscaling.policy import decide as autoscaler
+from lowtide.autoscaling.policy.policy import Policy
+from lowtide.autoscaling.signal.last_value import SourceUnreadable
+from lowtide.config.process.loop import Periodic
+from lowtide.config.process.outage import Outage
 from lowtide.local.vm import Launch, Vm
-from lowtide.tasks.outage import Outage
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,14 @@ class Group:
         self._preempt_every_s = preempt_every_s
         self._preempted_s = time.monotonic()
         self._on_event = on_event
-        self._state = autoscaler.Group()
+        self._state = autoscaler.GroupState()
         self._histories: autoscaler.Histories = {}
         """As last read: what can't be read is missing only when it is stale."""
         self._vms: list[Vm] = []
         self._made = 0
         self._last: tuple[int, int, int] = (0, 0, 0)
         self._outage = Outage("Cloud Monitoring can't be read: the group keeps its size")
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="instance-group", daemon=True)
+        self._periodic = Periodic("instance-group", self._turn, pause_s=lambda: LOOK_S)
 
     @property
     def vms(self) -> tuple[Vm, ...]:
@@ -75,25 +74,16 @@ class Group:
 
     def start(self) -> None:
         """Decide from now on."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """Delete every VM and wait until they are gone. Idempotent."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._periodic.stop()
         for vm in self._vms:
             vm.delete()
         for vm in self._vms:
             vm.join()
         self._monitoring.close()
-
-    def _run(self) -> None:
-        while not self._stopped.wait(LOOK_S):
-            try:
-                self._turn()
-            except Exception:  # outermost loop: a VM that can't be made must not end the group of all others
-                log.exception("the group could not follow the policy: trying again")
 
     def _turn(self) -> None:
         now = time.time()

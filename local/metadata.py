@@ -5,7 +5,7 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-from lowtide.tasks.preemption import MAINTENANCE, PREEMPTED
+from lowtide.config.process.preemption import MAINTENANCE, PREEMPTED
 
 PATH = "/computeMetadata/v1/instance/"
 FLAVOR = ("Metadata-Flavor", "Google")

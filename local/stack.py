@@ -11,18 +11,18 @@ from pathlib import Path
 
 from redis import RedisError
 
-from lowtide.autoscaling.fleet_policy import policy_of
-from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.export.monitoring import Monitoring
+from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.config import Settings, load_settings
 from lowtide.config.addresses import at, host_port
 from lowtide.local.group import Event, Group
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.errors import LowtideError
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
-from lowtide.tasks.store import connect
-from lowtide.tasks.trouble import trouble_of
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
+from lowtide.tasks.redis.trouble import trouble_of
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 import threading
 from collections.abc import Callable
 
+from lowtide.config.process.preemption import PREEMPTED
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.process import ChildProcess
-from lowtide.tasks.preemption import PREEMPTED
 
 NOTICE_S = 30.0
 """From the notice to the end. Source: "Spot VMs", preemption process: up to 30 seconds."""

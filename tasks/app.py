@@ -12,10 +12,13 @@ from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.callbacks import queue_of
 from lowtide.tasks.fork import Lock, separate
 from lowtide.tasks.queues import PREFIX, PRIORITY_STEPS, route
-from lowtide.tasks.store import ANSWER_S
+from lowtide.tasks.redis.connect import ANSWER_S
 
 RESULT_EXPIRES_S = 24 * 3600
-TRANSPORTS = {"redis": "lowtide.tasks.publish:Transport", "rediss": "lowtide.tasks.publish:SecureTransport"}
+TRANSPORTS = {
+    "redis": "lowtide.tasks.chunks.publish:Transport",
+    "rediss": "lowtide.tasks.chunks.publish:SecureTransport",
+}
 """By which our app sends to Redis, for each scheme."""
 _making = Lock()
 
@@ -99,7 +102,7 @@ class Conf(CelerySettings):
 class Loader(AppLoader):
     """Celery's own, which would read the module that CELERY_CONFIG_MODULE names: an application's, likewise."""
 
-    override_backends = dict.fromkeys(("redis", "rediss"), "lowtide.tasks.results:SharedBackend")
+    override_backends = dict.fromkeys(("redis", "rediss"), "lowtide.tasks.redis.backend:SharedBackend")
 
     def read_configuration(self, env: str = "") -> None:
         """None: settings are ours alone."""
@@ -108,7 +111,7 @@ class Loader(AppLoader):
 class App(Celery):
     """Reads the settings, of variables that begin with LOWTIDE_ alone, when they are first needed."""
 
-    amqp_cls = "lowtide.tasks.publish:Amqp"
+    amqp_cls = "lowtide.tasks.chunks.publish:Amqp"
 
     def __init__(self, main: str | None = None, **options: Any) -> None:
         """As Celery's own."""

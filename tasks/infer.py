@@ -13,16 +13,19 @@ from celery.result import AsyncResult
 from pydantic import ValidationError
 from redis import RedisError
 
-from lowtide.tasks import ownership, served
 from lowtide.tasks.app import app
-from lowtide.tasks.blob import PLACE, Blobs
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, queues_of
+from lowtide.tasks.chunks.blob import PLACE, Blobs
+from lowtide.tasks.client import served
 from lowtide.tasks.errors import ContentLost, HandBack, InvalidRequest, RequestFailed
-from lowtide.tasks.losses import Losses
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route, wire_version
-from lowtide.tasks.run import PAUSE_S, Run
-from lowtide.tasks.trouble import named
-from lowtide.tasks.wire import SINCE, InferenceRequest, Outcome, Status, wire_version_of
+from lowtide.tasks.redis.trouble import named
+from lowtide.tasks.running import ownership
+from lowtide.tasks.running.losses import Losses
+from lowtide.tasks.running.run import PAUSE_S, Run
+from lowtide.tasks.wire.outcome import Outcome, Status
+from lowtide.tasks.wire.request import InferenceRequest
+from lowtide.tasks.wire.version import SINCE, wire_version_of
 
 INFER = "lowtide.infer"
 INFER_CHUNK = "lowtide.infer_chunk"
@@ -51,7 +54,7 @@ def describe(requests: Sequence[Mapping[str, Any]]) -> str:
     return f"{', '.join(models)} × {len(requests)}"
 
 
-class Parts(chunks):
+class ChunksWithQueue(chunks):
     """Celery's own, whose groups lose what was set here."""
 
     def group(self) -> Signature:
@@ -67,8 +70,9 @@ class InferTask(Task):
     Flower without content.
     """
 
-    Request = "lowtide.tasks.receive:Request"
-    Strategy = "lowtide.tasks.receive:strategy"
+    # By name: Celery looks them up in a worker alone.
+    Request = "lowtide.workers.consumer.receive:Request"
+    Strategy = "lowtide.workers.consumer.receive:strategy"
     serializer = "json"
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
@@ -92,7 +96,7 @@ class InferTask(Task):
 
     def chunks(self, it: Iterable[Any], n: int) -> Signature:
         """Celery's own, for whoever sends it."""
-        return self._over(Parts(self.s(), _wire(list(it)), n, app=self.app))
+        return self._over(ChunksWithQueue(self.s(), _wire(list(it)), n, app=self.app))
 
     def _over(self, made: Signature) -> Signature:
         return self._fit(made, (made["kwargs"]["it"],), {})

@@ -5,7 +5,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from lowtide.tasks.errors import EngineStopped, LowtideError
-from lowtide.tasks.wire import InferenceRequest, Outcome
+from lowtide.tasks.wire.outcome import Outcome
+from lowtide.tasks.wire.request import InferenceRequest
 
 
 class Engine(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from lowtide.tasks.wire import Priority
+from lowtide.tasks.wire.request import Priority
 
 CHUNK_COUNT_HEADER = "lowtide-n"
 """Header with the number of requests in a task: what the backlog is counted in."""

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.tasks.wire.outcome import Outcome, Status
+from lowtide.tasks.wire.request import InferenceRequest
 
 
 class StubEngine:

@@ -10,8 +10,8 @@ from pathlib import Path
 from redis import Redis, RedisError
 
 from lowtide.local.process import ChildProcess
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
 
 READY_S = 120.0
 """For what takes seconds, a worker's imports included: ends a hang, and measures nothing."""

@@ -8,9 +8,9 @@ import sys
 import threading
 from typing import Protocol
 
-from lowtide.config.ending import leave
-from lowtide.tasks.transport import Pulse
-from lowtide.workers.job import Overdue
+from lowtide.config.process.ending import leave
+from lowtide.workers.consumer.loop_liveness import LoopLiveness
+from lowtide.workers.engine.job import Overdue
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +38,10 @@ class Watched(Protocol):
 class Watchdog:
     """One thread; its life is `start` → a look every second → `stop`, or the end of the process."""
 
-    def __init__(self, engine: Watched, pulse: Pulse, *, stuck_after_s: float) -> None:
+    def __init__(self, engine: Watched, liveness: LoopLiveness, *, stuck_after_s: float) -> None:
         self.gave_up = False
         self._engine = engine
-        self._pulse = pulse
+        self._pulse = liveness
         self._stuck_after_s = stuck_after_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)

@@ -15,32 +15,38 @@ from celery import Celery, signals
 from redis import Redis
 
 from lowtide.config import Settings
-from lowtide.config.ending import leave, leave_after
-from lowtide.config.health import Health, HealthServer
-from lowtide.tasks import port, protocol, results, transport
+from lowtide.config.process.ending import leave, leave_after
+from lowtide.config.process.health import Health, HealthServer
+from lowtide.config.process.preemption import Preemption, wait_while_announced
+from lowtide.tasks import port
 from lowtide.tasks.app import configure
-from lowtide.tasks.gate import GATE
-from lowtide.tasks.heartbeat import BEAT_S, BEAT_TIMEOUT_S, Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.preemption import Preemption, wait_while_announced
+from lowtide.tasks.held.heartbeat import BEAT_S, BEAT_TIMEOUT_S, Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.queues import worker_queues
-from lowtide.tasks.receive import leave_unquoted
-from lowtide.tasks.registry import NODE
-from lowtide.tasks.rights import Rights
-from lowtide.tasks.store import connect
-from lowtide.workers.consumer import class_of
-from lowtide.workers.devices import devices_of
+from lowtide.tasks.redis import protocol
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import NODE
+from lowtide.tasks.redis.rights import Rights
+from lowtide.tasks.running.gate import GATE
+from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.workers.consumer import results
+from lowtide.workers.consumer.consumer import class_of
+from lowtide.workers.consumer.install import install
+from lowtide.workers.consumer.listening import Listening
+from lowtide.workers.consumer.loop_liveness import LoopLiveness
+from lowtide.workers.consumer.receive import leave_unquoted
+from lowtide.workers.content.fetch import Fetcher, sources
+from lowtide.workers.device.devices import devices_of
 from lowtide.workers.drain import Drain
-from lowtide.workers.engine import Engine
-from lowtide.workers.fetch import Fetcher, sources
-from lowtide.workers.listening import Listening
+from lowtide.workers.engine.engine import PipelineEngine
+from lowtide.workers.models.registry import build_models
 from lowtide.workers.rate_teller import RateTeller
-from lowtide.workers.registry import build_models
 from lowtide.workers.slot import Slot, claimed_slot
 from lowtide.workers.suspicion.guard import Guard
 from lowtide.workers.suspicion.peers import Peers
 from lowtide.workers.suspicion.standing import Standing
-from lowtide.workers.suspicion.tally import Tally
+from lowtide.workers.suspicion.tally import OutcomeTally
 from lowtide.workers.watchdog import EXIT_STUCK, Watchdog, end_process
 
 log = logging.getLogger(__name__)
@@ -53,10 +59,10 @@ class Part(Protocol):
     """A thread beside Celery's."""
 
     def start(self) -> None:
-        """Begin."""
+        """Once, before Celery runs."""
 
     def stop(self) -> None:
-        """End. Idempotent."""
+        """After Celery, in the opposite order. Idempotent."""
 
 
 def run_worker(settings: Settings) -> int:
@@ -77,7 +83,7 @@ def run_worker(settings: Settings) -> int:
 
 
 def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
-    standing = Standing(Tally())
+    standing = Standing(OutcomeTally())
     engine = create_engine(settings, standing)
     engine.start()
     port.plug(engine)
@@ -93,7 +99,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
         models=settings.model_names,
         on_registered=slot.note,
     )
-    pulse = transport.install(
+    liveness = install(
         settings=settings,
         heartbeat=heartbeat,
         predecessor=slot.predecessor,
@@ -106,13 +112,13 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     listening.install(app)
     patience = results.install(app)
     drain.start()
-    watchdog = Watchdog(engine, pulse, stuck_after_s=settings.stuck_after_s)
-    health = partial(health_of, engine, pulse, standing, listening)
+    watchdog = Watchdog(engine, liveness, stuck_after_s=settings.stuck_after_s)
+    health = partial(health_of, engine, liveness, standing, listening)
     parts = parts_beside(settings, app.backend.client, health, engine, standing)
     keys = Keys.of(settings)
     guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), give_back=engine.give_back)
-    stock_watch = transport.StockWatch(beating, keys, settings.model_names)
-    with running([watchdog, guard, *parts, transport.Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
+    stock_watch = StockWatch(beating, keys, settings.model_names)
+    with running([watchdog, guard, *parts, Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
         code = _run_celery(app, settings, slot=slot.name)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
@@ -122,16 +128,16 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     return code
 
 
-def _close(engine: Engine, patience: results.Patience, grace_s: float) -> None:
+def _close(engine: PipelineEngine, patience: results.Patience, grace_s: float) -> None:
     """Finish what fits into the grace; what is finished may use all of it to be stored."""
     leave_after(grace_s + LAST_S, code=0)
     patience.end(after_s=grace_s)
     engine.close(grace_s)
 
 
-def create_engine(settings: Settings, standing: Standing) -> Engine:
+def create_engine(settings: Settings, standing: Standing) -> PipelineEngine:
     """The engine on this machine's devices, each with models of its own. Raises SettingsError."""
-    return Engine(
+    return PipelineEngine(
         settings,
         devices={device: build_models(settings) for device in devices_of(settings.device)},
         fetcher=Fetcher(sources(settings), timeout_s=settings.fetch_timeout_s),
@@ -141,7 +147,7 @@ def create_engine(settings: Settings, standing: Standing) -> Engine:
 
 
 def parts_beside(
-    settings: Settings, redis: Redis, health: Callable[[], Health], engine: Engine, standing: Standing
+    settings: Settings, redis: Redis, health: Callable[[], Health], engine: PipelineEngine, standing: Standing
 ) -> list[Part]:
     """The threads that tell what is not urgent, by the connections that results are stored by. What a suspect worker
     measures says nothing of the fleet.
@@ -160,7 +166,14 @@ class WorkerStatus:
     """What a worker says of itself with every heartbeat."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, standing: Standing, listening: Listening, drain: Drain, *, slot: str
+        self,
+        settings: Settings,
+        engine: PipelineEngine,
+        standing: Standing,
+        listening: Listening,
+        drain: Drain,
+        *,
+        slot: str,
     ) -> None:
         self._name = f"{socket.gethostname()}:{slot}:{os.getpid()}"
         self._settings = settings
@@ -192,11 +205,11 @@ class WorkerStatus:
         }
 
 
-def health_of(engine: Engine, pulse: transport.Pulse, standing: Standing, listening: Listening) -> Health:
+def health_of(engine: PipelineEngine, liveness: LoopLiveness, standing: Standing, listening: Listening) -> Health:
     """Whether the engine and Celery's loop get anywhere, to others' good. Who is deaf is told and healthy: it mends by
     itself.
     """
-    stuck, suspect, activity = engine.stuck() or pulse.stuck(), standing.reason, engine.progress()
+    stuck, suspect, activity = engine.stuck() or liveness.stuck(), standing.reason, engine.progress()
     details: dict[str, Any] = {"in_process": activity.in_process, "done": dict(activity.done)}
     if listening.deaf_to:
         details["deaf_to"] = list(listening.deaf_to)

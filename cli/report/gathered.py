@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from lowtide.cli.answers import Result, error_of
+from lowtide.cli.answers.answers import Result, error_of
 
 ANSWERS_MAX = 10_000
 FAILURES_MAX = 2_000

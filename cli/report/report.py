@@ -7,11 +7,11 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from lowtide.cli.progress import Progress, rounded
+from lowtide.cli.answers.progress import ProgressBar, rounded
 from lowtide.cli.report import page
 from lowtide.cli.report.gathered import Gathered
 from lowtide.cli.report.thumbnails import thumbnails
-from lowtide.cli.sources import Source
+from lowtide.cli.sources.sources import Source
 from lowtide.config import Settings
 from lowtide.config.redact import redacted
 
@@ -35,7 +35,7 @@ class Report:
         named = {source.request_id: source for source in sources}
         self.gathered.sort(named)
         pictured = [named[row.name] for row in self.gathered.rows if row.name in named]
-        with Progress("report", len(pictured)) as progress:
+        with ProgressBar("report", len(pictured)) as progress:
             small = dict(thumbnails(pictured, settings, made=lambda: progress.advance(failed=False)))
         facts = page.Facts(
             model=model,

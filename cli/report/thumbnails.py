@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from lowtide.cli.sources import NoSource, Source
+from lowtide.cli.sources.sources import NoSource, Source
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, MemoryShort
 from lowtide.workers.images.decode import decode_image

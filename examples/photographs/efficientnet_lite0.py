@@ -17,8 +17,8 @@ from torch import nn
 
 from lowtide.workers.images import decode_image, pixels
 from lowtide.workers.models.classifier import Classifier
+from lowtide.workers.models.weights import WeightsError, file_version, fill, load_state_dict, weights_file
 from lowtide.workers.models.without_dynamo import without_dynamo
-from lowtide.workers.weights import WeightsError, file_version, fill, load_state_dict, weights_file
 
 with without_dynamo():  # which makes the import ten times as fast
     from torchvision.models import MobileNet_V2_Weights

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lowtide.local.monitoring.errors import InvalidArgument
+from lowtide.local.errors import InvalidArgument
 
 _TERM = re.compile(r'\s*(metric|resource)\.(?:(type)|labels?\.([A-Za-z][A-Za-z0-9_]*))\s*=\s*"([^"\\]*)"\s*')
 _AND = re.compile(r"AND(?=\s)")

@@ -7,7 +7,7 @@ metrics with the API"; "Quotas and limits" of Cloud Monitoring; field reports wh
 import math
 import re
 
-from lowtide.local.monitoring.errors import InvalidArgument
+from lowtide.local.errors import InvalidArgument
 from lowtide.local.monitoring.series import Descriptor, Kind, Point, TimeSeries, Write
 
 SERIES_PER_REQUEST = 200

@@ -8,8 +8,8 @@ from google.cloud.monitoring_v3 import types
 from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
+from lowtide.local.errors import InvalidArgument, PartlyWritten, Refusal, Unsupported
 from lowtide.local.monitoring import translate
-from lowtide.local.monitoring.errors import InvalidArgument, MonitoringError, PartlyWritten, Unsupported
 from lowtide.local.monitoring.filters import parse
 from lowtide.local.monitoring.state import MonitoringState
 from lowtide.local.monitoring.translate import Protobuf
@@ -110,7 +110,7 @@ class MetricService:
             except PartlyWritten as error:
                 status = rpc_status.to_status(translate.status_to(error))
                 await context.abort(status.code, status.details, status.trailing_metadata)
-            except MonitoringError as error:
+            except Refusal as error:
                 await context.abort(grpc.StatusCode[error.code], str(error))
 
         return call

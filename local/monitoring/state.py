@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lowtide.config.metrics import PUBSUB_UNDELIVERED
+from lowtide.local.errors import InvalidArgument, NotFound
 from lowtide.local.monitoring import rules
-from lowtide.local.monitoring.errors import InvalidArgument, NotFound
 from lowtide.local.monitoring.filters import Filter
 from lowtide.local.monitoring.series import Descriptor, Identity, Point, TimeSeries, Write
 

@@ -8,7 +8,7 @@ from google.cloud.monitoring_v3 import types
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, status_pb2
 
-from lowtide.local.monitoring.errors import InvalidArgument, PartlyWritten, Unsupported
+from lowtide.local.errors import InvalidArgument, PartlyWritten, Unsupported
 from lowtide.local.monitoring.series import (
     Descriptor,
     Identity,

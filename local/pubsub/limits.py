@@ -7,7 +7,7 @@ Every `check_…` raises InvalidArgument (OutOfRange for delivery attempts) that
 import re
 from collections.abc import Mapping, Sequence
 
-from lowtide.local.pubsub.errors import InvalidArgument, OutOfRange
+from lowtide.local.errors import InvalidArgument, OutOfRange
 from lowtide.local.pubsub.resources import DAY_S, Content, SubscriptionConfig, TopicConfig
 
 REQUEST_MAX_BYTES = 10_000_000

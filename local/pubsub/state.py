@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from lowtide.local.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
 from lowtide.local.pubsub import limits
-from lowtide.local.pubsub.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
 from lowtide.local.pubsub.resources import (
     DELETED_TOPIC,
     Content,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from google.pubsub_v1 import types
 
+from lowtide.local.errors import InvalidArgument, Refusal
 from lowtide.local.pubsub import limits, translate
-from lowtide.local.pubsub.errors import InvalidArgument, PubsubError
 from lowtide.local.pubsub.subscription import Holder
 from lowtide.local.pubsub.translate import Protobuf
 from lowtide.local.pubsub.wire import Context, Desk, abort, now_s
@@ -41,7 +41,7 @@ class Streams:
             await self._serve(stream, requests, context)
         except StopAsyncIteration:  # the client closed without a word
             return
-        except PubsubError as error:
+        except Refusal as error:
             await abort(context, error)
 
     async def _serve(self, stream: _Stream, requests: AsyncIterator[Protobuf], context: Context) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 from google.pubsub_v1 import types
 
+from lowtide.local.errors import Refusal
 from lowtide.local.pubsub import limits, translate
-from lowtide.local.pubsub.errors import PubsubError
 from lowtide.local.pubsub.resources import Delivery
 from lowtide.local.pubsub.streams import Streams
 from lowtide.local.pubsub.translate import Protobuf
@@ -25,7 +25,7 @@ lease messages to nobody. Google's emulator takes a second, however short the de
 
 
 class Subscriber:
-    """Answers requests from the state. Each method raises PubsubError as the state does."""
+    """Answers requests from the state. Each method raises Refusal as the state does."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -92,7 +92,7 @@ class Subscriber:
         try:
             while not (deliveries := self._take(request)) and (left_s := until_s - now_s()) > 0:
                 await self._desk.bells.wait(request.subscription, timeout_s=left_s)
-        except PubsubError as error:
+        except Refusal as error:
             await abort(context, error)
         response = PullResponsePb()
         translate.fill_received(response.received_messages, deliveries)

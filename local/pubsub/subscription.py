@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lowtide.local.pubsub.errors import InvalidArgument
+from lowtide.local.errors import InvalidArgument
 from lowtide.local.pubsub.resources import Delivery, Message, SubscriptionConfig
 
 TIMERS_SLACK = 1000
 """So many timers of acknowledged messages may lie about before they are swept out."""
 
 
-class Phase(Enum):
+class DeliveryPhase(Enum):
     """Where a message stands."""
 
     READY = "the next pull may take it"
@@ -44,7 +44,7 @@ class Entry:
 
     message: Message
     expires_s: float
-    phase: Phase = Phase.READY
+    phase: DeliveryPhase = DeliveryPhase.READY
     attempts: int = 0
     ack_id: str = ""
     deadline_s: float = 0.0
@@ -117,7 +117,7 @@ class Subscription:
         self.used_s = now_s
         change = Change()
         for entry in self._find(ack_ids):
-            if entry.phase is not Phase.LEASED:
+            if entry.phase is not DeliveryPhase.LEASED:
                 continue
             if lease_s:
                 self._schedule(entry, now_s + lease_s)
@@ -140,7 +140,7 @@ class Subscription:
     def remove(self, entry: Entry) -> None:
         """Forget a message: acknowledged, too old, or forwarded as a dead letter."""
         self._release(entry)
-        entry.phase = Phase.GONE
+        entry.phase = DeliveryPhase.GONE
         entry.deadline_s = 0.0
         self._entries.pop(entry.message.message_id, None)
         self._by_ack_id.pop(entry.ack_id, None)
@@ -155,7 +155,7 @@ class Subscription:
     def _next_queue(self) -> deque[Entry]:
         """The queue whose first entry is next, or an empty one."""
         for queue in (self._returned, self._ready):
-            while queue and queue[0].phase is Phase.GONE:
+            while queue and queue[0].phase is DeliveryPhase.GONE:
                 queue.popleft()
             if queue:
                 return queue
@@ -165,7 +165,7 @@ class Subscription:
         self._by_ack_id.pop(entry.ack_id, None)
         entry.ack_id = f"{self.config.name}:{next(self._ack_numbers)}"
         self._by_ack_id[entry.ack_id] = entry
-        entry.phase = Phase.LEASED
+        entry.phase = DeliveryPhase.LEASED
         entry.attempts += 1
         if holder:
             entry.holder = holder
@@ -209,7 +209,7 @@ class Subscription:
         if policy and entry.attempts >= policy.max_delivery_attempts:
             change.dead.append(entry)
         if self.config.retry:
-            entry.phase = Phase.DELAYED
+            entry.phase = DeliveryPhase.DELAYED
             self._schedule(entry, now_s + self._backoff_s(entry))
         else:
             self._make_ready(entry)
@@ -221,14 +221,14 @@ class Subscription:
         return min(self.config.retry.minimum_backoff_s * 2.0**doublings, self.config.retry.maximum_backoff_s)
 
     def _time_out(self, entry: Entry, *, now_s: float, change: Change) -> None:
-        if entry.phase is Phase.LEASED:
+        if entry.phase is DeliveryPhase.LEASED:
             self._return(entry, now_s=now_s, change=change)
-        elif entry.phase is Phase.DELAYED:
+        elif entry.phase is DeliveryPhase.DELAYED:
             change.woken = True
             self._make_ready(entry)
 
     def _make_ready(self, entry: Entry) -> None:
-        entry.phase = Phase.READY
+        entry.phase = DeliveryPhase.READY
         entry.deadline_s = 0.0
         self._returned.append(entry)
 

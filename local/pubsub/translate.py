@@ -8,7 +8,7 @@ from typing import Any
 
 from google.pubsub_v1 import types
 
-from lowtide.local.pubsub.errors import InvalidArgument, Unsupported
+from lowtide.local.errors import InvalidArgument, Unsupported
 from lowtide.local.pubsub.resources import (
     Content,
     DeadLetterPolicy,

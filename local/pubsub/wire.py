@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
+from lowtide.local.errors import InvalidArgument, Refusal
 from lowtide.local.pubsub.bells import Bells
-from lowtide.local.pubsub.errors import InvalidArgument, PubsubError
 from lowtide.local.pubsub.state import PubsubState
 from lowtide.local.pubsub.translate import Protobuf
 
@@ -46,7 +46,7 @@ def unary(desk: Desk, answer: Callable[[Protobuf], Protobuf | None], request_typ
     async def call(request: Protobuf, context: Context) -> Protobuf | None:
         try:
             response = answer(request)
-        except PubsubError as error:
+        except Refusal as error:
             await abort(context, error)
         desk.settle()
         return response
@@ -68,7 +68,7 @@ def streaming(call: Callable[[Any, Context], Awaitable[None]], request_type: Any
     )
 
 
-async def abort(context: Context, error: PubsubError) -> None:
+async def abort(context: Context, error: Refusal) -> None:
     """End a call with the error's status. Raises what grpc raises to unwind."""
     await context.abort(grpc.StatusCode[error.code], str(error))
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.preemption import PREEMPTED
+from lowtide.config.process.preemption import PREEMPTED
+from lowtide.tasks.redis.keys import Keys
 from tests.drills import neighbours
 from tests.drills.stage import Stage
 from tests.drills.system import ROOT

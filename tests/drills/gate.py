@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from lowtide.bridge.pubsub import ModifyAckDeadlineRequest, PullRequest, PullResponse
+from lowtide.bridge.pubsub.client import ModifyAckDeadlineRequest, PullRequest, PullResponse
 from tests.services import free_port
 
 THREADS = 16

@@ -5,7 +5,6 @@ moments at which it or its Redis dies. The product knows nothing of this.
 import os
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,26 +17,26 @@ HASTE_S = 0.1
 
 def no_sweeper() -> None:
     """Nobody gives back what a vanished worker held."""
-    from lowtide.tasks.transport.station import Station
-    from lowtide.tasks.transport.sweeper import Sweeper
+    from lowtide.tasks.held.sweeper import Sweeper
+    from lowtide.workers.consumer.session import WorkerSession
 
     Sweeper.sweep = lambda self: 0
-    Station.reclaim = lambda self: None
+    WorkerSession.reclaim = lambda self: None
 
 
 def early_ack() -> None:
-    """A worker acknowledges a task when it takes it, and the bridge does not look for chunks that are nowhere."""
-    from lowtide.bridge.lost import Backstop
+    """A worker acknowledges a task when it takes it, and nobody looks for chunks that are nowhere."""
     from lowtide.tasks import app
+    from lowtide.tasks.chunks.dispatch import Dispatch
 
     config = app.celery_config
     app.celery_config = lambda settings: {**config(settings), "task_acks_late": False}
-    Backstop.turn = lambda self: None
+    Dispatch._look_for_lost = lambda self: None
 
 
 def die() -> None:
     """The bridge dies between publish and record, or between record and acknowledge, when DRILL_DIE_AT says so."""
-    from lowtide.bridge.records import Records
+    from lowtide.bridge.held.records import Records
 
     done = Records.done
 
@@ -55,34 +54,34 @@ def redis_dies() -> None:
     """Redis dies when the bridge is about to delete a result because its last request was handed back, and has others
     to hand back next.
     """
-    from lowtide.bridge.collect import Collector
-    from lowtide.bridge.records import Records
+    from lowtide.bridge.held.held import Held, Released
+    from lowtide.bridge.held.records import Records
 
-    count_tries, forget = Records.count_tries, Collector._forget
+    count_tries, release = Records.count_tries, Held.release
     left = 0
+    server: int | None = None
 
     def counting(self: Records, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
-        nonlocal left
+        nonlocal left, server
         counts = count_tries(self, messages, before=before)
-        left = len(counts)
+        left, server = len(counts), self._redis.info("server")["process_id"]
         return counts
 
-    def forgetting(self: Collector, task_ids: Sequence[str]) -> None:
+    def releasing(self: Held, keys: Sequence[str]) -> Released:
         nonlocal left
-        left -= len(task_ids)
-        landed = self._in_flight._landed
-        deletes = any(task in landed and landed[task].unsettled == count for task, count in Counter(task_ids).items())
-        if deletes and left > 0 and _is_now("before-forget"):
-            _kill(self._records._redis.info("server")["process_id"])
-        forget(self, task_ids)
+        left -= len(keys)
+        released = release(self, keys)
+        if released.done_with and left > 0 and _is_now("before-forget"):
+            _kill(server)
+        return released
 
     Records.count_tries = counting
-    Collector._forget = forgetting
+    Held.release = releasing
 
 
 def no_record() -> None:
     """The bridge does not record what it has published."""
-    from lowtide.bridge.records import Records
+    from lowtide.bridge.held.records import Records
 
     Records.done = lambda self, messages: None
     Records.acknowledged = lambda self, messages: None
@@ -90,14 +89,14 @@ def no_record() -> None:
 
 def forget_raises() -> None:
     """A result that can't be deleted ends the handing back of the retries after it."""
-    from lowtide.bridge.collect import Collector
+    from lowtide.bridge.held.records import Records
 
-    Collector._forget = lambda self, task_ids: self._records.forget(self._in_flight.settled(task_ids))
+    Records.forget = lambda self, task_ids: self._blobs.forget(task_ids)
 
 
 def content_fails() -> None:
     """A sender takes content that is gone for a failure of its own, which another try may cure."""
-    from lowtide.tasks.chunks import ChunkResult
+    from lowtide.tasks.chunks.results import ChunkResult
 
     ChunkResult.lost_content = property(lambda self: False)
 
@@ -106,8 +105,8 @@ def common() -> None:
     """A worker's connection gives back what is old of all that kombu holds, as kombu's own does."""
     from kombu.transport import redis
 
-    from lowtide.tasks.transport.channel import QoS
-    from lowtide.tasks.transport.poller import Poller
+    from lowtide.workers.consumer.channel import QoS
+    from lowtide.workers.consumer.poller import Poller
 
     def restoring(self: Poller) -> None:
         for channel in self._channels:
@@ -122,7 +121,7 @@ def common() -> None:
 
 def no_claim() -> None:
     """A bridge publishes without asking whether another does, or has."""
-    from lowtide.bridge.records import Claim, Record, Records
+    from lowtide.bridge.held.records import Claim, Record, Records
 
     Records.claim = lambda self, messages: [Claim.OURS] * len(messages)
     Records.look_up = lambda self, messages: [Record(claim=None, tries=0)] * len(messages)
@@ -130,8 +129,8 @@ def no_claim() -> None:
 
 def ack_first() -> None:
     """The bridge acknowledges as soon as it has pulled."""
-    from lowtide.bridge.leases import Leases
-    from lowtide.bridge.pulls import Pulls
+    from lowtide.bridge.held.held import Held
+    from lowtide.bridge.pubsub.pulls import Pulls
 
     take = Pulls.take
 
@@ -142,16 +141,16 @@ def ack_first() -> None:
         return received
 
     Pulls.take = acknowledging
-    Leases.due = lambda self, age_s: {}
+    Held.due = lambda self, age_s: {}
 
 
 def no_resend() -> None:
     """Nobody notices that Redis lost its data, and no chunk that is nowhere is looked for."""
-    from lowtide.bridge.lost import Backstop
-    from lowtide.tasks.chunks import ChunkResults
+    from lowtide.tasks.chunks.dispatch import Dispatch
+    from lowtide.tasks.chunks.results import ChunkResults
 
     ChunkResults.forgot = lambda self: False
-    Backstop.turn = lambda self: None
+    Dispatch._look_for_lost = lambda self: None
 
 
 def no_patience() -> None:
@@ -160,8 +159,8 @@ def no_patience() -> None:
     """
     from redis import RedisError
 
-    from lowtide.bridge.lost import Backstop
-    from lowtide.tasks.results import Patience, ResultBackend
+    from lowtide.tasks.chunks.dispatch import Dispatch
+    from lowtide.workers.consumer.results import Patience, ResultBackend
 
     def ask(self: Patience, call: Callable[[], Any]) -> Any:
         try:
@@ -171,15 +170,15 @@ def no_patience() -> None:
 
     Patience.ask = ask
     ResultBackend.set = lambda self, key, value, **_: self.patience.ask(lambda: self._set(key, value))
-    Backstop.turn = lambda self: None
+    Dispatch._look_for_lost = lambda self: None
 
 
 def brittle() -> None:
     """A worker ends when its connection breaks, and nobody gives back what it held."""
     from redis import RedisError
 
-    from lowtide.tasks.results import Patience
-    from lowtide.tasks.transport.channel import Channel
+    from lowtide.workers.consumer.channel import Channel
+    from lowtide.workers.consumer.results import Patience
 
     no_sweeper()
     close = Channel.close
@@ -201,7 +200,8 @@ def brittle() -> None:
 
 def impatient() -> None:
     """A worker waits for an answer of Redis for a tenth of a second."""
-    from lowtide.tasks import app, store
+    from lowtide.tasks import app
+    from lowtide.tasks.redis import connect as store
 
     config = app.celery_config
 
@@ -216,8 +216,8 @@ def impatient() -> None:
 
 def pull_once() -> None:
     """A bridge that a pull failed does not pull again."""
-    from lowtide.bridge.pubsub import PubsubError
-    from lowtide.bridge.pulls import Pulls
+    from lowtide.bridge.pubsub.client import PubsubError
+    from lowtide.bridge.pubsub.pulls import Pulls
 
     ask, take = Pulls.ask, Pulls.take
     failed = False
@@ -239,7 +239,7 @@ def pull_once() -> None:
 
 def publish_lossy() -> None:
     """What could not be published counts as published."""
-    from lowtide.bridge.pubsub import Pubsub, PubsubUnavailable
+    from lowtide.bridge.pubsub.client import Pubsub, PubsubUnavailable
 
     publish = Pubsub.publish
 
@@ -254,15 +254,15 @@ def publish_lossy() -> None:
 
 def no_notice() -> None:
     """Nobody listens to the metadata server."""
-    from lowtide.tasks.preemption import Preemption
+    from lowtide.config.process.preemption import Preemption
 
     Preemption.start = lambda self: None
 
 
 def no_bisection() -> None:
     """A batch that fails fails all that are in it."""
-    from lowtide.workers import devices, predict
-    from lowtide.workers.job import Predicted
+    from lowtide.workers.device import devices, predict
+    from lowtide.workers.engine.job import Predicted
 
     def failed(self: Any, model: Any, items: Sequence[Any], error: Exception, batch_s: float) -> list[Predicted]:
         blame = predict._blame(model, error, short=devices.out_of_memory(error))
@@ -278,7 +278,7 @@ def no_deadline() -> None:
 
 def no_solo() -> None:
     """Nobody remembers that a task was lost: its requests run together again, and none of them gets a strike."""
-    from lowtide.tasks.losses import History, Losses
+    from lowtide.tasks.running.losses import History, Losses
 
     Losses.look = lambda self, task: History()
 

@@ -87,9 +87,9 @@ class Broken:
 
 
 SWEEPER = Broken(piece="no sweeper, no hand-back by the successor", patch="no-sweeper")
-EARLY_ACK = Broken(piece="workers acknowledge before they work; no last backstop", patch="early-ack")
+EARLY_ACK = Broken(piece="workers acknowledge before they work; lost chunks stay lost", patch="early-ack")
 RESEND = Broken(
-    piece="nobody notices that Redis lost its data; no last backstop",
+    piece="nobody notices that Redis lost its data; lost chunks stay lost",
     patch="no-resend",
     per_s=FLOOD_PER_S,  # some of it is in Redis
 )
@@ -101,7 +101,8 @@ FORGET_RAISES = Broken(
     act=partial(faults.redis_kill_retries, points=("before-forget",)),
 )
 NO_PATIENCE = Broken(
-    piece="workers give up a result that Redis does not take at once; no last backstop", patch="no-patience"
+    piece="workers give up a result that Redis does not take at once; lost chunks stay lost",
+    patch="no-patience",
 )
 BRITTLE = Broken(
     piece="workers end when their connection breaks; no sweeper, no hand-back by the successor",
@@ -120,7 +121,7 @@ NO_BISECTION = Broken(piece="a batch that fails fails all that are in it", patch
 NO_DEADLINE = Broken(piece="a batch may take an hour", patch="no-deadline")
 NO_SOLO = Broken(piece="nobody remembers that a task was lost", patch="no-solo")
 SEVERAL = Broken(
-    piece="workers and bridges acknowledge first; a batch that fails fails all that are in it; no last backstop",
+    piece="workers and bridges acknowledge first; a batch that fails fails all that are in it; lost chunks stay lost",
     patch=",".join(piece.patch for piece in (EARLY_ACK, ACK_FIRST, NO_BISECTION)),
     act=partial(faults.soak, requests=15_000),
 )

@@ -11,7 +11,7 @@ from tests.drills.verdict import Called, Verdict, verdict_of
 from tests.fleet import eventually
 
 PATIENCE_S = 180.0
-"""A request without an answer for so long after the last fault is lost: the bridge's last backstop needs 135 s."""
+"""A request without an answer for so long after the last fault is lost: a bridge finds a lost chunk within 135 s."""
 LOOK_S = 0.2
 AFTERGLOW_S = 1.0
 """For second copies that are under way when the first of the last request has come."""

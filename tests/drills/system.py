@@ -20,12 +20,12 @@ from google.api_core.exceptions import AlreadyExists
 from google.cloud import pubsub_v1
 from redis import Redis, RedisError
 
-from lowtide.bridge.pubsub import PublishRequest, PublishResponse, message_of
+from lowtide.bridge.pubsub.client import PublishRequest, PublishResponse, message_of
 from lowtide.config import EMULATOR
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live, name_of
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live, name_of
 from tests.drills import stock
 from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT

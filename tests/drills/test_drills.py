@@ -21,7 +21,7 @@ SHORT = (
 """The killed bridge's leases take 30 s to lapse: the others fill that time."""
 
 PATIENCE_S = 120.0
-"""For a slow machine; yet the bridge's last backstop, which needs 135 s, mends nothing that others should have."""
+"""For a slow machine; less than the 135 s in which a bridge finds a lost chunk, which others should have mended."""
 
 pytestmark = pytest.mark.timeout(600)
 

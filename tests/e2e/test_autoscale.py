@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from lowtide.autoscaling.monitoring import Monitoring
+from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.config import load_settings
 from lowtide.local.monitoring.server import MonitoringServer
 from tests.fleet import LOWTIDE, READY_S, eventually

@@ -12,9 +12,9 @@ from lowtide.config import load_settings
 from lowtide.local.group import Event
 from lowtide.local.stack import Stack
 from lowtide.local.vm import Vm
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
 from tests.fleet import READY_S, eventually
 from tests.services import PubsubEndpoint
 

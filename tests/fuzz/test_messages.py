@@ -8,16 +8,16 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.bridge.content import may_be_read_as_request
-from lowtide.bridge.dead_letter import dead_letter
-from lowtide.bridge.messages import Ignored, Received, Rejection, Translated
-from lowtide.bridge.reasons import IGNORED, REASONS
+from lowtide.bridge.messages.content import may_be_read_as_request
+from lowtide.bridge.messages.dead_letter import dead_letter
+from lowtide.bridge.messages.kinds import Ignored, Received, Rejection, Translated
+from lowtide.bridge.messages.reasons import IGNORED, REASONS
+from lowtide.bridge.messages.translate import ATTRIBUTES as FIELDS
+from lowtide.bridge.messages.translate import Rules, claimed_id, translate
 from lowtide.bridge.replay import request_of
-from lowtide.bridge.translate import ATTRIBUTES as FIELDS
-from lowtide.bridge.translate import Rules, claimed_id, translate
 from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest, InvalidRequest
-from lowtide.tasks.inline import canonical
+from lowtide.tasks.wire.inline import canonical
 
 RULES = Rules.of(load_settings(project="p", models="a,b", default_model="b", reply_topics="mine"))
 CODECS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")

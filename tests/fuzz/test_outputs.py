@@ -4,8 +4,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.workers.outputs import WrongOutputs
-from lowtide.workers.runner import Runner
+from lowtide.workers.device.outputs import WrongOutputs
+from lowtide.workers.device.runner import Runner
 
 WIDTH = 4
 

@@ -17,7 +17,7 @@ from lowtide.config.addresses import at, host_port
 from lowtide.config.redis_url import RedisAddress
 from lowtide.config.values import cleaned
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
 
 SECRET = "hunter2"
 SECRETS = ("redis_url", "flower_basic_auth")

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 
-from lowtide.autoscaling.backlog import BacklogReader
+from lowtide.autoscaling.signal.backlog import BacklogReader
 from lowtide.config import Settings
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.held.moves import Moves, Taken
+from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.queues import lists_of
-from lowtide.tasks.transport.intake import Intake
-from lowtide.tasks.transport.moves import Moves, Taken
-from lowtide.tasks.transport.room import Budget, Turns
-from lowtide.tasks.transport.station import Station
+from lowtide.tasks.redis.keys import Keys
+from lowtide.workers.consumer.intake import Intake
+from lowtide.workers.consumer.session import WorkerSession
 
 KEYS = Keys("fuzz:")
 WORKER = "0a"
@@ -117,10 +117,10 @@ def entries(held: list[bytes], *, task: bool = False) -> Counter[tuple[str, byte
 
 
 @pytest.fixture(scope="module")
-def station(redis_server: Any) -> Station:
+def session(redis_server: Any) -> WorkerSession:
     settings = Settings(redis_url=redis_server.url, prefix="fuzz:")
     heartbeat: Any = SimpleNamespace(incarnation=WORKER)
-    return Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 1.0)
+    return WorkerSession(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 1.0)
 
 
 @given(pushed)
@@ -149,18 +149,18 @@ def test_whatever_is_taken_or_set_aside_is_whole_and_goes_back_to_its_list(
 
 @given(pushed)
 def test_a_worker_settles_whatever_it_takes_and_raises_nothing(
-    redis: Redis, moves: Moves, station: Station, sent: list[tuple[str, bytes]]
+    redis: Redis, moves: Moves, session: WorkerSession, sent: list[tuple[str, bytes]]
 ) -> None:
     push(redis, sent)
     delivered: list[str] = []
     connection = SimpleNamespace(
         _deliver=lambda message, queue: delivered.append(message["properties"]["delivery_tag"])
     )
-    qos = SimpleNamespace(ack=lambda tag: station.ledger.settle(tag, done=True))
-    channel = SimpleNamespace(station=station, connection=connection, no_ack_queues=frozenset(), qos=qos)
+    qos = SimpleNamespace(ack=lambda tag: session.ledger.settle(tag, done=True))
+    channel = SimpleNamespace(session=session, connection=connection, no_ack_queues=frozenset(), qos=qos)
     Intake(channel)._deliver_all(taken(moves))
     for tag in delivered:
-        station.ledger.settle(tag, done=True)
-    station.settle()
+        session.ledger.settle(tag, done=True)
+    session.settle()
     assert not redis.exists(KEYS.held(WORKER), KEYS.holders)
-    assert station.ledger.work_s(lambda _: 1.0) == 0
+    assert session.ledger.work_s(lambda _: 1.0) == 0

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from lowtide.workers.state_dict import WeightsError
-from lowtide.workers.weights import fill, load_state_dict
+from lowtide.workers.models.state_dict import WeightsError
+from lowtide.workers.models.weights import fill, load_state_dict
 
 
 def checkpoint(content, **options):

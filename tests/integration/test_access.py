@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from redis import Redis, ResponseError
 
-from lowtide.cli import check_redis
-from lowtide.cli.findings import Verdict
+from lowtide.cli.checks import redis as check_redis
+from lowtide.cli.checks.findings import Verdict
 from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis, find_redis
-from lowtide.tasks import rights
-from lowtide.tasks.access import COMMANDS, Access, Lack
-from lowtide.tasks.epoch import Epoch
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.rights import Rights
-from lowtide.tasks.store import connect
-from lowtide.tasks.transport import Sweeper
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis import rights
+from lowtide.tasks.redis.access import COMMANDS, Access, Lack
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.epoch import Epoch
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.rights import Rights
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS = Access(prefix="fleet1:", db=0)

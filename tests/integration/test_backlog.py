@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from lowtide.autoscaling.backlog import BacklogReader, State
+from lowtide.autoscaling.signal.backlog import BacklogReader, State
 from lowtide.config import load_settings
 from lowtide.tasks.app import configure
-from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.held.sweeper import QUIET_S
 from lowtide.tasks.infer import infer, infer_chunk
-from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, topic_queue
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.room import Budget, Turns
-from lowtide.tasks.transport.sweeper import QUIET_S
+from lowtide.tasks.redis.keys import Keys
 from tests.fleet import READY_S, Fleet
 
 KEYS = Keys("fleet:")

@@ -18,24 +18,27 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 from redis import Redis
 
-from lowtide.bridge import collect, intake, retry, source
-from lowtide.bridge.acker import Acker
+from lowtide.bridge import collect, pull, wiring
+from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.bridge import Bridge
-from lowtide.bridge.create import Admin, PubsubMissing, check_exists, create_missing, prepare
-from lowtide.bridge.lost import Backstop
-from lowtide.bridge.pubsub import PublishRequest, Pubsub, PullRequest, message_of
-from lowtide.bridge.records import Records
+from lowtide.bridge.held.record_watch import RecordWatch
+from lowtide.bridge.held.records import Records
+from lowtide.bridge.messages import retry
+from lowtide.bridge.pubsub.client import PublishRequest, Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub.create import Admin, PubsubMissing, check_exists, create_missing, prepare
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks import port
 from lowtide.tasks.app import configure
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.chunks.dispatch import Looks
+from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.queues import worker_queues
-from lowtide.tasks.registry import live
-from lowtide.tasks.wire import InferenceRequest, Outcome, Status
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
+from lowtide.tasks.wire.outcome import Outcome, Status
+from lowtide.tasks.wire.request import InferenceRequest
 
 RESULTS, DEAD = "lowtide-results", "lowtide-dead-letters"
 PATIENCE_S = 20.0
@@ -144,8 +147,8 @@ class World:
         bridge.stop()
         thread.join(PATIENCE_S)
         assert codes == [1]
-        keys = bridge._parts.leases.keys()
-        for subscription, ack_ids in bridge._parts.leases.by_subscription(keys).items():
+        keys = bridge._parts.held.keys()
+        for subscription, ack_ids in bridge._parts.held.ack_ids(keys).items():
             self.pubsub.modify_ack_deadline(subscription, ack_ids, 0)
         for key in self.redis.scan_iter(f"{self.keys.prefix}lt2:end:*"):
             if self.redis.get(key).startswith(b"c:"):
@@ -318,7 +321,7 @@ def test_a_copy_that_waits_while_its_twin_is_settled_keeps_the_record(our_world:
 
 
 def test_what_another_bridge_settles_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(intake, "ANOTHERS_S", 1.0)
+    monkeypatch.setattr(pull, "ANOTHERS_S", 1.0)
     claimed, fresh = world.publish(*uris(2))
     world.redis.set(world.end_key(claimed), "c:another", ex=30)
     with world.worker(), world.bridge():
@@ -363,7 +366,7 @@ def test_a_crash_between_record_and_acknowledgement_costs_none(
     published = world.publish(*uris(20))
     with world.worker():
         with monkeypatch.context() as patch:
-            patch.setattr(Acker, "_acknowledge", _crash)
+            patch.setattr(Acknowledger, "_acknowledge", _crash)
             world.crash()
         with world.bridge():
             results = world.results(20, extra_s=1.5)
@@ -379,7 +382,7 @@ def _crash(*_: object) -> None:
 def test_a_stop_settles_what_runs_and_hands_back_the_rest(world: World) -> None:
     published = world.publish(*uris(40))
     with world.bridge() as first:  # without a worker
-        wait_for(lambda: first._parts.in_flight.requests)
+        wait_for(lambda: first._parts.held.requests)
         began_s = time.monotonic()
     assert time.monotonic() - began_s < 3.0
 
@@ -387,8 +390,8 @@ def test_a_stop_settles_what_runs_and_hands_back_the_rest(world: World) -> None:
     world.engine.delay_s = 0.5
     with world.worker():
         with world.bridge() as second:
-            wait_for(lambda: second._parts.in_flight.requests)
-        assert len(second._parts.leases) == 0
+            wait_for(lambda: second._parts.held.requests)
+        assert len(second._parts.held) == 0
         with world.bridge():
             results = world.results(40, extra_s=0.5)
 
@@ -420,7 +423,7 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(
     bridge = Bridge(world.settings)
     thread = threading.Thread(target=bridge.run)
     thread.start()
-    wait_for(lambda: len(bridge._parts.in_flight) == 1)
+    wait_for(lambda: len(bridge._parts.held) == 1)
     bridge.stop()
     thread.join(1.0)
     assert thread.is_alive(), "a worker lives, and has a chunk"
@@ -449,14 +452,14 @@ def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
 def test_a_thread_that_hangs_ends_the_process_with_an_error_and_what_each_thread_does(our_world: World) -> None:
     program = """
 import sys, time
-from lowtide.bridge.acker import Acker
+from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.bridge import Bridge
 from lowtide.config import load_settings
 
 def hang_for_ever(*_):
     time.sleep(3600)
 
-Acker.turn = hang_for_ever
+Acknowledger.turn = hang_for_ever
 sys.exit(Bridge(load_settings()).run())
 """
     environment = {**our_world.settings.environment(), "PUBSUB_EMULATOR_HOST": _host(), "PATH": ""}
@@ -468,9 +471,9 @@ sys.exit(Bridge(load_settings()).run())
         timeout=PATIENCE_S,
     )
     assert done.returncode == 1
-    assert "no progress of acker for 1 s" in done.stderr
+    assert "no progress of acknowledger for 1 s" in done.stderr
     assert "in hang_for_ever" in done.stderr
-    assert "bridge-intake:" in done.stderr
+    assert "puller:" in done.stderr
 
 
 def _host() -> str:
@@ -483,13 +486,27 @@ def test_an_emptied_redis_costs_nothing(our_world: World) -> None:
     world = our_world
     published = world.publish(*uris(100))
     with world.bridge() as bridge:
-        wait_for(lambda: bridge._parts.in_flight.requests)
+        wait_for(lambda: bridge._parts.held.requests)
         time.sleep(1.2)  # the epoch was seen
         world.redis.flushall()
         with world.worker():
             results = world.results(100, extra_s=1.0)
 
     assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
+def test_a_chunk_that_is_nowhere_is_sent_again(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its queue was purged, for example."""
+    world = our_world
+    monkeypatch.setattr(wiring, "LOOKS", Looks(old_s=0.1, gone_s=0.1, every_s=0.1))
+    published = world.publish(*uris(20))
+    with world.bridge():
+        wait_for(lambda: world.redis.delete(world.keys.queue("lowtide.a.topic")))
+        with world.worker():
+            results = world.results(20)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+    assert set(world.engine.seen.values()) == {1}
 
 
 def inline(count: int) -> list[dict[str, Any] | tuple[bytes, dict[str, str]]]:
@@ -518,11 +535,11 @@ def test_content_lies_beside_its_task_until_the_result_is_settled(our_world: Wor
         [task] = world.redis.lrange(world.keys.queue("lowtide.a.topic"), 0, -1)
         [key] = blobs(world)
         assert len(task) < 400 * 40
-        assert world.redis.strlen(key) == bridge._parts.in_flight.content_bytes
+        assert world.redis.strlen(key) == bridge._parts.held.content_bytes
         assert 500 < world.redis.ttl(key) <= 600
         with world.worker():
             results = world.results(40)
-            wait_for(lambda: not blobs(world) and not bridge._parts.in_flight.content_bytes)
+            wait_for(lambda: not blobs(world) and not bridge._parts.held.content_bytes)
 
     assert sorted(result["outputs"][0] for result in results) == sorted(
         f"content {index}" * 1000 for index in range(40)
@@ -537,11 +554,11 @@ def test_a_bridge_that_drains_leaves_no_content(our_world: World) -> None:
 
 
 def test_a_bridge_that_fails_leaves_no_content(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(backstop: Backstop) -> None:
+    def fail(watch: RecordWatch) -> None:
         wait_for(lambda: blobs(our_world))
         raise ValueError("a mistake of ours")
 
-    monkeypatch.setattr(Backstop, "turn", fail)
+    monkeypatch.setattr(RecordWatch, "turn", fail)
     our_world.publish(*inline(20))
     our_world.crash()
     assert not list(our_world.redis.scan_iter("*blob*"))
@@ -570,7 +587,7 @@ def test_content_of_an_emptied_redis_costs_nothing(our_world: World) -> None:
     world.engine.answer = says_content
     published = world.publish(*inline(40))
     with world.bridge() as bridge:
-        wait_for(lambda: bridge._parts.in_flight.requests)
+        wait_for(lambda: bridge._parts.held.requests)
         time.sleep(1.2)  # the epoch was seen
         world.redis.flushall()
         with world.worker():
@@ -630,8 +647,8 @@ def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_
     monkeypatch.setattr(collect, "UNREADABLE_AGAIN_S", 1)
     published = world.publish(*uris(4))
     with world.bridge() as bridge:
-        wait_for(lambda: bridge._parts.in_flight.requests == 4)
-        flights = bridge._parts.in_flight.older_than(0.0)
+        wait_for(lambda: bridge._parts.held.requests == 4)
+        flights = bridge._parts.held.chunks()
         world.redis.delete(*(world.keys.queue(f"lowtide.{model}.topic") for model in "ab"))
         for flight in flights:
             key = world.keys.result(flight.task_id)
@@ -688,7 +705,7 @@ def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) ->
         time.sleep(0.5)
         world.publish(*uris(5))
         time.sleep(1.0)
-        assert len(bridge._parts.leases) <= 2
+        assert len(bridge._parts.held) <= 2
         admin = Admin(world.pubsub)
         admin.create_topic(dead)
         admin.create_subscription(world.settings.subscription_path("dead-again"), dead)
@@ -705,7 +722,7 @@ def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr(source, "REFUSED_AGAIN_S", 0.1)
+    monkeypatch.setattr("lowtide.bridge.pubsub.subscription.REFUSED_AGAIN_S", 0.1)
     world = make_world(redis_url, project, stuck_after_s=3.0)
     bridge, codes = Bridge(world.settings), []
     thread = threading.Thread(target=lambda: codes.append(bridge.run()))
@@ -729,7 +746,7 @@ def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr(source, "REFUSED_AGAIN_S", 0.1)
+    monkeypatch.setattr("lowtide.bridge.pubsub.subscription.REFUSED_AGAIN_S", 0.1)
     world = make_world(redis_url, project, subscription="urgent,lowtide-requests", stuck_after_s=1.0)
     urgent = world.settings.subscription_path("urgent")
     with world.worker(), world.bridge() as bridge:
@@ -827,10 +844,11 @@ import json
 from lowtide.config import load_settings
 from lowtide.tasks import port
 from lowtide.tasks.app import app
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.chunks.dispatch import Looks
+from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.queues import worker_queues
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.stub import StubEngine
 
 settings = load_settings()

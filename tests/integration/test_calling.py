@@ -18,21 +18,14 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks import (
-    InferenceRequest,
-    NotAnswered,
-    RequestFailed,
-    UnknownModel,
-    infer,
-    infer_async,
-    infer_many,
-    served,
-)
-from lowtide.tasks import caller as caller_module
+from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, UnknownModel, infer, infer_async, infer_many
 from lowtide.tasks.app import configure
-from lowtide.tasks.chunks import ChunkResults
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.chunks.dispatch import Looks
+from lowtide.tasks.chunks.results import ChunkResults
+from lowtide.tasks.client import caller as caller_module
+from lowtide.tasks.client import served
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
 
 WORKER = """
 from lowtide.tasks import port
@@ -52,7 +45,7 @@ app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", ",".join(worker_que
 
 CALLING_TWICE = """
 from lowtide.tasks import InferenceRequest
-from lowtide.tasks.caller import caller
+from lowtide.tasks.client.caller import caller
 
 def send(uri):
     return caller().submit("lowtide.a", [InferenceRequest(model="a", uri=uri)])
@@ -418,7 +411,7 @@ def test_chunks_are_as_large_as_the_fleet_s_rates_allow(redis_url: str, monkeypa
 def test_who_waits_without_a_bound_is_told_once_in_the_log_why_nothing_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(caller_module, "OLD_S", 0.1)
+    monkeypatch.setattr(caller_module, "QUIET_S", 0.1)
     monkeypatch.setattr(caller_module, "TAKE_S", 0.1)
     with pytest.raises(NotAnswered):
         list(infer_many(requests(20), timeout_s=1.0))
@@ -461,14 +454,13 @@ def test_what_nobody_waits_for_any_more_is_forgotten_and_so_never_sent_again(lea
     leave()
 
     caller = caller_module.caller()
-    assert (caller._sent, caller._unsent, caller._results._watched) == ({}, {}, set())
+    assert (caller._sent, caller._dispatch._unsent, caller._dispatch._results._watched) == ({}, {}, set())
 
 
 @pytest.mark.usefixtures("app")
 def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OLD_S", "LOOK_S", "TAKE_S"):
-        monkeypatch.setattr(caller_module, name, 0.1)
-    monkeypatch.setattr(caller_module, "GONE_S", 0.05)
+    monkeypatch.setattr(caller_module, "TAKE_S", 0.1)
+    monkeypatch.setattr(caller_module, "LOOKS", Looks(old_s=0.1, gone_s=0.05, every_s=0.1, seldom_s=0.1))
     found: list[int] = []
     listener = threading.Thread(target=lambda: found.extend(a.index for a in infer_many(requests(200), timeout_s=60)))
     listener.start()
@@ -533,7 +525,7 @@ def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_k
 
 @pytest.mark.usefixtures("app")
 def test_content_that_waits_for_workers_is_renewed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller_module, "RENEW_S", 0.1)
+    monkeypatch.setattr("lowtide.tasks.chunks.dispatch.RENEW_S", 0.1)
     asking = threading.Thread(target=lambda: list(infer_many([CONTENT])))
     asking.start()
     with Redis.from_url(redis_url) as redis:

@@ -10,9 +10,9 @@ from redis import ConnectionError as RedisGone
 from redis import Redis
 
 from lowtide.config import Settings
-from lowtide.tasks.chunks import ChunkResults
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.store import connect
+from lowtide.tasks.chunks.results import ChunkResults
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
 
 KEYS = Keys("")
 LONG = 10_000

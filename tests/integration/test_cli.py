@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from lowtide.bridge import pubsub
 from lowtide.bridge import replay as replaying
-from lowtide.bridge.create import create_missing
-from lowtide.bridge.endings import Endings
-from lowtide.bridge.messages import Received, Translated
-from lowtide.bridge.pubsub import Pubsub, PullRequest, message_of
-from lowtide.bridge.pulls import Pulls
-from lowtide.bridge.translate import Rules, translate
-from lowtide.cli import results as reading
+from lowtide.bridge.messages.endings import Endings
+from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.translate import Rules, translate
+from lowtide.bridge.pubsub import client as pubsub
+from lowtide.bridge.pubsub.client import Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub.create import create_missing
+from lowtide.bridge.pubsub.pulls import Pulls
+from lowtide.cli.answers.reading import Reading
+from lowtide.cli.answers.silence import Silence
+from lowtide.cli.commands import results as reading
 from lowtide.cli.main import main
-from lowtide.cli.reading import Reading
-from lowtide.cli.silence import Silence
 from lowtide.config import load_settings
-from lowtide.tasks.wire import Outcome, Status
+from lowtide.tasks.wire.outcome import Outcome, Status
 
 RESULT = {"request_id": "r1", "model": "m", "status": "ok", "outputs": [{"label": "2"}], "error": None}
 FOREIGN = [b"hello from another program", b"\xff\xfe\x00", b"[1, 2]", b'{"a": "\x1b[31m"}', b'{"request_id": 7}']
@@ -269,13 +269,11 @@ class Impostor(threading.Thread):
             return
         endings = Endings(self._world.settings)
         if fails:
-            letter = endings.of_mistake(received, ValueError(), tries=0).letter
+            letter = endings.of_mistake(received, ValueError(), tries=0).outgoing
         else:
             item = translate(received, self._rules)
             assert isinstance(item, Translated)
-            letter = endings.of_outcome(
-                item, Outcome(status=Status.OK, outputs=[{"label": "ours"}]), task_id="t"
-            ).letter
+            letter = endings.of_outcome(item, Outcome(status=Status.OK, outputs=[{"label": "ours"}])).outgoing
         self._world.put(letter.topic.rpartition("/")[2], letter.data, **letter.attributes)
 
 

@@ -19,11 +19,11 @@ from lowtide.local.process import tied
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.heartbeat import BEAT_S
-from lowtide.tasks.results import install
-from lowtide.tasks.store import ANSWER_S, connect, free_within
-from lowtide.tasks.store import MOST as MOST_AT_ONCE
-from lowtide.tasks.trouble import trouble_of
+from lowtide.tasks.held.heartbeat import BEAT_S
+from lowtide.tasks.redis.connect import ANSWER_S, connect, free_within
+from lowtide.tasks.redis.connect import MOST as MOST_AT_ONCE
+from lowtide.tasks.redis.trouble import trouble_of
+from lowtide.workers.consumer.results import install
 from tests.connected import Connected
 from tests.integration.transport_fleet import until
 

@@ -9,13 +9,14 @@ from celery import states
 from redis import Redis
 
 from lowtide.config import load_settings
-from lowtide.tasks import results
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.blob import CONTENT_LOST, NEWS, Blobs
-from lowtide.tasks.chunks import Chunk, ChunkResults, ChunkSender, read_result
-from lowtide.tasks.keys import BLOB_S, Keys
-from lowtide.tasks.store import connect
-from lowtide.tasks.transport.station import FINISHED
+from lowtide.tasks.chunks.blob import CONTENT_LOST, NEWS, Blobs
+from lowtide.tasks.chunks.results import ChunkResults, read_result
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import BLOB_S, Keys
+from lowtide.workers.consumer import results
+from lowtide.workers.consumer.session import FINISHED
 
 KEYS = Keys("fleet:")
 OWNER = "0123abc"

@@ -11,13 +11,13 @@ from redis.retry import Retry
 
 from lowtide.bridge.credit import content_room_bytes
 from lowtide.bridge.gauge import Gauge
-from lowtide.bridge.records import Records
+from lowtide.bridge.held.records import Records
 from lowtide.config import load_settings
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.chunks import Chunk, ChunkSender
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.transport.sweeper import Sweeper
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis.keys import Keys
 
 KEYS = Keys("fleet:")
 MIB = 1024 * 1024

@@ -11,7 +11,7 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.tasks.app import configure
 from lowtide.tasks.infer import infer_chunk
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.redis.keys import Keys
 from tests.fleet import READY_S, Fleet
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

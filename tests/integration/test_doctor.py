@@ -5,15 +5,17 @@ from google.cloud import pubsub_v1
 from google.protobuf.duration_pb2 import Duration
 from redis import Redis
 
-from lowtide.bridge.create import create_missing
-from lowtide.cli import check_redis, check_settings, checks
-from lowtide.cli.doctor import examine
-from lowtide.cli.findings import Finding, Verdict
+from lowtide.bridge.pubsub.create import create_missing
+from lowtide.cli.checks import checks
+from lowtide.cli.checks import redis as check_redis
+from lowtide.cli.checks import settings as check_settings
+from lowtide.cli.checks.findings import Finding, Verdict
+from lowtide.cli.commands.doctor import examine
 from lowtide.config import Settings, read_settings
 from lowtide.local.stack import free_port
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.transport.moves import Moves
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.redis.keys import Keys
 
 
 @pytest.fixture
@@ -112,7 +114,7 @@ def test_a_subscription_that_would_lose_messages_is_told_of(pubsub_host: str, pr
 
 
 def test_a_pubsub_that_is_away_is_no_reason_to_create_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.bridge.create.CALL_S", 0.5)
+    monkeypatch.setattr("lowtide.bridge.pubsub.create.CALL_S", 0.5)
     host = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", host)
     said = of(list(checks.pubsub(Settings(project="p"))), Verdict.FAILED)

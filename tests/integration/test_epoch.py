@@ -8,9 +8,9 @@ from redis import Redis
 
 from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks.epoch import Epoch
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.epoch import Epoch
+from lowtide.tasks.redis.keys import Keys
 
 KEYS = Keys("")
 

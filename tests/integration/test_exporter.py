@@ -15,11 +15,11 @@ from google.api import metric_pb2
 from google.api_core.exceptions import InternalServerError, PermissionDenied
 from redis import Redis
 
-from lowtide.autoscaling.decide import Group, Point, decide
-from lowtide.autoscaling.exporter import EVERY_S, Exporter
-from lowtide.autoscaling.fleet_policy import own_signal, policy_of
-from lowtide.autoscaling.monitoring import LOOK_BACK_S, Monitoring
-from lowtide.autoscaling.samples import Sample
+from lowtide.autoscaling.export.exporter import EVERY_S, Exporter
+from lowtide.autoscaling.export.monitoring import LOOK_BACK_S, Monitoring
+from lowtide.autoscaling.export.samples import Sample
+from lowtide.autoscaling.policy.decide import GroupState, SignalPoint, decide
+from lowtide.autoscaling.policy.fleet import own_signal, policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import (
     BRIDGES,
@@ -37,9 +37,9 @@ from lowtide.config.metrics import (
 )
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import Register
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import Register
 from tests.fleet import eventually
 from tests.services import free_port
 
@@ -194,11 +194,11 @@ def test_an_idle_fleet_writes_zeros_that_the_instance_group_reads(world: World) 
     points = world.points()
     assert [value for _, value in points] == [0.0] * 4
     assert {newer[0] - older[0] for newer, older in pairwise(points)} == {EVERY_S}
-    series = [[Point(at=at, value=value) for at, value in reversed(points)]]
+    series = [[SignalPoint(at=at, value=value) for at, value in reversed(points)]]
     decision = decide(
         policy_of(world.settings),
         histories={GPU_SECONDS_OUTSTANDING.type: series},
-        group=Group(),
+        group=GroupState(),
         now=world.clock.wall_s,
     )
     assert decision.size == 0

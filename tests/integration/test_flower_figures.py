@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from lowtide.autoscaling.flower import FlowerFigures, Tally, read_flower
-from lowtide.autoscaling.flower_pace import FlowerReader
-from lowtide.autoscaling.held import Held, SourceUnreadable
+from lowtide.autoscaling.export.flower import FlowerFigures, FlowerTally, read_flower
+from lowtide.autoscaling.export.flower_pace import FlowerReader
+from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
 from lowtide.config import load_settings
 from lowtide.tasks import RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
@@ -67,10 +67,10 @@ def figures(url: str) -> FlowerFigures | None:
         return None
 
 
-def tally(url: str) -> Tally:
+def tally(url: str) -> FlowerTally:
     """Of the one worker."""
     now = figures(url)
-    return next(iter(now.tallies.values()), Tally()) if now else Tally()
+    return next(iter(now.tallies.values()), FlowerTally()) if now else FlowerTally()
 
 
 def test_without_a_flower_there_are_no_figures(url: str) -> None:
@@ -92,7 +92,7 @@ def test_tasks_and_workers_are_counted_and_a_lost_flower_is_held(fleet: Fleet, u
     fleet.start("worker", "worker")
     fleet.wait_ready(workers=1)
     start_flower(fleet, url, workers=1)
-    source = Held("flower", FlowerReader(url, auth=LOGIN).read)
+    source = LastValue("flower", FlowerReader(url, auth=LOGIN).read)
     began_s = time.monotonic()
     first = source.refresh()
     assert first is not None

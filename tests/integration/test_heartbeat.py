@@ -10,10 +10,10 @@ import pytest
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import alive, live
-from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
+from lowtide.tasks.held.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
+from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import alive, live
 from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()

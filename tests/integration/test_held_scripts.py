@@ -8,15 +8,15 @@ import pytest
 from redis import Redis
 
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.transport import moves as moves_of
-from lowtide.tasks.transport.ledger import Held
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.held import moves as moves_of
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.ledger import HeldTask
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.redis.keys import Keys
 from tests.integration.transport_fleet import PREFIX, Server, server_of
-from tests.unit.tasks.held_model import Model
-from tests.unit.tasks.held_state import Incarnation, Move, State
+from tests.unit.tasks.held.held_model import Model
+from tests.unit.tasks.held.held_state import Incarnation, Move, State
 
 SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
@@ -115,7 +115,7 @@ class World:
         if one is None:
             return  # a repeated one, of which nothing is known any more
         name, m = name_of(one.name), message_of(word)
-        held = Held(incarnation=name, tag=self.tags[one.name, m], task=str(m), model=None, requests=1)
+        held = HeldTask(incarnation=name, tag=self.tags[one.name, m], task=str(m), model=None, requests=1)
         if ": ack" in word:
             self.moves.acknowledge(name, [held])
         else:

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from redis import RedisError
 
-from lowtide.autoscaling.monitoring import Monitoring
-from lowtide.autoscaling.prometheus import serve
-from lowtide.bridge.create import check_exists, create_missing
+from lowtide.autoscaling.export.monitoring import Monitoring
+from lowtide.autoscaling.export.prometheus import serve
+from lowtide.bridge.pubsub.create import check_exists, create_missing
 from lowtide.config import load_settings
-from lowtide.config.health import Health, HealthServer
+from lowtide.config.process.health import Health, HealthServer
 from lowtide.local.cloud import CloudServer
 from lowtide.local.redis import find_redis
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
 
 
 def _missing() -> bool:

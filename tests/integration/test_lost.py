@@ -1,23 +1,17 @@
-from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
+from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
-from lowtide.bridge.flight import InFlight
-from lowtide.bridge.lost import OLD_S, Backstop
-from lowtide.bridge.messages import Received, Translated
-from lowtide.bridge.records import Records
 from lowtide.config import Settings
-from lowtide.tasks import lost
 from lowtide.tasks.app import configure
-from lowtide.tasks.chunks import Chunk, ChunkSender, new_owner, new_task_id
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.lost import LostTasks
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.room import Budget, Turns
-from lowtide.tasks.wire import InferenceRequest
+from lowtide.tasks.chunks import lost
+from lowtide.tasks.chunks.lost import LostTasks
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_owner, new_task_id
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.redis.keys import Keys
 
 QUEUE = "lowtide.a"
 KEYS = Keys("")
@@ -104,39 +98,3 @@ def test_a_queue_that_is_too_long_is_taken_to_hold_its_tasks_until_it_is_shorter
     world.redis.rpop(KEYS.queue(QUEUE))
     world.look()
     assert set(world.look(10)) == {world.tasks[0], world.tasks[3]}
-
-
-def test_a_bridge_hands_back_the_messages_of_a_chunk_that_is_lost_while_workers_live(world: World) -> None:
-    in_flight = InFlight(lambda: world.now_s)
-    handed_back: list[str] = []
-    gauge = SimpleNamespace(workers=1)
-
-    def hand_back(keys: Sequence[str]) -> None:
-        handed_back.extend(keys)
-
-    backstop = Backstop(
-        world.redis,
-        KEYS,
-        owner=world.owner,
-        in_flight=in_flight,
-        records=Records(world.redis, KEYS, bridge=world.owner),
-        results=SimpleNamespace(unwatch=lambda task: None),
-        leaser=SimpleNamespace(hand_back=hand_back),
-        gauge=gauge,
-        clock=lambda: world.now_s,
-    )
-    for task in (world.tasks[0], new_task_id(world.owner)):
-        received = Received(subscription="s", ack_id="", message_id=task, data=b"", attributes={}, published_s=0.0)
-        request = InferenceRequest(model="a", uri="gs://b/1")
-        in_flight.launch(task, [Translated(received=received, request=request, reply_topic="t")])
-        world.redis.set(KEYS.blob(task), "content")
-    world.redis.rename(KEYS.queue(QUEUE), KEYS.queue("lowtide.a.topic"))
-
-    for workers in (1, 0, 1, 1):
-        assert handed_back == []
-        gauge.workers = workers
-        world.now_s += OLD_S
-        backstop.turn()
-    assert handed_back == [f"s:{task}"]
-    assert [flight.task_id for flight in in_flight.older_than(0.0)] == [world.tasks[0]]
-    assert [world.redis.exists(KEYS.blob(each)) for each in (world.tasks[0], task)] == [1, 0]

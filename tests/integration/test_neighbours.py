@@ -13,11 +13,12 @@ import pytest
 from kombu import Connection
 from redis import Redis
 
-from lowtide.autoscaling.backlog import BacklogReader
+from lowtide.autoscaling.signal.backlog import BacklogReader
 from lowtide.config import load_settings
 from lowtide.local.redis import find_redis
-from lowtide.tasks.transport import Sweeper, install, uninstall
-from lowtide.tasks.transport.channel import Misplaced
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.workers.consumer.channel import Misplaced
+from lowtide.workers.consumer.install import install, uninstall
 from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, server_of, until
 
 QUIET_S = 0.5

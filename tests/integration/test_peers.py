@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
 from lowtide.workers.suspicion.peers import SAMPLE, Peers
 from lowtide.workers.suspicion.rule import Counts
 

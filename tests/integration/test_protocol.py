@@ -9,19 +9,19 @@ import pytest
 from redis import Redis
 
 from lowtide.bridge.bridge import Bridge
-from lowtide.bridge.create import create_missing
+from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
 from lowtide.local.redis import find_redis
-from lowtide.tasks import protocol
 from lowtide.tasks.app import configure
-from lowtide.tasks.chunks import Chunk, ChunkSender
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender
+from lowtide.tasks.client.served import Served
 from lowtide.tasks.errors import OtherProtocol, RedisUnusable
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import PROTOCOL, Keys
-from lowtide.tasks.registry import alive
-from lowtide.tasks.served import Served
-from lowtide.tasks.transport import Sweeper
-from lowtide.tasks.trouble import named
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis import protocol
+from lowtide.tasks.redis.keys import PROTOCOL, Keys
+from lowtide.tasks.redis.registry import alive
+from lowtide.tasks.redis.trouble import named
 from tests.integration.test_bridge import World, uris, wait_for
 from tests.integration.transport_fleet import Fleet, fleet_on, server_of, until
 
@@ -107,7 +107,7 @@ def test_what_a_fleet_without_a_protocol_took_must_go_back_first(redis: Redis) -
 def test_of_two_who_come_first_at_once_one_gives_way(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     heartbeat = Heartbeat(redis, KEYS, kind="worker")
     # The other comes between the look and the registration.
-    monkeypatch.setattr("lowtide.tasks.heartbeat.check", lambda *_: redis.set(SPOKEN, "3"))
+    monkeypatch.setattr("lowtide.tasks.held.heartbeat.check", lambda *_: redis.set(SPOKEN, "3"))
     heartbeat.beat()
     assert (heartbeat.incarnation, redis.exists(KEYS.workers), redis.get(SPOKEN)) == (None, 0, b"3")
 

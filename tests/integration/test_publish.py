@@ -5,11 +5,11 @@ from kombu.exceptions import BatchPublishError
 from redis import Redis
 
 from lowtide.config import load_settings
-from lowtide.tasks import publish
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.blob import DELETE_AT_ONCE, Blobs
-from lowtide.tasks.chunks import Chunk, ChunkSender
-from lowtide.tasks.keys import BLOB_S, Keys
+from lowtide.tasks.chunks import publish
+from lowtide.tasks.chunks.blob import DELETE_AT_ONCE, Blobs
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender
+from lowtide.tasks.redis.keys import BLOB_S, Keys
 
 QUEUE = "lowtide.a"
 KEYS = Keys("fleet:")

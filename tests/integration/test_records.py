@@ -7,9 +7,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from lowtide.bridge.records import END_ACKED_S, Claim, Record, Records
+from lowtide.bridge.held.records import END_ACKED_S, Claim, Record, Records
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
+from lowtide.tasks.redis.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
 from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()

@@ -12,13 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from redis import Redis
 
-from lowtide.cli import check_redis
-from lowtide.cli.findings import Verdict
+from lowtide.cli.checks import redis as check_redis
+from lowtide.cli.checks.findings import Verdict
 from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 from lowtide.tasks import InferenceRequest, RedisUnusable
-from lowtide.tasks.caller import Caller
+from lowtide.tasks.client.caller import Caller
 
 Places = dict[str, int]
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lowtide.bridge import replay as module
-from lowtide.bridge.create import create_missing
-from lowtide.bridge.pubsub import PublishRequest, Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub.client import PublishRequest, Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub.create import create_missing
 from lowtide.cli.main import main
 from lowtide.config import Settings, load_settings
 

@@ -17,23 +17,24 @@ from redis.exceptions import ConnectionError as Unreachable
 from lowtide.local.process import tied
 from lowtide.tasks import Outcome, port
 from lowtide.tasks.errors import EngineStopped, HandBack
-from lowtide.tasks.gate import GATE
-from lowtide.tasks.keys import LOSS_S, Keys
-from lowtide.tasks.losses import STRIKES_MAX, History, Losses, Mark
-from lowtide.tasks.run import Run
+from lowtide.tasks.redis.keys import LOSS_S, Keys
+from lowtide.tasks.running.gate import GATE
+from lowtide.tasks.running.losses import STRIKES_MAX, History, Losses, Mark
+from lowtide.tasks.running.run import Run
 from lowtide.tasks.stub import StubEngine
 
 WORKER = """
 import os, sys
 from pathlib import Path
 from lowtide.config import load_settings
-from lowtide.tasks import port, transport
+from lowtide.tasks import port
 from lowtide.tasks.app import app
-from lowtide.tasks.gate import GATE
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.store import connect
+from lowtide.tasks.running.gate import GATE
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.stub import StubEngine
+from lowtide.workers.consumer.install import install
 
 def outputs_of(request):
     with Path(sys.argv[1]).open("a") as ran:
@@ -45,7 +46,7 @@ def outputs_of(request):
 port.plug(StubEngine(outputs_of))
 settings, slot = load_settings(), Path(sys.argv[2])
 heartbeat = Heartbeat(connect(settings), Keys.of(settings), kind="worker", on_registered=slot.write_text)
-transport.install(
+install(
     settings=settings,
     heartbeat=heartbeat,
     predecessor=slot.read_text() if slot.exists() else None,
@@ -298,7 +299,7 @@ def test_histories_are_forgotten_after_a_day(run, redis, losses) -> None:
 
 
 def test_a_task_whose_history_cannot_be_read_goes_back(engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.tasks.run.PAUSE_S", 0.0)
+    monkeypatch.setattr("lowtide.tasks.running.run.PAUSE_S", 0.0)
     with Redis(port=1, retry=None) as nobody:
         run = Run(TASK, [{"model": "m", "uri": "a"}], lambda: Losses(nobody, KEYS))
         with pytest.raises(HandBack) as caught:

@@ -19,20 +19,20 @@ import pytest
 from click.testing import CliRunner
 from redis import Redis
 
-from lowtide.autoscaling.held import SourceUnreadable
-from lowtide.autoscaling.lookout import READ_S
-from lowtide.autoscaling.monitoring import TIMEOUT_S, Monitoring
-from lowtide.autoscaling.samples import Sample
+from lowtide.autoscaling.export.monitoring import TIMEOUT_S, Monitoring
+from lowtide.autoscaling.export.monitoring_reader import READ_S
+from lowtide.autoscaling.export.samples import Sample
+from lowtide.autoscaling.signal.last_value import SourceUnreadable
 from lowtide.cli.main import main
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import Kind, announce
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import Kind, announce
 from tests.fleet import LOWTIDE, eventually
 from tests.services import free_port
 

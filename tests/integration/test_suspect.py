@@ -14,14 +14,14 @@ import pytest
 from celery.result import AsyncResult
 from redis import Redis
 
-from lowtide.cli.status_report import state_of
+from lowtide.cli.fleet.report import state_of
 from lowtide.config import Settings
-from lowtide.config.health import Health
+from lowtide.config.process.health import Health
 from lowtide.tasks import RequestFailed, infer
 from lowtide.tasks.app import configure
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.rates import measured
-from lowtide.tasks.registry import alive, live
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.rates import measured
+from lowtide.tasks.redis.registry import alive, live
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.worker import parts_beside
 from tests.cloud_storage import CloudStorage, Forbidden

@@ -11,12 +11,12 @@ import pytest
 from redis import Redis, ResponseError
 
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import LOSS_S, PROTOCOL, Keys
-from lowtide.tasks.registry import strike
-from lowtide.tasks.transport import Sweeper
-from lowtide.tasks.transport.moves import SWEEP_MAX_MESSAGES, Moves
-from lowtide.tasks.transport.room import Budget, Turns
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
+from lowtide.tasks.held.room import Budget, Turns
+from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
+from lowtide.tasks.redis.registry import strike
 from tests.integration.transport_fleet import PREFIX, Server, server_of, until
 
 SERVERS = redis_servers()
@@ -372,10 +372,10 @@ def test_a_redis_that_goes_away_in_mid_sweep_is_not_asked_without_a_pause(
 
     monkeypatch.setattr(sweeper._moves, "sweep", slow)
     watch(sweeper.turn, clock, seconds=22)
-    assert sweeper._pause_s() == 0
+    assert sweeper._next_pause_s() == 0
     monkeypatch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(ResponseError("MISCONF")))
     watch(sweeper.turn, clock, seconds=2)
-    assert sweeper._pause_s() > 1
+    assert sweeper._next_pause_s() > 1
 
 
 def test_what_one_look_left_is_gone_on_with_without_a_pause(

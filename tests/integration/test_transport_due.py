@@ -11,11 +11,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from lowtide.autoscaling.backlog import BacklogReader, State
-from lowtide.tasks.keys import Keys
+from lowtide.autoscaling.signal.backlog import BacklogReader, State
+from lowtide.tasks.held.moves import ASIDE_MAX_MESSAGES, Moves, due_lua
+from lowtide.tasks.held.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.queues import lists_of
-from lowtide.tasks.transport.moves import ASIDE_MAX_MESSAGES, Moves, due_lua
-from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
+from lowtide.tasks.redis.keys import Keys
 
 KEYS = Keys("fleet:")
 QUEUE = "lowtide.m"
@@ -181,7 +181,7 @@ def test_what_is_due_behind_many_that_are_not_is_taken_at_once(redis: Redis, mov
 def test_one_take_sets_aside_and_brings_back_only_so_much(
     redis: Redis, moves: Moves, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lowtide.tasks.transport.moves.ASIDE_STEPS", 1)
+    monkeypatch.setattr("lowtide.tasks.held.moves.ASIDE_STEPS", 1)
     many = ASIDE_MAX_MESSAGES + 10
     push(redis, *(message(str(number), eta=later()) for number in range(many)))
     assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], ASIDE_MAX_MESSAGES)

@@ -13,13 +13,13 @@ from redis.exceptions import OutOfMemoryError
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.ledger import HeldTask
+from lowtide.tasks.held.moves import SWEEP_MAX_BYTES, SWEEP_MAX_MESSAGES, Moves, Taken
+from lowtide.tasks.held.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.queues import lists_of, worker_queues
-from lowtide.tasks.transport.ledger import Held
-from lowtide.tasks.transport.moves import SWEEP_MAX_BYTES, SWEEP_MAX_MESSAGES, Moves, Taken
-from lowtide.tasks.transport.room import TAKE_MAX_BYTES, Budget, Turns
-from lowtide.tasks.transport.station import Station
+from lowtide.tasks.redis.keys import Keys
+from lowtide.workers.consumer.session import WorkerSession
 from tests.integration.transport_fleet import PREFIX, Server, server_of
 
 SERVERS = redis_servers()
@@ -82,8 +82,8 @@ def tasks(taken: list[Taken]) -> list[str]:
     return [json.loads(item.raw)["headers"]["id"] for item in taken]
 
 
-def held(item: Taken) -> Held:
-    return Held(incarnation=item.incarnation, tag=item.tag, task=item.task, model="m", requests=item.requests)
+def held(item: Taken) -> HeldTask:
+    return HeldTask(incarnation=item.incarnation, tag=item.tag, task=item.task, model="m", requests=item.requests)
 
 
 def state(redis: Redis, incarnation: str = WORKER) -> tuple[int, int]:
@@ -307,21 +307,21 @@ def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and
     settings = load_settings(redis_url=server.url, prefix=PREFIX)
     heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
     heartbeat.beat()
-    station = Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
-    station.connected()
+    session = WorkerSession(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
+    session.connected()
     push(redis, "lowtide.m", message("a"))
     redis.set(KEYS.queue("lowtide.n"), "x")
     taken: list[Taken] = []
 
     def serve() -> None:
-        taken.extend(station.take(["lowtide.m", "lowtide.n"], prefetch=0).messages)
+        taken.extend(session.take(["lowtide.m", "lowtide.n"], prefetch=0).messages)
 
-    station.turn(serve)
+    session.turn(serve)
     assert (taken, state(redis)) == ([], (1, 1))
     redis.delete(KEYS.queue("lowtide.n"))
-    station._not_before = 0.0  # a second is over
+    session._not_before = 0.0  # a second is over
 
-    station.turn(serve)
+    session.turn(serve)
     assert tasks(taken) == ["a"]
     assert redis.get(KEYS.loss("a")) == b"0"
 
@@ -466,12 +466,12 @@ def test_what_redis_says_that_a_worker_holds_and_it_does_not_know_goes_back_whil
     settings = load_settings(redis_url=server.url, prefix=PREFIX)
     heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
     heartbeat.beat()
-    station = Station(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
-    station.turn(lambda: None)
+    session = WorkerSession(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
+    session.turn(lambda: None)
     push(redis, "lowtide.m", message("a"))
     take(moves)  # whose answer nobody has got
-    station.turn(lambda: None)
+    session.turn(lambda: None)
     assert state(redis) == (1, 1)
-    station._counted_s = -1e9  # half a minute is over
-    station.turn(lambda: None)
+    session._counted_s = -1e9  # half a minute is over
+    session.turn(lambda: None)
     assert state(redis) == (0, 0)

@@ -7,12 +7,12 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from lowtide.autoscaling.unread import UnreadReader
-from lowtide.cli import checks
+from lowtide.autoscaling.signal.unread import UnreadReader
+from lowtide.cli.checks import checks
 from lowtide.config import Settings
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import announce
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import announce
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from celery import Celery
 
 from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
-from lowtide.tasks.access import Access
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.keys import Keys
 from lowtide.tasks.queues import lists_of, worker_queues
-from lowtide.tasks.store import connect
-from lowtide.tasks.transport import StockWatch
+from lowtide.tasks.redis.access import Access
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.waking.stock_watch import StockWatch
 from tests.integration.transport_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
 
 SERVERS = redis_servers()
@@ -252,7 +252,7 @@ def test_where_redis_does_not_tell_it_is_asked_instead_and_that_is_said_once(
     url = server.url.replace("redis://", "redis://fleet:password@")
     keys = Keys(PREFIX)
     watch = StockWatch(connect(load_settings(redis_url=url)), keys, ["m"], untold_s=0.01)
-    with caplog.at_level(logging.INFO, logger="lowtide.tasks.transport.stock_watch"):
+    with caplog.at_level(logging.INFO, logger="lowtide.tasks.waking.stock_watch"):
         watch.start()
         for _ in range(3):
             server.redis.delete(keys.wake("m"))

@@ -18,18 +18,19 @@ import pytest
 import redis
 from celery import Celery
 
-from lowtide.cli.silence import cause_of
+from lowtide.cli.answers.silence import cause_of
 from lowtide.config import Settings
 from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
-from lowtide.tasks.chunks import Chunk, ChunkSender, read_result
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.chunks.results import read_result
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender
+from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
-from lowtide.tasks.receive import HOLD_BACK_S
-from lowtide.tasks.registry import live
-from lowtide.tasks.transport.moves import Moves
-from lowtide.tasks.wire import WIRE_VERSION
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
+from lowtide.tasks.wire.version import WIRE_VERSION
+from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
@@ -94,7 +95,7 @@ class Still(Sum):
 PROGRAM = """
 import sys
 from lowtide.config import load_settings
-from lowtide.config.logs import configure_logging
+from lowtide.config.process.logs import configure_logging
 from lowtide.workers.worker import run_worker
 
 settings = load_settings()

@@ -16,7 +16,7 @@ from redis import Redis, RedisError
 
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.redis.keys import Keys
 
 PREFIX = "fleet:"
 ROOT = Path(__file__).parents[2]

@@ -9,12 +9,14 @@ from celery.signals import worker_ready
 
 from lowtide.config import load_settings
 from lowtide.tasks.app import celery_config
-from lowtide.tasks.heartbeat import Heartbeat
-from lowtide.tasks.keys import Keys
+from lowtide.tasks.held.heartbeat import Heartbeat
+from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.queues import worker_queues
-from lowtide.tasks.store import connect
-from lowtide.tasks.transport import StockWatch, Sweeper, install
-from lowtide.workers.listening import Listening
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.workers.consumer.install import install
+from lowtide.workers.consumer.listening import Listening
 
 MODEL = "m"
 WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
@@ -32,8 +34,8 @@ app.conf.worker_send_task_events = os.environ.get("TRANSPORT_EVENTS") == "1"
 class Ours(Task):
     """Received as our own tasks are."""
 
-    Strategy = "lowtide.tasks.receive:strategy"
-    Request = "lowtide.tasks.receive:Request"
+    Strategy = "lowtide.workers.consumer.receive:strategy"
+    Request = "lowtide.workers.consumer.receive:Request"
 
 
 @app.task(name="record", bind=True, base=Ours, ignore_result=True)

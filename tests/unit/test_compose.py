@@ -20,7 +20,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 def options_of(command: str) -> set[str]:
-    loaded: click.Command = importlib.import_module(f"lowtide.cli.{command}").command
+    loaded: click.Command = importlib.import_module(f"lowtide.cli.commands.{command}").command
     return {option for parameter in loaded.params for option in parameter.opts}
 
 

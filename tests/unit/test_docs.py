@@ -13,14 +13,14 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from lowtide.autoscaling.fleet_policy import policy_of
-from lowtide.bridge.endings import INTERNAL_ERROR
-from lowtide.bridge.reasons import IGNORED, REASONS
+from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.bridge.messages.endings import INTERNAL_ERROR
+from lowtide.bridge.messages.reasons import IGNORED, REASONS
 from lowtide.cli.main import COMMANDS
 from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest, InferenceResult, InvalidRequest
-from lowtide.tasks.losses import WORKER_LOST
-from lowtide.tasks.wire import Timings
+from lowtide.tasks.running.losses import WORKER_LOST
+from lowtide.tasks.wire.outcome import Timings
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURE_MAX_BYTES = 120_000

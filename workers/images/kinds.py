@@ -3,7 +3,7 @@
 import re
 
 from lowtide.tasks.errors import ContentError
-from lowtide.tasks.inline import written_in_base64
+from lowtide.tasks.wire.inline import written_in_base64
 from lowtide.workers.images.plan import unsupported
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")

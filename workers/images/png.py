@@ -27,7 +27,7 @@ CHECKED = (b"IHDR", b"PLTE", b"tRNS")
 """The stream of pixels has a checksum of its own, which its decoder looks at."""
 
 
-class Chunk(NamedTuple):
+class PngChunk(NamedTuple):
     """`raw`: all of it, as it stands in the file. Not a dataclass: a picture may have thousands."""
 
     kind: bytes
@@ -106,7 +106,7 @@ def _unpacked_bytes(content: bytes) -> int:
     return came_bytes
 
 
-def _chunks(content: bytes) -> Iterator[Chunk]:
+def _chunks(content: bytes) -> Iterator[PngChunk]:
     """The chunks up to the end, those of the picture checked. What is cut off behind the pixels is left out."""
     view, at, pixels, kind = memoryview(content), len(MAGIC), False, b""
     while kind != b"IEND" and at < len(content):
@@ -116,7 +116,7 @@ def _chunks(content: bytes) -> Iterator[Chunk]:
             if pixels and kind != b"IDAT":
                 return
             raise cut_off(content, wanted_bytes=end)
-        chunk = Chunk(kind=kind, raw=view[at:end])
+        chunk = PngChunk(kind=kind, raw=view[at:end])
         _check(chunk)
         pixels = pixels or kind == b"IDAT"
         yield chunk
@@ -125,7 +125,7 @@ def _chunks(content: bytes) -> Iterator[Chunk]:
         raise cut_off(content, missing="no pixel among them")
 
 
-def _check(chunk: Chunk) -> None:
+def _check(chunk: PngChunk) -> None:
     """Raises ContentError for a chunk without which the picture is another one. Lower case: it can be left out."""
     if chunk.kind == b"CgBI":
         raise unsupported("CgBI, Apple's variant of PNG,")
@@ -135,12 +135,12 @@ def _check(chunk: Chunk) -> None:
         raise damaged(f"the checksum of {chunk.kind.decode()} is wrong")
 
 
-def _is_shown(chunk: Chunk) -> bool:
+def _is_shown(chunk: PngChunk) -> bool:
     """It is part of the picture, or says which way up it is."""
     return chunk.kind in (*PICTURE, b"tRNS") or (chunk.kind == b"eXIf" and chunk.sound)
 
 
-def _transparency(chunks: list[Chunk]) -> Chunk | None:
+def _transparency(chunks: list[PngChunk]) -> PngChunk | None:
     """The chunk tRNS, which stands before the pixels."""
     for chunk in chunks:
         if chunk.kind in (b"IDAT", b"tRNS"):

@@ -37,7 +37,7 @@ PLACES = (Tag.STRIP_OFFSETS, Tag.STRIP_LENGTHS, Tag.TILE_OFFSETS, Tag.TILE_LENGT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TiffEntry:
     """One entry of a directory: `count` values of type `kind`, at byte `at`."""
 
     tag: int
@@ -52,7 +52,7 @@ class Directory:
 
     content: bytes = field(repr=False)
     order: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TiffEntry, ...]
 
     def tags(self) -> Tags:
         """What the entries say that have a `Tag`, but for tiles' sides. Raises ContentError for two that differ."""
@@ -76,7 +76,7 @@ class Directory:
             raise damaged("a tile's side is no number")
         return max((self._values(side)[0] for side in sides), default=0)
 
-    def _values(self, entry: Entry) -> tuple[int, ...]:
+    def _values(self, entry: TiffEntry) -> tuple[int, ...]:
         if entry.count > (PLACES_MAX if entry.tag in PLACES else VALUES_MAX):
             raise unsupported(f"a TIFF of {entry.count:,} values in one entry")
         form = NUMBERS[entry.kind]
@@ -122,7 +122,7 @@ def directory_of(content: bytes) -> Directory:
     return Directory(content=content, order=order, entries=tuple(_entries(content, order, entry, start, count)))
 
 
-def _entries(content: bytes, order: str, entry: struct.Struct, start: int, count: int) -> Iterator[Entry]:
+def _entries(content: bytes, order: str, entry: struct.Struct, start: int, count: int) -> Iterator[TiffEntry]:
     inline = entry.size - (12 if entry.size == 20 else 8)
     for index in range(count):
         at = start + index * entry.size
@@ -130,7 +130,7 @@ def _entries(content: bytes, order: str, entry: struct.Struct, start: int, count
         place = at + entry.size - inline
         if kind in NUMBERS and values * struct.calcsize(NUMBERS[kind]) > inline:
             place = struct.unpack(f"{order}Q" if inline == 8 else f"{order}I", value)[0]
-        yield Entry(tag=tag, kind=kind, count=values, at=place)
+        yield TiffEntry(tag=tag, kind=kind, count=values, at=place)
 
 
 def _unpacked(form: str, content: bytes, at: int) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 
 from lowtide.tasks.errors import InvalidRequest
-from lowtide.tasks.invalid import shown
+from lowtide.tasks.wire.invalid import shown
 from lowtide.workers.model import Model
 
 SCORE_DIGITS = 6

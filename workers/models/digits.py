@@ -14,7 +14,7 @@ from torch import nn
 
 from lowtide.workers.images import decode_image, pixels
 from lowtide.workers.models.classifier import Classifier
-from lowtide.workers.weights import file_version, fill, load_state_dict, weights_file
+from lowtide.workers.models.weights import file_version, fill, load_state_dict, weights_file
 
 SIDE_PX = 8
 """Side of scikit-learn's digits: 32 x 32 scans of the UCI set, counted in blocks of 4 x 4."""

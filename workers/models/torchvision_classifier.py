@@ -17,9 +17,9 @@ from lowtide.workers.model import Limits
 from lowtide.workers.models.classifier import Classifier
 from lowtide.workers.models.preprocessing import Preprocessing
 from lowtide.workers.models.random_weights import random_net, seed_of
+from lowtide.workers.models.state_dict import WeightsError
+from lowtide.workers.models.weights import file_version, fill, load_state_dict, meant_file, weights_file
 from lowtide.workers.models.without_dynamo import without_dynamo
-from lowtide.workers.state_dict import WeightsError
-from lowtide.workers.weights import file_version, fill, load_state_dict, meant_file, weights_file
 
 with without_dynamo():
     from torchvision import models

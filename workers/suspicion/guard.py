@@ -1,11 +1,11 @@
 """The thread that lets a worker's standing follow its outcomes and those of others."""
 
 import logging
-import threading
 from collections.abc import Callable
 
 from redis import RedisError
 
+from lowtide.config.process.loop import Periodic
 from lowtide.workers.suspicion.standing import Others, Standing
 
 log = logging.getLogger(__name__)
@@ -22,25 +22,21 @@ class Guard:
         self._standing = standing
         self._others = others
         self._give_back = give_back
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
+        self._periodic = Periodic("guard", self._turn, pause_s=lambda: LOOK_S)
 
     def start(self) -> None:
         """Look from now on."""
-        self._thread.start()
+        self._periodic.start()
 
     def stop(self) -> None:
         """Look no more. Idempotent."""
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._periodic.stop()
 
-    def _run(self) -> None:
-        while not self._stopped.wait(LOOK_S):
-            if not self._standing.wants_turn():
-                continue
-            try:
-                if self._standing.turn(self._others):
-                    self._give_back()
-            except RedisError as error:
-                log.debug("not comparing with other workers: %s", error)
+    def _turn(self) -> None:
+        if not self._standing.wants_turn():
+            return
+        try:
+            if self._standing.turn(self._others):
+                self._give_back()
+        except RedisError as error:
+            log.debug("not comparing with other workers: %s", error)

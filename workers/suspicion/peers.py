@@ -6,8 +6,8 @@ from typing import Any
 
 from redis import Redis
 
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import UNREADABLE, Register
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import UNREADABLE, Register
 from lowtide.workers.suspicion.rule import Counts
 
 SAMPLE = 16

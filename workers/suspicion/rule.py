@@ -69,7 +69,7 @@ class Counts:
         return Counts({kind: self.of(kind) + more.of(kind) for kind in {*self.by_kind, *more.by_kind}})
 
 
-class Verdict(Enum):
+class Judgement(Enum):
     """What the comparison says."""
 
     OPEN = "too little is known"
@@ -86,13 +86,13 @@ def charged(model: str, recent: Sequence[str]) -> Charge | None:
     return Charge(model=model, kind=kind) if enough and kind != OK else None
 
 
-def verdict(kind: str, *, mine: Counts, others: Counts) -> Verdict:
+def verdict(kind: str, *, mine: Counts, others: Counts) -> Judgement:
     """What outcomes of the same model and seconds say of failures of `kind`."""
     if mine.total >= ENOUGH_OF_MINE and mine.of(kind) < NEARLY_ALL * mine.total:
-        return Verdict.CLEARED
+        return Judgement.CLEARED
     comparable = others.of(OK) + others.of(kind)
     if comparable < ENOUGH_OF_OTHERS:
-        return Verdict.OPEN
+        return Judgement.OPEN
     if others.of(kind) > HARDLY_EVER * comparable or others.of(OK) < MOST * others.total:
-        return Verdict.CLEARED
-    return Verdict.SUSPECT if mine.total >= ENOUGH_OF_MINE else Verdict.OPEN
+        return Judgement.CLEARED
+    return Judgement.SUSPECT if mine.total >= ENOUGH_OF_MINE else Judgement.OPEN

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
-from lowtide.tasks.heartbeat import BEAT_S
-from lowtide.tasks.wire import Outcome
-from lowtide.workers.suspicion.rule import MOST, OK, Charge, Counts, Verdict, verdict
-from lowtide.workers.suspicion.tally import Tally, kind_of
+from lowtide.tasks.held.heartbeat import BEAT_S
+from lowtide.tasks.wire.outcome import Outcome
+from lowtide.workers.suspicion.rule import MOST, OK, Charge, Counts, Judgement, verdict
+from lowtide.workers.suspicion.tally import OutcomeTally, kind_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Others(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class StandingState:
     """As of one moment. `before`: our counts of the charge's model when the phase began, or with the last failure of a
     suspect. `pause_s`: between the last outcome and the next task.
     """
@@ -90,7 +90,7 @@ class Standing:
 
     def __init__(
         self,
-        tally: Tally,
+        tally: OutcomeTally,
         *,
         times: Times = USUAL,
         clock: Callable[[], float] = time.monotonic,
@@ -98,7 +98,7 @@ class Standing:
         self._tally = tally
         self._times = times
         self._clock = clock
-        self._state = State(phase=Phase.WELL, since_s=clock())
+        self._state = StandingState(phase=Phase.WELL, since_s=clock())
         self._calm_until_s = 0.0
         self._calm_s = times.calm_s
         self._fails_since_s = -math.inf
@@ -153,7 +153,7 @@ class Standing:
             self._try_again(state, others, now_s)
         return state.phase is not Phase.SUSPECT and self._state.phase is Phase.SUSPECT
 
-    def _is_heard(self, state: State) -> bool:
+    def _is_heard(self, state: StandingState) -> bool:
         return state.phase is not Phase.WELL or self._clock() >= self._calm_until_s
 
     def _may_fail(self) -> bool:
@@ -170,7 +170,7 @@ class Standing:
             return
         if now_s - self._state.since_s >= self._times.forget_s:
             self._calm_s, self._pause_s = self._times.calm_s, self._times.pause_s
-        self._state = State(
+        self._state = StandingState(
             phase=Phase.DOUBT,
             since_s=now_s,
             charge=charge,
@@ -183,7 +183,7 @@ class Standing:
         if not others.serving(charge.model):
             self._drop("no other worker answers them")
 
-    def _judge(self, state: State, others: Others, now_s: float) -> None:
+    def _judge(self, state: StandingState, others: Others, now_s: float) -> None:
         if self._tally.charge_of(state.charge.model) != state.charge:
             log.info("in doubt no more: others ended otherwise")
             self._be_well(calm_s=self._times.calm_s)
@@ -199,12 +199,12 @@ class Standing:
             theirs = others.since_mark(state.charge.model)
             self._state = replace(state, look_at_s=now_s + self._times.look_s)
             found = verdict(state.charge.kind, mine=mine, others=theirs)
-            if found is Verdict.CLEARED:
+            if found is Judgement.CLEARED:
                 self._drop("it is no fault of this worker alone")
-            elif found is Verdict.SUSPECT:
+            elif found is Judgement.SUSPECT:
                 self._suspect(state, mine, theirs, now_s)
 
-    def _suspect(self, state: State, mine: Counts, theirs: Counts, now_s: float) -> None:
+    def _suspect(self, state: StandingState, mine: Counts, theirs: Counts, now_s: float) -> None:
         charge = state.charge
         reason = (
             f"{mine.of(charge.kind)} of the last {mine.total} requests of {charge.model} failed here with "
@@ -221,7 +221,7 @@ class Standing:
             reason=reason,
         )
 
-    def _try_again(self, state: State, others: Others, now_s: float) -> None:
+    def _try_again(self, state: StandingState, others: Others, now_s: float) -> None:
         if now_s < self._tally.last_s + self._times.between_s:
             return  # a task of many requests may be about to show more
         now = self._tally.counts(state.charge.model)
@@ -237,11 +237,11 @@ class Standing:
             self._state = replace(state, look_at_s=now_s + self._times.suspect_look_s)
             self._look_again(state, others)
 
-    def _look_again(self, state: State, others: Others) -> None:
+    def _look_again(self, state: StandingState, others: Others) -> None:
         """When others fail alike, or there are none any more, it is the turn of those who asked to get an answer."""
         theirs = others.since_mark(state.charge.model)
         others.mark()
-        alike = verdict(state.charge.kind, mine=NOTHING, others=theirs) is Verdict.CLEARED
+        alike = verdict(state.charge.kind, mine=NOTHING, others=theirs) is Judgement.CLEARED
         if alike or not others.serving(state.charge.model):
             self._drop("others fail alike" if alike else "no other worker answers them any more")
 
@@ -255,4 +255,4 @@ class Standing:
         now_s = self._clock()
         self._tally.start_afresh()
         self._calm_until_s = now_s + calm_s
-        self._state = State(phase=Phase.WELL, since_s=now_s)
+        self._state = StandingState(phase=Phase.WELL, since_s=now_s)

@@ -1,11 +1,11 @@
-"""`Tally`: what became of the requests in this process, by model and kind, and of each model's last ones."""
+"""`OutcomeTally`: what became of the requests in this process, by model and kind, and of each model's last ones."""
 
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from lowtide.tasks.wire import Outcome, Status
+from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.workers.suspicion.rule import OF_THE_REQUEST, OK, RECENT, Charge, Counts, charged
 
 KINDS_MAX = 16
@@ -21,7 +21,7 @@ def kind_of(outcome: Outcome) -> str | None:
     return None if outcome.status is Status.EXPIRED or kind in OF_THE_REQUEST else kind
 
 
-class Tally:
+class OutcomeTally:
     """Safe from any thread. A few µs an outcome."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lowtide.autoscaling.fleet_policy import policy_of
-from lowtide.autoscaling.monitoring import Monitoring
-from lowtide.autoscaling.samples import Sample
+from lowtide.autoscaling.export.monitoring import Monitoring
+from lowtide.autoscaling.export.samples import Sample
+from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local import vm as vm_module

@@ -13,8 +13,8 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import pubsub_v1
 
+from lowtide.local.errors import NotFound
 from lowtide.local.grpc_server import ServerFailed
-from lowtide.local.pubsub.errors import NotFound
 from lowtide.local.pubsub.server import PubsubServer
 
 

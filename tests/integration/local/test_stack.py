@@ -4,9 +4,9 @@ import pytest
 
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack, StackFailed, free_port
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
 
 
 def test_a_redis_that_is_named_and_away_ends_the_start_at_once(tmp_path: Path) -> None:

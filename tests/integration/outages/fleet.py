@@ -19,19 +19,19 @@ import grpc
 import pytest
 from redis import Redis, RedisError
 
-from lowtide.bridge.create import Admin
-from lowtide.bridge.pubsub import Pubsub, PubsubError, PullRequest, message_of
+from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
+from lowtide.bridge.pubsub.create import Admin
 from lowtide.config import load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.registry import live
+from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.registry import live
 from tests.services import PubsubEndpoint
 
 PATIENCE_S = 60.0
 RESULTS = "lowtide-results"
-SAID = re.compile(r"lowtide\.tasks\.outage: (.*): (trying on|back after)")
+SAID = re.compile(r"lowtide\.config\.process\.outage: (.*): (trying on|back after)")
 
 Serve = Callable[..., AbstractContextManager[PubsubEndpoint]]
 

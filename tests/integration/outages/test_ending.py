@@ -4,8 +4,8 @@ import os
 import signal
 import time
 
+from lowtide.config.process.preemption import PREEMPTED
 from lowtide.local.metadata import MetadataServer
-from lowtide.tasks.preemption import PREEMPTED
 from tests.integration.outages.faults import freeze, thaw
 from tests.integration.outages.fleet import OutageFleet, everything_gets_one_result, until
 

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from lowtide.bridge.create import create_missing
-from lowtide.bridge.pubsub import CALL_S
+from lowtide.bridge.pubsub.client import CALL_S
+from lowtide.bridge.pubsub.create import create_missing
 from tests import services
 from tests.integration.outages.fleet import (
     OutageFleet,

@@ -9,7 +9,7 @@ import time
 import pytest
 from celery import Celery
 
-from lowtide.tasks.transport.pulse import LONGEST_TURN_S
+from lowtide.workers.consumer.loop_liveness import LONGEST_TURN_S
 from tests.integration.outages.faults import (
     Fault,
     enlarge,

@@ -7,8 +7,8 @@ from redis import ResponseError
 
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
-from lowtide.tasks.keys import Keys
-from lowtide.tasks.packing import GUESSED_RATE_S
+from lowtide.tasks.chunks.packing import GUESSED_RATE_S
+from lowtide.tasks.redis.keys import Keys
 
 
 def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:

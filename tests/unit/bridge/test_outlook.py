@@ -1,18 +1,18 @@
 from datetime import UTC, datetime
 
-from lowtide.bridge.flight import Flight
-from lowtide.bridge.messages import Received, Translated
+from lowtide.bridge.held.held import SentChunk
+from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.bridge.outlook import Outlook, outlook
-from lowtide.tasks.packing import Packing
-from lowtide.tasks.wire import InferenceRequest
+from lowtide.tasks.chunks.packing import Packing
+from lowtide.tasks.wire.request import InferenceRequest
 
 NOW_S = 1_800_000_000.0
 PACKING = Packing(rates_s={"slow": 1.0, "fast": 0.1})
 
 
-def flight(
+def chunk(
     *, sent_s: float, model: str = "slow", published_s: float = NOW_S, expires: tuple[float | None, ...]
-) -> Flight:
+) -> SentChunk:
     received = Received(subscription="s", ack_id="a", message_id="m", data=b"", attributes={}, published_s=published_s)
     requests = [
         InferenceRequest(
@@ -21,7 +21,7 @@ def flight(
         for in_s in expires
     ]
     items = tuple(Translated(received=received, request=request, reply_topic="t") for request in requests)
-    return Flight(task_id=str(sent_s), items=items, sent_s=sent_s)
+    return SentChunk(task_id=str(sent_s), items=items, sent_s=sent_s)
 
 
 def test_without_requests_nothing_waits_and_nothing_is_late() -> None:
@@ -29,25 +29,25 @@ def test_without_requests_nothing_waits_and_nothing_is_late() -> None:
 
 
 def test_the_oldest_is_told() -> None:
-    flights = [
-        flight(sent_s=2, published_s=NOW_S - 50, expires=(None,)),
-        flight(sent_s=1, model="fast", published_s=NOW_S - 90, expires=(None, None)),
+    chunks = [
+        chunk(sent_s=2, published_s=NOW_S - 50, expires=(None,)),
+        chunk(sent_s=1, model="fast", published_s=NOW_S - 90, expires=(None, None)),
     ]
 
-    seen = outlook(flights, packing=PACKING, workers=1, now_s=NOW_S)
+    seen = outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S)
 
     assert seen == Outlook(oldest_at=NOW_S - 90, at_risk=0)
 
 
 def test_a_deadline_is_at_risk_when_what_was_sent_before_takes_longer() -> None:
-    flights = [flight(sent_s=2, expires=(3.5,)), flight(sent_s=1, expires=(None, None, None))]
+    chunks = [chunk(sent_s=2, expires=(3.5,)), chunk(sent_s=1, expires=(None, None, None))]
 
-    assert outlook(flights, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 1
-    assert outlook(flights, packing=PACKING, workers=0, now_s=NOW_S).at_risk == 1
-    assert outlook(flights, packing=PACKING, workers=2, now_s=NOW_S).at_risk == 0
+    assert outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 1
+    assert outlook(chunks, packing=PACKING, workers=0, now_s=NOW_S).at_risk == 1
+    assert outlook(chunks, packing=PACKING, workers=2, now_s=NOW_S).at_risk == 0
 
 
 def test_what_is_behind_a_request_puts_it_at_no_risk() -> None:
-    flights = [flight(sent_s=1, expires=(1.5,)), flight(sent_s=2, expires=(None, None, None))]
+    chunks = [chunk(sent_s=1, expires=(1.5,)), chunk(sent_s=2, expires=(None, None, None))]
 
-    assert outlook(flights, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 0
+    assert outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 0

@@ -1,4 +1,3 @@
-import threading
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -7,27 +6,30 @@ import pytest
 from celery.backends.base import DisabledBackend
 from celery.worker.request import Request
 
-from lowtide.bridge.acker import Acker
+from lowtide.bridge.acknowledge import Acknowledger
+from lowtide.bridge.allowance import Allowance
 from lowtide.bridge.collect import Collector
 from lowtide.bridge.credit import Fleet
-from lowtide.bridge.endings import Endings
-from lowtide.bridge.flight import InFlight
-from lowtide.bridge.intake import Intake
-from lowtide.bridge.leaser import Leaser
-from lowtide.bridge.leases import Leases
-from lowtide.bridge.messages import Received
-from lowtide.bridge.records import Claim, Record
+from lowtide.bridge.held.held import Held
+from lowtide.bridge.held.leaser import Leaser
+from lowtide.bridge.held.records import Claim, Record
+from lowtide.bridge.messages.endings import Endings
+from lowtide.bridge.messages.kinds import Received
+from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.translate import Rules
+from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import CLAIM_FRESH_S, Settler
-from lowtide.bridge.translate import Rules
+from lowtide.bridge.sizes import Sizes
 from lowtide.config import load_settings
 from lowtide.tasks import Outcome, infer_chunk, port
 from lowtide.tasks.app import app
-from lowtide.tasks.chunks import Chunk, ChunkResult
+from lowtide.tasks.chunks.packing import Packing
+from lowtide.tasks.chunks.results import ChunkResult
+from lowtide.tasks.chunks.sending import Chunk
 from lowtide.tasks.errors import EMPTY_OBJECT
 from lowtide.tasks.infer import INFER_CHUNK
-from lowtide.tasks.packing import Packing
 from lowtide.tasks.stub import StubEngine
-from lowtide.tasks.wire import Status
+from lowtide.tasks.wire.outcome import Status
 from tests.unit.bridge.protocol_model import (
     BRIDGE,
     LOST,
@@ -246,14 +248,16 @@ class Outside:
 
     # Celery
 
-    def send(self, chunks: Sequence[Chunk], *, again: bool) -> None:
+    ready, behind = True, False
+
+    def new_task_id(self) -> str:
+        return "b.1"
+
+    def send(self, chunks: Sequence[Chunk]) -> None:
         self.steps.append("enqueue")
         self.sent += chunks
 
-    def watch(self, task_id: str) -> None: ...
-
-    def forgot(self) -> bool:
-        return False
+    def tend(self) -> None: ...
 
     def learned(self, timeout_s: float) -> list[ChunkResult]:
         results = [ChunkResult(task_id=one.task_id, outcomes=(self.outcome,)) for one in self.sent]
@@ -270,48 +274,33 @@ def clock_that_jumps_after_the_claim() -> Any:
 
 def bridge_parts(outside: Any) -> Iterator[Any]:
     """The bridge's own parts, the last step first: their order is not that of the turns."""
-    leases, in_flight, endings = Leases(), InFlight(), Endings(SETTINGS)
-    leaser = Leaser(outside, leases)
-    acker = Acker(pubsub=outside, records=outside, leases=leases, in_flight=in_flight)
+    held, endings = Held(), Endings(SETTINGS)
+    leaser = Leaser(pubsub=outside, held=held, forget=outside.forget)
     settler = Settler(
         pubsub=outside,
         records=outside,
-        acker=acker,
+        held=held,
         leaser=leaser,
-        leases=leases,
         dead_letter_topic="dead",
-        in_flight=in_flight,
         clock=clock_that_jumps_after_the_claim(),
     )
-    learned = SimpleNamespace(take=outside.learned, watch=outside.watch, forgot=outside.forgot)
-    collector = Collector(
-        results=learned,
-        sender=outside,
-        in_flight=in_flight,
-        records=outside,
-        leaser=leaser,
-        settler=settler,
-        endings=endings,
-    )
-    intake = Intake(
+    dispatch: Any = SimpleNamespace(take=outside.learned, tend=outside.tend)
+    puller = Puller(
         pulls=SimpleNamespace(ask=outside.ask, take=outside.pulled),
-        leases=leases,
+        held=held,
         leaser=leaser,
         records=outside,
+        reader=Reader(Rules.of(SETTINGS), endings),
+        dispatch=outside,
         gauge=outside,
-        in_flight=in_flight,
-        sender=outside,
-        results=learned,
-        settler=settler,
-        acker=acker,
-        endings=endings,
-        collector=collector,
-        rules=Rules.of(SETTINGS),
-        owner="b",
-        stopped=threading.Event(),
+        allowance=Allowance(
+            gauge=outside, held=held, dispatch=outside, sizes=Sizes(["a"]), dead_letters=settler.dead_letters
+        ),
     )
-    yield from (acker, settler, collector)
-    yield SimpleNamespace(turn=lambda _: intake.turn())
+    yield Acknowledger(pubsub=outside, records=outside, held=held)
+    yield settler
+    yield Collector(dispatch=dispatch, held=held, records=outside, leaser=leaser, endings=endings)
+    yield SimpleNamespace(turn=lambda _: puller.turn())
 
 
 def test_the_bridge_takes_the_steps_of_the_model_in_its_order() -> None:

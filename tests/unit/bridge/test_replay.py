@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.bridge import replay as module
-from lowtide.bridge.dead_letter import ORIGINALS_MAX, dead_letter
-from lowtide.bridge.messages import Received
-from lowtide.bridge.pubsub import Pb, PubsubRefused, PubsubUnavailable, PullResponse
+from lowtide.bridge.messages.dead_letter import ORIGINALS_MAX, dead_letter
+from lowtide.bridge.messages.kinds import Received
+from lowtide.bridge.messages.translate import ATTRIBUTES
+from lowtide.bridge.pubsub.client import Pb, PubsubRefused, PubsubUnavailable, PullResponse
 from lowtide.bridge.replay import Became, Choice, Replay, reason_of, request_of, why_not
-from lowtide.bridge.translate import ATTRIBUTES
 
 NAMES = st.sampled_from([*ATTRIBUTES, "x-a", "ce-type", "eventType", "other"]) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20

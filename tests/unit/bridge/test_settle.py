@@ -7,15 +7,13 @@ import pytest
 from redis import RedisError
 
 from lowtide.bridge import settle
-from lowtide.bridge.acker import Acker
-from lowtide.bridge.flight import InFlight
-from lowtide.bridge.leaser import Leaser
-from lowtide.bridge.leases import LOOK_VALID_S, Leases
-from lowtide.bridge.messages import Ending, Letter, Received, SilentEnding, Translated
-from lowtide.bridge.pubsub import PubsubRefused, PubsubUnavailable
-from lowtide.bridge.records import Claim
+from lowtide.bridge.held.held import LOOK_VALID_S, Held
+from lowtide.bridge.held.leaser import Leaser
+from lowtide.bridge.held.records import Claim
+from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, SilentEnding, Translated
+from lowtide.bridge.pubsub.client import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.settle import Settler
-from lowtide.tasks.wire import InferenceRequest
+from lowtide.tasks.wire.request import InferenceRequest
 
 
 class Outside:
@@ -59,19 +57,17 @@ def received(message_id: str) -> Received:
 
 
 def ending(message_id: str, topic: str = "t") -> Ending:
-    letter = Letter(topic=topic, data=f"result of {message_id}".encode(), attributes={})
-    return Ending(received=received(message_id), letter=letter, request_id="r", tries=0, task_id="b.1")
+    outgoing = OutgoingMessage(topic=topic, data=f"result of {message_id}".encode(), attributes={})
+    return Ending(received=received(message_id), outgoing=outgoing, request_id="r", tries=0)
 
 
-def settler_of(outside: Any, leases: Leases, in_flight: InFlight, **given: Any) -> Settler:
+def settler_of(outside: Any, held: Held, **given: Any) -> Settler:
     return Settler(
         pubsub=outside,
         records=outside,
-        acker=Acker(pubsub=outside, records=outside, leases=leases, in_flight=in_flight),
-        leaser=Leaser(outside, leases),
-        leases=leases,
+        held=held,
+        leaser=Leaser(pubsub=outside, held=held, forget=outside.forget),
         dead_letter_topic="dead",
-        in_flight=in_flight,
         **given,
     )
 
@@ -79,25 +75,25 @@ def settler_of(outside: Any, leases: Leases, in_flight: InFlight, **given: Any) 
 def test_what_another_bridge_may_have_published_long_ago_is_handed_back() -> None:
     """Its record lives for ten minutes, and this bridge has not looked for nine."""
     outside, now = Outside(), SimpleNamespace(s=0.0)
-    leases, in_flight = Leases(lambda: now.s), InFlight()
-    settler = settler_of(outside, leases, in_flight, clock=lambda: now.s)
-    leases.add([received("old"), received("last")])
+    held = Held(lambda: now.s)
+    settler = settler_of(outside, held, clock=lambda: now.s)
+    held.add([received("old"), received("last")])
     now.s = LOOK_VALID_S + 1
-    leases.add([received("new")])
-    item = Translated(received=received("old"), request=InferenceRequest(model="a", uri="u"), reply_topic="t")
-    for task_id, items in {"b.1": [item, item], "b.2": [item]}.items():
-        in_flight.launch(task_id, items)
-        in_flight.land(task_id)
+    held.add([received("new")])
+    for task_id, names in {"b.1": ["old", "new"], "b.2": ["last"]}.items():
+        request = InferenceRequest(model="a", uri="u")
+        held.sent(task_id, [Translated(received=received(one), request=request, reply_topic="t") for one in names])
+        held.answered(task_id)
 
-    settler.put([ending("old"), ending("new"), replace(ending("last"), task_id="b.2")])
+    held.to_settle.put([ending("old"), ending("new"), ending("last")])
     settler.turn(0.0)
 
     assert outside.published == [b"result of new"]
     assert outside.recorded == ["s:new"]
     assert outside.handed_back == [("ack-old", 0), ("ack-last", 0)]
     assert outside.forgotten == ["b.2"]
-    assert leases.keys() == ["s:new"]
-    assert in_flight.settled(["b.1"]) == ["b.1"]  # the old one counts as settled: the new one was the last
+    assert held.keys() == ["s:new"]
+    assert held.release(["s:new"]).done_with == ["b.1"], "the old one counts as released: the new one was the last"
 
 
 AWAY = PubsubUnavailable("DEADLINE_EXCEEDED", "no answer")
@@ -112,43 +108,43 @@ def test_a_pubsub_that_is_away_ends_the_turn_and_nothing_is_lost(
 ) -> None:
     """Each publish may take fifteen seconds: all of a bulk, and the bridge would count as stuck."""
     monkeypatch.setattr(settle, "AGAIN_S", 0.01)
-    outside, leases = Outside(), Leases()
+    outside, held = Outside(), Held()
     outside.errors = list(errors)
     endings = [ending(f"{topic}{number}", topic) for topic in "abc" for number in range(2)]
-    leases.add([one.received for one in endings])
-    settler = settler_of(outside, leases, InFlight())
+    held.add([one.received for one in endings])
+    settler = settler_of(outside, held)
 
-    settler.put(endings)
+    held.to_settle.put(endings)
     settler.turn(0.0)
     assert outside.publishes == publishes
-    assert len(settler) == 6 - len(outside.published)
+    assert len(held.to_settle) == 6 - len(outside.published)
 
-    while len(settler):
+    while len(held.to_settle):
         settler.turn(1.0)
-    assert sorted(outside.published) == sorted(one.letter.data for one in endings)
+    assert sorted(outside.published) == sorted(one.outgoing.data for one in endings)
 
 
 def test_a_redis_that_is_away_ends_the_turn_after_the_publish_that_it_did_not_record() -> None:
-    outside, leases = Outside(), Leases()
+    outside, held = Outside(), Held()
     endings = [ending(topic, topic) for topic in "abc"]
-    leases.add([one.received for one in endings])
-    settler = settler_of(outside, leases, InFlight())
+    held.add([one.received for one in endings])
+    settler = settler_of(outside, held)
 
     outside.redis_is_away = True
-    settler.put(endings)
+    held.to_settle.put(endings)
     settler.turn(0.0)
 
-    assert (outside.publishes, len(settler)) == (1, 2)
+    assert (outside.publishes, len(held.to_settle)) == (1, 2)
 
 
 def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
-    outside, leases = Outside(), Leases()
+    outside, held = Outside(), Held()
     outside.errors = [AWAY]
     endings = [ending(topic, topic) for topic in "abc"]
-    leases.add([one.received for one in endings])
-    settler = settler_of(outside, leases, InFlight())
+    held.add([one.received for one in endings])
+    settler = settler_of(outside, held)
 
-    settler.put(endings)
+    held.to_settle.put(endings)
     settler.turn(0.0)
     settler.turn(0.0)
 
@@ -157,33 +153,33 @@ def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
 
 def test_letters_that_wait_are_counted_in_bytes_until_they_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settle, "AGAIN_S", 0.01)
-    outside, leases = Outside(), Leases()
+    outside, held = Outside(), Held()
     outside.errors = [AWAY]
     dead = replace(received("3"), data=b"of the message itself")
     endings = [
         ending("1"),
         ending("2"),
-        replace(ending("3"), received=dead, letter=Letter(topic="dead", data=dead.data, attributes={})),
+        replace(ending("3"), received=dead, outgoing=OutgoingMessage(topic="dead", data=dead.data, attributes={})),
     ]
-    leases.add([one.received for one in endings])
-    settler = settler_of(outside, leases, InFlight())
-    settler.put(endings)
-    assert settler.held_bytes == len(b"result of 1" + b"result of 2")
+    held.add([one.received for one in endings])
+    settler = settler_of(outside, held)
+    held.to_settle.put(endings)
+    assert held.to_settle.weight == len(b"result of 1" + b"result of 2")
 
     settler.turn(0.0)
-    assert settler.held_bytes == len(b"result of 1" + b"result of 2")
-    while len(settler):
+    assert held.to_settle.weight == len(b"result of 1" + b"result of 2")
+    while len(held.to_settle):
         settler.turn(1.0)
-    assert settler.held_bytes == 0
+    assert held.to_settle.weight == 0
 
 
 def test_what_asks_for_nothing_is_recorded_counted_and_acknowledged_and_not_published() -> None:
-    outside, leases, in_flight = Outside(), Leases(), InFlight()
+    outside, held = Outside(), Held()
     silent = [SilentEnding(received=received(why), why=why) for why in ("deleted", "folder")]
-    leases.add([received("1"), *(one.received for one in silent)])
-    settler = settler_of(outside, leases, in_flight)
+    held.add([received("1"), *(one.received for one in silent)])
+    settler = settler_of(outside, held)
 
-    settler.put([*silent, ending("1")])
+    held.to_settle.put([*silent, ending("1")])
     settler.turn(0.0)
 
     assert outside.published == [b"result of 1"]
@@ -193,17 +189,17 @@ def test_what_asks_for_nothing_is_recorded_counted_and_acknowledged_and_not_publ
 
 def test_without_its_record_what_asks_for_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settle, "AGAIN_S", 0.01)
-    outside, leases = Outside(), Leases()
+    outside, held = Outside(), Held()
     silent = SilentEnding(received=received("1"), why="deleted")
-    leases.add([silent.received])
-    settler = settler_of(outside, leases, InFlight())
+    held.add([silent.received])
+    settler = settler_of(outside, held)
 
     outside.redis_is_away = True
-    settler.put([silent])
+    held.to_settle.put([silent])
     settler.turn(0.0)
-    assert (len(settler), outside.recorded, settler.ignored) == (1, [], {})
+    assert (len(held.to_settle), outside.recorded, settler.ignored) == (1, [], {})
 
     outside.redis_is_away = False
-    while len(settler):
+    while len(held.to_settle):
         settler.turn(1.0)
     assert (outside.recorded, settler.ignored) == (["s:1"], {"deleted": 1})

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lowtide.cli.checks import models
-from lowtide.cli.findings import Verdict
+from lowtide.cli.checks.checks import models
+from lowtide.cli.checks.findings import Verdict
 from lowtide.config import Settings
 
 OWN = """

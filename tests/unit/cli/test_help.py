@@ -22,7 +22,7 @@ def shown(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - WITHOUT_EXAMPLES))
 def test_the_examples_of_a_command_name_only_options_that_it_has(name: str) -> None:
-    command: click.Command = importlib.import_module(f"lowtide.cli.{name}").command
+    command: click.Command = importlib.import_module(f"lowtide.cli.commands.{name}").command
     known = {option for parameter in command.params for option in parameter.opts}
 
     lines = shown(name)

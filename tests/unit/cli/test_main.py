@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lowtide.bridge.pubsub import PubsubRefused
+from lowtide.bridge.pubsub.client import PubsubRefused
 from lowtide.cli import SERVICES, STOPPED
 from lowtide.cli.main import MISSING, main
 from lowtide.tasks.errors import LowtideError
@@ -17,7 +17,7 @@ def test_an_error_of_ours_is_a_sentence_without_a_secret(monkeypatch: pytest.Mon
     def fail(*_: object) -> None:
         raise LowtideError("weights https://h/w.pt?sig=hunter2 can't be read")
 
-    monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)
+    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
     run = CliRunner().invoke(main, ["publish", "a.png"])
 
     assert (run.exit_code, run.output) == (1, "Error: weights https://h/w.pt?… can't be read\n")
@@ -46,7 +46,7 @@ def test_no_error_is_a_traceback(error: Exception, said: str, monkeypatch: pytes
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)
+    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
     run = CliRunner().invoke(main, ["publish", "a.png"])
 
     assert (run.exit_code, run.output) == (1, f"Error: {said}\n")
@@ -56,7 +56,7 @@ def test_debug_shows_where_an_error_comes_from_without_a_secret(monkeypatch: pyt
     def fail(*_: object) -> None:
         raise ValueError("https://h/?sig=hunter2")
 
-    monkeypatch.setattr("lowtide.cli.publish.load_settings", fail)
+    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
     run = CliRunner().invoke(main, ["--debug", "publish", "a.png"])
 
     assert run.exit_code == 1
@@ -65,18 +65,18 @@ def test_debug_shows_where_an_error_comes_from_without_a_secret(monkeypatch: pyt
 
 
 def test_a_command_that_can_not_be_imported_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lowtide.cli.flower", None)
+    monkeypatch.setitem(sys.modules, "lowtide.cli.commands.flower", None)
     run = CliRunner().invoke(main, ["flower"])
 
     assert run.exit_code == 1
-    assert run.output.startswith("Error: lowtide.cli.flower is not installed")
+    assert run.output.startswith("Error: lowtide.cli.commands.flower is not installed")
 
 
 def test_ctrl_c_is_one_word_and_the_exit_code_that_shells_have(monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lowtide.cli.publish.load_settings", stop)
+    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", stop)
     run = CliRunner().invoke(main, ["publish", "a.png"])
 
     assert (run.exit_code, run.output) == (STOPPED, "Stopped\n")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.config import SettingsError, load_settings
-from lowtide.config.logs import configure_logging
+from lowtide.config.process.logs import configure_logging
 from lowtide.config.redact import redacted
 
 

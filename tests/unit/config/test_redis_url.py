@@ -11,7 +11,7 @@ from redis import Redis
 from lowtide.config import Process, SettingsError, load_settings
 from lowtide.config.redis_url import RedisAddress
 from lowtide.tasks.app import App, celery_config, configure
-from lowtide.tasks.store import connect
+from lowtide.tasks.redis.connect import connect
 
 SPELLINGS = {
     ssl.CERT_NONE: ("none", "None", "CERT_NONE", "cert_none", "ssl.CERT_NONE"),

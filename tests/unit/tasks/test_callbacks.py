@@ -7,9 +7,10 @@ import pytest
 from celery import Celery, _state, chain, chord, group
 
 from lowtide.config import load_settings
-from lowtide.tasks import InferenceRequest, InvalidRequest, infer, infer_chunk, served
+from lowtide.tasks import InferenceRequest, InvalidRequest, infer, infer_chunk
 from lowtide.tasks import app as app_module
 from lowtide.tasks.callbacks import CALLBACKS_HEADER, queue_of, queues_of
+from lowtide.tasks.client import served
 
 REQUEST = {"model": "digits", "uri": "gs://b/1"}
 ours = app_module.app

@@ -11,12 +11,13 @@ from celery import Celery, Signature, signature
 from celery.exceptions import Ignore, Reject
 from redis import RedisError
 
-from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, ownership, port
-from lowtide.tasks import run as run_module
-from lowtide.tasks.blob import Blobs
+from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
+from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.errors import EngineStopped
-from lowtide.tasks.infer import Outcomes, Parts, describe
+from lowtide.tasks.infer import ChunksWithQueue, Outcomes, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.running import ownership
+from lowtide.tasks.running import run as run_module
 from lowtide.tasks.stub import StubEngine
 
 infer_module = import_module("lowtide.tasks.infer")
@@ -200,7 +201,7 @@ def test_a_map_goes_to_its_models_queue_whoever_sends_it(made: Signature) -> Non
             (len(kwargs["it"]), options["queue"])
         )
 
-    for each in made.group().tasks if isinstance(made, Parts) else [made]:
+    for each in made.group().tasks if isinstance(made, ChunksWithQueue) else [made]:
         signature(json.loads(json.dumps(each)), app=mine).apply_async()
 
     assert {queue for _, queue in sent} == {"lowtide.m"}

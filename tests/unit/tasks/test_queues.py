@@ -1,4 +1,8 @@
-from lowtide.tasks.queues import route, worker_queues
+from typing import Any
+
+import pytest
+
+from lowtide.tasks.queues import WIRE_VERSION_HEADER, route, wire_version, worker_queues
 
 
 def test_a_worker_takes_urgent_requests_first() -> None:
@@ -31,3 +35,8 @@ def test_what_has_no_model_is_left_to_the_caller() -> None:
     assert route("other", (), {}, {}) is None
     assert route("lowtide.infer_chunk", ([],), {}, {}) is None
     assert route("lowtide.infer", ({"uri": "gs://b/o"},), {}, {}) is None
+
+
+@pytest.mark.parametrize("headers", [{}, {WIRE_VERSION_HEADER: None}, {WIRE_VERSION_HEADER: "new"}])
+def test_who_names_no_version_speaks_the_first(headers: dict[str, Any]) -> None:
+    assert wire_version(headers) == 1

@@ -7,15 +7,15 @@ import torch
 
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError
-from lowtide.tasks.wire import Outcome
-from lowtide.workers.engine import Engine
-from lowtide.workers.fetch import Fetcher
+from lowtide.tasks.wire.outcome import Outcome
+from lowtide.workers.content.fetch import Fetcher
+from lowtide.workers.engine.engine import PipelineEngine
 from lowtide.workers.model import Model
 
 # Imports torchvision without torch's compiler, before tests import it with the compiler, which takes two seconds.
 from lowtide.workers.models import torchvision_classifier as torchvision_classifier
 from lowtide.workers.suspicion.standing import Standing
-from lowtide.workers.suspicion.tally import Tally
+from lowtide.workers.suspicion.tally import OutcomeTally
 
 # Threads of one operation spin while they wait for one another: on busy cores, two take several times the time of one.
 torch.set_num_threads(1)
@@ -52,8 +52,8 @@ def memory() -> Memory:
 
 
 @pytest.fixture
-def engine_of(memory: Memory) -> Iterator[Callable[..., Engine]]:
-    engines: list[Engine] = []
+def engine_of(memory: Memory) -> Iterator[Callable[..., PipelineEngine]]:
+    engines: list[PipelineEngine] = []
 
     def make(
         models: Mapping[str, Model],
@@ -61,13 +61,13 @@ def engine_of(memory: Memory) -> Iterator[Callable[..., Engine]]:
         on_broken: Callable[[Exception], None] = print,
         standing: Standing | None = None,
         **settings,
-    ) -> Engine:
+    ) -> PipelineEngine:
         fetcher = Fetcher({"mem": memory}, timeout_s=5, sleep=lambda _: None)
-        engine = Engine(
+        engine = PipelineEngine(
             Settings(**{"decode_threads": 2, **settings}),
             devices={CPU: models},
             fetcher=fetcher,
-            standing=standing or Trusting(Tally()),
+            standing=standing or Trusting(OutcomeTally()),
             on_broken=on_broken,
         )
         engines.append(engine)

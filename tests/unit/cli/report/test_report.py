@@ -9,7 +9,7 @@ import pytest
 
 from lowtide.cli.report.page import NoPlaceForReport, check_place
 from lowtide.cli.report.report import Report
-from lowtide.cli.sources import Source
+from lowtide.cli.sources.sources import Source
 from lowtide.config import load_settings
 from tests.unit.cli.report.test_gathered import TIMINGS, answer, failure, scored
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lowtide.cli.report import thumbnails as module
 from lowtide.cli.report.thumbnails import thumbnail, thumbnails
-from lowtide.cli.sources import INLINE_MAX_BYTES, Source
+from lowtide.cli.sources.sources import INLINE_MAX_BYTES, Source
 from lowtide.config import load_settings
 
 SETTINGS = load_settings()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lowtide.local.monitoring.errors import InvalidArgument
+from lowtide.local.errors import InvalidArgument
 from lowtide.local.monitoring.filters import Filter, parse
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.config.metrics import PUBSUB_UNDELIVERED
-from lowtide.local.monitoring.errors import InvalidArgument, NotFound
+from lowtide.local.errors import InvalidArgument, NotFound
 from lowtide.local.monitoring.filters import Filter
 from lowtide.local.monitoring.series import POINTS_MAX, Descriptor, Identity, Kind, Point, ValueType, Write
 from lowtide.local.monitoring.state import MonitoringState

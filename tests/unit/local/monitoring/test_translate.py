@@ -6,7 +6,7 @@ from google.cloud.monitoring_v3 import types
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.local.monitoring.errors import InvalidArgument, PartlyWritten, Unsupported
+from lowtide.local.errors import InvalidArgument, PartlyWritten, Unsupported
 from lowtide.local.monitoring.series import Identity, Point, TimeSeries
 from lowtide.local.monitoring.translate import (
     POINTS_PER_PAGE,

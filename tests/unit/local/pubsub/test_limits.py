@@ -2,8 +2,8 @@
 
 import pytest
 
+from lowtide.local.errors import InvalidArgument, OutOfRange
 from lowtide.local.pubsub import limits
-from lowtide.local.pubsub.errors import InvalidArgument, OutOfRange
 from lowtide.local.pubsub.resources import Content, DeadLetterPolicy, RetryPolicy, SubscriptionConfig
 
 DAY_S = 86_400.0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lowtide.local.pubsub.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
+from lowtide.local.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted
 from lowtide.local.pubsub.resources import TopicConfig
 from lowtide.local.pubsub.state import RESPONSE_MAX_BYTES, PubsubState
 from lowtide.local.pubsub.subscription import TIMERS_SLACK, Holder

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.models.digits import Digits, DigitsNet
-from lowtide.workers.weights import WeightsError
+from lowtide.workers.models.weights import WeightsError
 
 EXAMPLES = Path(__file__).parents[4] / "examples" / "digits"
 ACCURACY_AT_LEAST = 0.97

@@ -13,8 +13,8 @@ from PIL import Image
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.model import Model
-from lowtide.workers.registry import build_models
-from lowtide.workers.weights import WeightsError
+from lowtide.workers.models.registry import build_models
+from lowtide.workers.models.weights import WeightsError
 
 EXAMPLE = Path(__file__).parents[4] / "examples" / "photographs"
 ENTRY = "efficientnet_lite0=efficientnet_lite0:EfficientNetLite0"

@@ -16,8 +16,8 @@ from lowtide.config.settings import SettingsError
 from lowtide.tasks.errors import ContentError, InvalidRequest
 from lowtide.workers.model import Limits
 from lowtide.workers.models.random_weights import seed_of
+from lowtide.workers.models.state_dict import WeightsError
 from lowtide.workers.models.torchvision_classifier import AUXILIARY, TorchvisionClassifier, architectures
-from lowtide.workers.state_dict import WeightsError
 
 CPU = torch.device("cpu")
 SMALL = "mobilenet_v3_small"

@@ -97,7 +97,7 @@ import sys
 import torch
 
 from lowtide.workers.models.torchvision_classifier import TorchvisionClassifier
-from lowtide.workers.runner import Runner
+from lowtide.workers.device.runner import Runner
 
 CPU = torch.device("cpu")
 torch.set_num_threads(1)

@@ -5,12 +5,13 @@ import pytest
 import torch
 
 from lowtide.tasks.errors import ContentError, EngineStopped
-from lowtide.tasks.wire import InferenceRequest, Status
-from lowtide.workers.engine import Engine
+from lowtide.tasks.wire.outcome import Status
+from lowtide.tasks.wire.request import InferenceRequest
+from lowtide.workers.engine.engine import PipelineEngine
 from lowtide.workers.model import Model
 from lowtide.workers.suspicion.rule import RECENT, Charge
-from lowtide.workers.suspicion.standing import Phase, Standing, State
-from lowtide.workers.suspicion.tally import Tally
+from lowtide.workers.suspicion.standing import Phase, Standing, StandingState
+from lowtide.workers.suspicion.tally import OutcomeTally
 
 WAIT_S = 10
 
@@ -38,23 +39,23 @@ def request(first: int) -> InferenceRequest:
 
 
 @pytest.fixture
-def engine(engine_of: Callable[..., Engine]) -> Engine:
-    return engine_of({"picky": Picky("picky")}, standing=Standing(Tally()))
+def engine(engine_of: Callable[..., PipelineEngine]) -> PipelineEngine:
+    return engine_of({"picky": Picky("picky")}, standing=Standing(OutcomeTally()))
 
 
-def suspect(engine: Engine, *, pause_s: float) -> None:
+def suspect(engine: PipelineEngine, *, pause_s: float) -> None:
     charge = Charge(model="picky", kind="damaged")
-    engine._standing._state = State(phase=Phase.SUSPECT, since_s=0.0, charge=charge, pause_s=pause_s)
+    engine._standing._state = StandingState(phase=Phase.SUSPECT, since_s=0.0, charge=charge, pause_s=pause_s)
 
 
-def test_failures_are_told_and_counted(engine: Engine) -> None:
+def test_failures_are_told_and_counted(engine: PipelineEngine) -> None:
     outcomes = [future.result(WAIT_S) for future in engine.submit([request(1)] * RECENT)]
     assert {outcome.status for outcome in outcomes} == {Status.FAILED}
     assert engine._standing.outcomes == {"picky": {"damaged": RECENT}}
     assert engine._standing.wants_turn()
 
 
-def test_a_suspect_answers_what_it_can_and_gives_the_rest_back(engine: Engine) -> None:
+def test_a_suspect_answers_what_it_can_and_gives_the_rest_back(engine: PipelineEngine) -> None:
     suspect(engine, pause_s=0.0)
     good, bad = engine.submit([request(0), request(1)])
     assert good.result(WAIT_S).status is Status.OK
@@ -64,7 +65,7 @@ def test_a_suspect_answers_what_it_can_and_gives_the_rest_back(engine: Engine) -
     assert engine.progress().in_process == 0
 
 
-def test_a_suspect_in_its_pause_begins_nothing(engine: Engine) -> None:
+def test_a_suspect_in_its_pause_begins_nothing(engine: PipelineEngine) -> None:
     suspect(engine, pause_s=1e9)
     [future] = engine.submit([request(0)])
     with pytest.raises(EngineStopped):
@@ -72,7 +73,7 @@ def test_a_suspect_in_its_pause_begins_nothing(engine: Engine) -> None:
     assert engine._standing.outcomes == {}
 
 
-def test_what_was_given_back_is_not_counted_when_it_ends_here_all_the_same(engine: Engine) -> None:
+def test_what_was_given_back_is_not_counted_when_it_ends_here_all_the_same(engine: PipelineEngine) -> None:
     futures = engine.submit([request(0)] * 50)
     engine.give_back()
     ended = sum(future.exception(WAIT_S) is None for future in futures)

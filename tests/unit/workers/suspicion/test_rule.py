@@ -9,7 +9,7 @@ from lowtide.workers.suspicion.rule import (
     RECENT,
     Charge,
     Counts,
-    Verdict,
+    Judgement,
     charged,
     verdict,
 )
@@ -36,43 +36,43 @@ def test_answers_are_no_charge() -> None:
 
 def test_who_fails_what_others_answer_is_suspect() -> None:
     mine = Counts({"forbidden": ENOUGH_OF_MINE})
-    assert verdict("forbidden", mine=mine, others=Counts({OK: ENOUGH_OF_OTHERS})) is Verdict.SUSPECT
+    assert verdict("forbidden", mine=mine, others=Counts({OK: ENOUGH_OF_OTHERS})) is Judgement.SUSPECT
 
 
 @pytest.mark.parametrize(
     ("mine", "others", "expected"),
     [
-        pytest.param({"forbidden": 40}, {}, Verdict.OPEN, id="alone"),
-        pytest.param({"forbidden": 40}, {OK: 9}, Verdict.OPEN, id="others did little"),
-        pytest.param({"forbidden": 4}, {OK: 900}, Verdict.OPEN, id="it did little"),
-        pytest.param({}, {OK: 900}, Verdict.OPEN, id="it did nothing"),
-        pytest.param({"forbidden": 8, OK: 2}, {OK: 900}, Verdict.CLEARED, id="it answers again"),
-        pytest.param({"forbidden": 40}, {OK: 80, "forbidden": 20}, Verdict.CLEARED, id="some fail so elsewhere"),
-        pytest.param({"forbidden": 40}, {"forbidden": 40}, Verdict.CLEARED, id="all fail so everywhere"),
-        pytest.param({"forbidden": 40}, {OK: 20, "model_error": 30}, Verdict.CLEARED, id="others fail otherwise"),
-        pytest.param({"forbidden": 40}, {OK: 95, "forbidden": 5}, Verdict.SUSPECT, id="others hardly ever"),
-        pytest.param({"forbidden": 40}, {OK: 60, "not_an_image": 40}, Verdict.SUSPECT, id="some bad pictures there"),
+        pytest.param({"forbidden": 40}, {}, Judgement.OPEN, id="alone"),
+        pytest.param({"forbidden": 40}, {OK: 9}, Judgement.OPEN, id="others did little"),
+        pytest.param({"forbidden": 4}, {OK: 900}, Judgement.OPEN, id="it did little"),
+        pytest.param({}, {OK: 900}, Judgement.OPEN, id="it did nothing"),
+        pytest.param({"forbidden": 8, OK: 2}, {OK: 900}, Judgement.CLEARED, id="it answers again"),
+        pytest.param({"forbidden": 40}, {OK: 80, "forbidden": 20}, Judgement.CLEARED, id="some fail so elsewhere"),
+        pytest.param({"forbidden": 40}, {"forbidden": 40}, Judgement.CLEARED, id="all fail so everywhere"),
+        pytest.param({"forbidden": 40}, {OK: 20, "model_error": 30}, Judgement.CLEARED, id="others fail otherwise"),
+        pytest.param({"forbidden": 40}, {OK: 95, "forbidden": 5}, Judgement.SUSPECT, id="others hardly ever"),
+        pytest.param({"forbidden": 40}, {OK: 60, "not_an_image": 40}, Judgement.SUSPECT, id="some bad pictures there"),
     ],
 )
-def test_the_verdict(mine: dict[str, int], others: dict[str, int], expected: Verdict) -> None:
+def test_the_verdict(mine: dict[str, int], others: dict[str, int], expected: Judgement) -> None:
     assert verdict("forbidden", mine=Counts(mine), others=Counts(others)) is expected
 
 
 @given(kind=kinds, mine=counts)
 def test_a_lone_worker_is_never_suspect(kind: str, mine: Counts) -> None:
-    assert verdict(kind, mine=mine, others=Counts()) is not Verdict.SUSPECT
+    assert verdict(kind, mine=mine, others=Counts()) is not Judgement.SUSPECT
 
 
 @given(kind=kinds, one=counts, other=counts, another=kinds)
 def test_of_two_workers_one_at_most_is_suspect(kind: str, one: Counts, other: Counts, another: str) -> None:
     both = {verdict(kind, mine=one, others=other), verdict(another, mine=other, others=one)}
-    assert both != {Verdict.SUSPECT}
+    assert both != {Judgement.SUSPECT}
 
 
 @given(kind=kinds, mine=counts, workers=st.integers(1, 9))
 def test_a_fleet_that_fails_alike_has_no_suspect(kind: str, mine: Counts, workers: int) -> None:
     others = Counts({name: count * workers for name, count in mine.by_kind.items()})
-    assert verdict(kind, mine=mine, others=others) is not Verdict.SUSPECT
+    assert verdict(kind, mine=mine, others=others) is not Judgement.SUSPECT
 
 
 @given(kind=kinds, mine=counts, others=counts)
@@ -80,7 +80,7 @@ def test_another_answer_here_makes_no_suspect(kind: str, mine: Counts, others: C
     before = verdict(kind, mine=mine, others=others)
     after = verdict(kind, mine=mine.plus(Counts({OK: 1})), others=others)
     # What was too little to tell may be enough with it: that is no answer's fault.
-    assert after is not Verdict.SUSPECT or before is Verdict.SUSPECT or mine.total < ENOUGH_OF_MINE
+    assert after is not Judgement.SUSPECT or before is Judgement.SUSPECT or mine.total < ENOUGH_OF_MINE
 
 
 @given(before=counts, more=counts)

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 from redis import ConnectionError as RedisGone
 
-from lowtide.tasks.wire import Outcome, Status
+from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.workers.suspicion.rule import RECENT, Counts
 from lowtide.workers.suspicion.standing import FAILS_A_TASK, Standing, Times
-from lowtide.workers.suspicion.tally import Tally
+from lowtide.workers.suspicion.tally import OutcomeTally
 
 ANSWERED = Outcome(status=Status.OK, outputs=[1])
 FORBIDDEN = Outcome.failed("forbidden", "the bucket is not yours")
@@ -47,7 +47,7 @@ class Worker:
     def __init__(self) -> None:
         self.now_s = 1000.0
         self.fleet = Fleet()
-        self.standing = Standing(Tally(clock=lambda: self.now_s), times=TIMES, clock=lambda: self.now_s)
+        self.standing = Standing(OutcomeTally(clock=lambda: self.now_s), times=TIMES, clock=lambda: self.now_s)
         self.became_suspect = 0
 
     def settles(self, outcome: Outcome, times: int = 1) -> list[bool]:

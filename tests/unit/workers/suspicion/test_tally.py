@@ -1,8 +1,8 @@
 import pytest
 
-from lowtide.tasks.wire import Outcome, Status
+from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.workers.suspicion.rule import OK, RECENT, Charge, Counts
-from lowtide.workers.suspicion.tally import KINDS_MAX, LATER_KINDS, Tally, kind_of
+from lowtide.workers.suspicion.tally import KINDS_MAX, LATER_KINDS, OutcomeTally, kind_of
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_what_an_outcome_says_of_the_worker(outcome: Outcome, kind: str | None) 
 
 
 def test_a_charge_stands_until_others_outcomes_came() -> None:
-    tally = Tally()
+    tally = OutcomeTally()
     for _ in range(RECENT):
         tally.note("m", "forbidden")
     assert tally.charge == tally.charge_of("m") == Charge(model="m", kind="forbidden")
@@ -32,7 +32,7 @@ def test_a_charge_stands_until_others_outcomes_came() -> None:
 
 
 def test_models_are_charged_each_for_itself() -> None:
-    tally = Tally()
+    tally = OutcomeTally()
     for _ in range(RECENT):
         tally.note("good", OK)
         tally.note("bad", "model_error")
@@ -46,7 +46,7 @@ def test_models_are_charged_each_for_itself() -> None:
 
 
 def test_counts_are_since_the_beginning_and_outlast_a_charge() -> None:
-    tally = Tally()
+    tally = OutcomeTally()
     for _ in range(RECENT):
         tally.note("m", "forbidden")
     tally.start_afresh()
@@ -58,7 +58,7 @@ def test_counts_are_since_the_beginning_and_outlast_a_charge() -> None:
 
 
 def test_a_model_that_invents_kinds_makes_no_status_grow() -> None:
-    tally = Tally()
+    tally = OutcomeTally()
     for number in range(1000):
         tally.note("m", f"kind {number}")
     tally.note("m", OK)

@@ -1,0 +1,1 @@
+"""What `lowtide doctor` looks at: findings, each with what to do."""

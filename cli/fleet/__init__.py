@@ -1,0 +1,1 @@
+"""A fleet as `lowtide status` shows it: looked at again and again, gathered, drawn."""

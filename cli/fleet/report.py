@@ -1,0 +1,192 @@
+"""What `lowtide status` says: gathered from a snapshot, and as JSON. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lowtide.autoscaling.policy.decide import Decision, GroupState, Histories, SignalPoint, decide
+from lowtide.autoscaling.policy.policy import Policy
+from lowtide.autoscaling.signal.backlog import State
+from lowtide.autoscaling.signal.last_value import LastValue
+from lowtide.autoscaling.signal.signal import Work, beside_suspects, outstanding
+from lowtide.autoscaling.signal.snapshot import Snapshot
+from lowtide.autoscaling.signal.unread import UnreadList
+from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.config.redact import redacted
+from lowtide.tasks.redis.registry import by_name, name_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceAge:
+    """How current a source of figures is. `known`: it was read at least once; `age_s`: how old what is known is,
+    or since the first try; `why`: why it can't be read now, on one line.
+    """
+
+    known: bool
+    age_s: float
+    why: str | None
+
+    @classmethod
+    def of(cls, held: LastValue[Any]) -> "SourceAge":
+        """As it is now."""
+        known = held.value is not None
+        why = "no answer so far" if not known and held.why is None else held.why
+        return cls(known=known, age_s=held.age_s, why=why and redacted(" ".join(why.split())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Redis was never read: nothing is known of the fleet, and zeros would be lies."""
+
+    fleet: str
+    redis: SourceAge
+    pubsub: SourceAge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusReport:
+    """A snapshot, the work it amounts to, and the size that the policy would give the fleet.
+
+    `undelivered`: what Pub/Sub's own metric says, None when it was never read. `remembers`: the decision knows what was
+    needed as far back as the policy looks. `unread`: lists of tasks for which there is no worker; no part of the work.
+    """
+
+    fleet: str
+    snapshot: Snapshot
+    undelivered: int | None
+    work: Work
+    decision: Decision
+    remembers: bool
+    redis: SourceAge
+    pubsub: SourceAge
+    unread: tuple[UnreadList, ...]
+
+    @property
+    def backlog(self) -> dict[str, dict[str, int]]:
+        """Model → requests in Redis, by state. What is held runs, or waits for that (`reserved`). Redis can't tell
+        the two apart: what runs is what each worker said of itself in the last 5 s.
+        """
+        said = Counter[str]()
+        for word in self.snapshot.workers.values():
+            said.update(word.get("running", {}))
+        requests = self.snapshot.backlog.requests
+        found = {}
+        for model in dict.fromkeys(model for model, _ in requests):
+            held = requests[model, State.HELD]
+            running = min(held, said[model])
+            states = {state.value: requests[model, state] for state in State}
+            found[model] = {**states, "reserved": held - running, "running": running}
+        return found
+
+    @property
+    def reason(self) -> str:
+        """Why the size is what it is."""
+        return self.decision.reason + ("" if self.remembers else "; without the group's memory")
+
+
+Look = StatusReport | Waiting
+
+
+def report(
+    snapshot: Snapshot,
+    *,
+    fleet: str,
+    policy: Policy,
+    worker_s: float,
+    undelivered: int | None,
+    signals: Histories | None,
+    group: GroupState,
+    remembers: bool,
+    redis: SourceAge,
+    pubsub: SourceAge,
+    unread: tuple[UnreadList, ...] = (),
+) -> StatusReport:
+    """`signals`: what Cloud Monitoring has of the policy's signals, None: it can't be read. The fleet's own is known
+    better, from the snapshot. `worker_s`: seconds of work for one machine. `group`: the size of the fleet, and what
+    was recommended before.
+    """
+    now = snapshot.at + redis.age_s
+    work = beside_suspects(
+        outstanding(
+            undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
+        ),
+        snapshot.suspects,
+        worker_s=worker_s,
+    )
+    histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[SignalPoint(at=now, value=work.signal_s)]]}
+    if signals is None:  # what we can't read need not be missing for the group: it would seem to hold its size
+        policy = replace(policy, signals=tuple(one for one in policy.signals if one.metric in histories))
+    return StatusReport(
+        fleet=fleet,
+        snapshot=snapshot,
+        undelivered=undelivered,
+        work=work,
+        decision=decide(policy, histories=histories, group=group, now=now),
+        remembers=remembers,
+        redis=redis,
+        pubsub=pubsub,
+        unread=unread,
+    )
+
+
+def to_wire(look: Look) -> dict[str, Any]:
+    """JSON-ready. Times in seconds."""
+    return {"fleet": look.fleet, **_sources(look), **(_figures(look) if isinstance(look, StatusReport) else {})}
+
+
+def _sources(look: Look) -> dict[str, Any]:
+    sources = {"redis": look.redis, "pubsub": look.pubsub}
+    return {
+        "source_age_s": {name: source.age_s if source.known else None for name, source in sources.items()},
+        "unreadable": {name: source.why for name, source in sources.items() if source.why},
+    }
+
+
+def _figures(report: StatusReport) -> dict[str, Any]:
+    snapshot, bridges = report.snapshot, report.snapshot.bridges
+    return {
+        "at": snapshot.at,
+        "backlog": report.backlog,
+        "chunks_in_flight": snapshot.backlog.chunks,
+        "scheduled": snapshot.backlog.scheduled,
+        "pubsub_undelivered": report.undelivered,
+        "pubsub_leased": bridges.leased,
+        "content_bytes": bridges.content_bytes,
+        "oldest_s": snapshot.oldest_s,
+        "at_risk": bridges.at_risk,
+        "ignored": dict(bridges.ignored),
+        "refused": dict(bridges.refused),
+        "seconds_per_request": dict(snapshot.rates_s),
+        "workers": [
+            {
+                "name": name_of(incarnation, word),
+                "state": state_of(word),
+                "deaf_to": word.get("deaf_to", []),
+                "suspect": word.get("suspect"),
+                "in_process": word.get("in_process", 0),
+                "rates": word.get("rates", {}),
+                "done": word.get("done", {}),
+                "retrying": word.get("retrying"),
+            }
+            for incarnation, word in by_name(snapshot.workers)
+        ],
+        "unread": [one.as_dict() for one in report.unread],
+        "bridges": sorted(snapshot.bridge_words),
+        "requests_outstanding": report.work.requests,
+        "gpu_seconds_outstanding": report.work.signal_s,
+        "recommendation": {"size": report.decision.recommended_size, "reason": report.reason},
+    }
+
+
+def state_of(word: Mapping[str, Any]) -> str:
+    """What a worker's word makes it. Suspect: it fails what others answer. Deaf: remote control has cancelled queues of
+    its models.
+    """
+    if word.get("draining"):
+        return "draining"
+    if word.get("suspect"):
+        return "suspect"
+    if word.get("deaf_to"):
+        return "deaf"
+    return "busy" if word.get("busy") else "idle"

@@ -1,0 +1,1 @@
+"""Files, folders, URIs and lists become requests to publish."""

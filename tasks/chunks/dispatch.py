@@ -1,0 +1,185 @@
+"""`Dispatch`: chunks from when they are sent until their results are there, whatever Redis forgets meanwhile.
+
+A bridge and a Python caller have one each. Redis may lose everything (an emptied server, another one), single tasks (a
+queue that was purged) or the content beside them; it may not confirm what it was sent. All of that is sent again under
+the same task ids, and a worker passes by what has a result.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from kombu.exceptions import KombuError
+from redis import Redis, RedisError
+
+from lowtide.tasks.chunks.blob import RENEW_S, Blobs
+from lowtide.tasks.chunks.lost import LostTasks
+from lowtide.tasks.chunks.results import ChunkResult, ChunkResults
+from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_task_id
+from lowtide.tasks.redis.keys import Keys
+
+log = logging.getLogger(__name__)
+
+
+class Unanswered(Protocol):
+    """Who keeps the chunks that have no result yet. Asked from the thread that tends them."""
+
+    def chunk_of(self, task_id: str) -> Chunk | None:
+        """The chunk as it is sent; None when nobody waits for it any more."""
+
+    def task_ids(self) -> list[str]:
+        """All of them."""
+
+    def queues(self, *, age_s: float) -> Mapping[str, str]:
+        """Task id → queue, of those that were sent so long ago."""
+
+    def with_content(self) -> list[str]:
+        """Those that have content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """When single tasks are looked for: those that were sent `old_s` ago, each `every_s`; each look that finds all in
+    its place doubles that, up to `seldom_s`. What is in no place for `gone_s` is lost.
+    """
+
+    old_s: float
+    gone_s: float
+    every_s: float = 15.0
+    seldom_s: float = 15.0
+
+
+class Dispatch:
+    """`send` and `drop` from any thread; `take` and `tend` from one, which calls them again and again; `send_again`
+    from that one, or another.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        *,
+        owner: str,
+        sender: ChunkSender,
+        blobs: Blobs,
+        unanswered: Unanswered,
+        looks: Looks,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ready = False
+        """Which Redis this is is known, so that a change will be noticed: only then may chunks be sent."""
+        self._owner = owner
+        self._sender = sender
+        self._blobs = blobs
+        self._unanswered = unanswered
+        self._looks = looks
+        self._clock = clock
+        self._results = ChunkResults(redis, keys, owner)
+        self._lost = LostTasks(redis, keys, owner, gone_s=looks.gone_s, clock=clock)
+        self._unsent: dict[str, None] = {}
+        """Chunks that Redis did not confirm, or has forgotten since, in the order in which they were sent."""
+        self._without_content: dict[str, None] = {}
+        """Chunks whose content a worker did not find."""
+        self._renewed_s = clock()
+        self._look_every_s = looks.every_s
+        self._next_look_s = 0.0
+
+    @property
+    def behind(self) -> bool:
+        """Something must be sent again: Redis did not confirm it, or has lost it."""
+        return bool(self._unsent)
+
+    def new_task_id(self) -> str:
+        """An id for one chunk."""
+        return new_task_id(self._owner)
+
+    def get_ready(self) -> None:
+        """Before the first `send`, unless a `take` has succeeded. Raises RedisError."""
+        self._results.remember_redis()
+
+    def send(self, chunks: Sequence[Chunk]) -> None:
+        """Send chunks that `unanswered` has. Raises RedisError or KombuError when Redis did not confirm: each may be
+        there or not, and must be sent again.
+        """
+        for chunk in chunks:
+            self._results.watch(chunk.task_id)
+        try:
+            self._sender.send(chunks)
+        except (RedisError, KombuError):
+            self._unsent.update(dict.fromkeys(chunk.task_id for chunk in chunks))
+            raise
+        self.ready = True
+
+    def drop(self, task_id: str) -> None:
+        """Nobody waits for this any more."""
+        self._unsent.pop(task_id, None)
+        self._without_content.pop(task_id, None)
+        self._results.unwatch(task_id)
+
+    def take(self, timeout_s: float) -> list[ChunkResult]:
+        """Results that came; waits up to `timeout_s` for the first. Raises RedisError."""
+        results = self._results.take(timeout_s)
+        self.ready = True
+        self._without_content.update(dict.fromkeys(result.task_id for result in results if result.lost_content))
+        return [result for result in results if not result.lost_content]
+
+    def tend(self) -> None:
+        """Notice what was lost, send content again, and keep content there that waits for workers. Raises RedisError,
+        KombuError.
+        """
+        self._renew()  # first: a Redis that takes no more tasks still takes this
+        self._send_content()
+        self._look_for_lost()
+        if self._results.forgot() and (task_ids := self._unanswered.task_ids()):
+            log.warning("Redis lost its data: sending %d chunks again", len(task_ids))
+            self._unsent.update(dict.fromkeys(task_ids))
+
+    def send_again(self) -> None:
+        """What must be. Raises RedisError, KombuError: a full Redis refuses it, while results still come."""
+        if task_ids := list(self._unsent):
+            self._sender.send(self._chunks(task_ids), again=True)
+            for task_id in task_ids:
+                self._unsent.pop(task_id, None)
+
+    def forget(self, task_ids: Sequence[str]) -> None:
+        """Delete results that were taken, and the content of their chunks. Raises RedisError."""
+        self._blobs.forget(task_ids)
+
+    def close(self) -> None:
+        """Give the subscription's connection back."""
+        self._results.close()
+
+    def _renew(self) -> None:
+        now_s = self._clock()
+        if now_s - self._renewed_s >= RENEW_S:
+            self._blobs.renew(self._unanswered.with_content())
+            self._renewed_s = now_s
+
+    def _send_content(self) -> None:
+        """At once, and within the task: there it can't be lost by itself."""
+        if not (task_ids := list(self._without_content)):
+            return
+        if chunks := self._chunks(task_ids):
+            log.warning("Redis lost the content of %d chunks: sending them again", len(chunks))
+            self._sender.send(chunks, again=True, within_task=True)
+            self._results.expect_again(chunk.task_id for chunk in chunks)
+        for task_id in task_ids:
+            self._without_content.pop(task_id, None)
+
+    def _look_for_lost(self) -> None:
+        now_s = self._clock()
+        if now_s < self._next_look_s:
+            return
+        self._next_look_s = now_s + self._looks.every_s  # also if Redis refuses this one: what is unsent goes meanwhile
+        queues = self._unanswered.queues(age_s=self._looks.old_s)
+        if lost := self._lost.look(queues):
+            log.warning("%d chunks are lost, was a queue purged? Sending them again", len(lost))
+        self._unsent.update(dict.fromkeys(lost))
+        calm = queues and not lost and not self._lost.suspects
+        self._look_every_s = min(2 * self._look_every_s, self._looks.seldom_s) if calm else self._looks.every_s
+        self._next_look_s = now_s + self._look_every_s
+
+    def _chunks(self, task_ids: Iterable[str]) -> list[Chunk]:
+        return [chunk for task_id in task_ids if (chunk := self._unanswered.chunk_of(task_id))]

@@ -1,0 +1,197 @@
+"""Every Redis key of Lowtide, in one place. A fleet's keys begin with its prefix, Celery's and kombu's included."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+from lowtide.config import Settings
+
+END_CLAIM_S = 30
+END_DONE_S = 7 * 24 * 3600
+TRY_S = 7 * 24 * 3600
+LOSS_S = 24 * 3600
+BLOB_S = 600
+PROTOCOL = "2"
+"""What is spoken in Redis: what lies in which keys, and who may do what to it. Another one is a clean break."""
+STEM = f"lt{PROTOCOL}:"
+"""What our own keys begin with, behind the fleet's prefix."""
+SUBSCRIPTION_CHARS = 12
+"""48 bits: that two of a thousand subscriptions get the same hash happens once in 500 million fleets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Names of keys. `message` is `<subscription>:<message_id>`, of whose first part, a path, a key has a hash: there
+    are millions of them. `task` is a Celery task id.
+    """
+
+    prefix: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Keys":
+        """The keys of the fleet that `settings` describes."""
+        return cls(settings.prefix)
+
+    @property
+    def protocol(self) -> str:
+        """`PROTOCOL` of those who use this Redis. Its name is the same in all of them."""
+        return f"{self.prefix}lt:protocol"
+
+    def unversioned(self, name: str) -> str:
+        """A key of protocol 1, which is not told of by `protocol`. `workers`, `bridges`: sets of names of which
+        `w:<name>` and `b:<name>` exist while they live (15 s); `unacked`: what its workers hold.
+        """
+        return f"{self.prefix}lt:{name}"
+
+    def end(self, message: str) -> str:
+        """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
+        return f"{self.prefix}{STEM}end:{_short(message)}"
+
+    def tries(self, message: str) -> str:
+        """Attempts of the message that count (7 days)."""
+        return f"{self.prefix}{STEM}try:{_short(message)}"
+
+    def loss(self, task: str) -> str:
+        """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). Whoever takes a task
+        that has it looks what was before.
+        """
+        return f"{self.loss_prefix}{task}"
+
+    @property
+    def loss_prefix(self) -> str:
+        """What is before the task in `loss`."""
+        return f"{self.prefix}{STEM}loss:"
+
+    def strike(self, task: str) -> str:
+        """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved, and
+        `g<number>:<losses so far>` of each group that did (1 day).
+        """
+        return f"{self.prefix}{STEM}strike:{task}"
+
+    def part(self, task: str) -> str:
+        """Hash: place in the task → outcome, of a task that was not finished (1 day)."""
+        return f"{self.prefix}{STEM}part:{task}"
+
+    def held(self, incarnation: str) -> str:
+        """Hash of what a worker holds: delivery tag → key of the list that it was taken from, newline, Celery id,
+        newline, the message. It never expires, and is there only while the incarnation is registered.
+        """
+        return f"{self.held_prefix}{incarnation}"
+
+    @property
+    def stuck(self) -> str:
+        """Hash: incarnation, colon, delivery tag → as in `held`, of what a worker held that is gone, and what can't go
+        back, since something else than a list has its list's name. It goes back when that is gone.
+        """
+        return f"{self.prefix}{STEM}stuck"
+
+    @property
+    def held_prefix(self) -> str:
+        """What is before the incarnation in `held`."""
+        return f"{self.prefix}{STEM}held:"
+
+    def blob(self, task: str) -> str:
+        """Content of a chunk's requests, raw bytes, beside its task. Written by whoever sent it, in one MULTI with the
+        task, and renewed while it waits for the result (10 minutes); deleted with that. Losses keep it.
+        """
+        return f"{self.prefix}{STEM}blob:{task}"
+
+    def blobs(self, bridge: str) -> str:
+        """Hash: task of a bridge → size in bytes of the content beside it, for whoever deletes what the bridge leaves
+        behind. Written and renewed by the bridge with that (10 minutes); an entry is deleted with it, within 15 s after
+        Redis can be used again if it is away then.
+        """
+        return f"{self.prefix}{STEM}blobs:{bridge}"
+
+    @property
+    def holders(self) -> str:
+        """Hash: Celery id of a task that is held → the incarnation that took it last."""
+        return f"{self.prefix}{STEM}holders"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set, the register of workers: incarnation → its last heartbeat (Redis TIME, seconds); 0: it was given
+        up, and a sweeper is at it.
+        """
+        return f"{self.prefix}{STEM}workers"
+
+    @property
+    def worker_status(self) -> str:
+        """Hash: incarnation of a registered worker → what it says of itself, JSON."""
+        return f"{self.prefix}{STEM}worker_status"
+
+    @property
+    def suspects(self) -> str:
+        """Sorted set: incarnation of a worker that is suspect, and so is no capacity → its last heartbeat."""
+        return f"{self.prefix}{STEM}suspects"
+
+    @property
+    def bridges(self) -> str:
+        """Sorted set: name of a bridge → its last heartbeat (Redis TIME, seconds)."""
+        return f"{self.prefix}{STEM}bridges"
+
+    @property
+    def bridge_status(self) -> str:
+        """Hash: name of a bridge → what it says of itself, JSON."""
+        return f"{self.prefix}{STEM}bridge_status"
+
+    @property
+    def rates(self) -> str:
+        """Hash: model → measured seconds of device time per request."""
+        return f"{self.prefix}{STEM}rates"
+
+    @property
+    def models(self) -> str:
+        """JSON list of the models that the fleet serves. Each bridge and worker writes it when it registers, and the
+        exporter with each turn: the last one's holds. It stays when none lives.
+        """
+        return f"{self.prefix}{STEM}models"
+
+    @property
+    def unread(self) -> str:
+        """Hash: list of ours that nobody reads → Unix time since when it is known to be there. Written by who looks for
+        them, `lowtide status` and `lowtide doctor`; an entry goes when its list is gone.
+        """
+        return f"{self.prefix}{STEM}unread"
+
+    @property
+    def exporter(self) -> str:
+        """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
+        return f"{self.prefix}{STEM}exporter"
+
+    @property
+    def sweeper(self) -> str:
+        """Lock of the one who gives back what vanished workers held (12 s)."""
+        return f"{self.prefix}{STEM}sweeper"
+
+    @property
+    def epoch(self) -> str:
+        """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
+        return f"{self.prefix}{STEM}epoch"
+
+    def result(self, task: str) -> str:
+        """Celery's own result key; or says, for ten minutes, that the content beside the task is gone."""
+        return f"{self.prefix}celery-task-meta-{task}"
+
+    @property
+    def scheduled(self) -> str:
+        """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time)."""
+        return f"{self.prefix}{STEM}scheduled"
+
+    def wake(self, model: str) -> str:
+        """List of tokens without content, each of which wakes one worker that waits (10 s, 32 at most)."""
+        return f"{self.prefix}{STEM}wake:{model}"
+
+    def queue(self, name: str) -> str:
+        """A queue's list (priority 0; `queues.lists_of` has all)."""
+        return f"{self.prefix}{name}"
+
+
+def _short(message: str) -> str:
+    subscription, _, message_id = message.rpartition(":")
+    return f"{_hash(subscription)}:{message_id}"
+
+
+@lru_cache
+def _hash(subscription: str) -> str:
+    return hashlib.sha256(subscription.encode()).hexdigest()[:SUBSCRIPTION_CHARS]

@@ -1,0 +1,108 @@
+from collections.abc import Sequence
+
+import pytest
+
+from lowtide.bridge.acknowledge import Acknowledger
+from lowtide.bridge.held.held import LEASE_S, Held
+from lowtide.bridge.messages.kinds import Received
+from lowtide.bridge.pubsub.client import PubsubError, PubsubRefused, PubsubUnavailable
+
+
+class Outside:
+    """Pub/Sub and Redis."""
+
+    def __init__(self) -> None:
+        self.error: PubsubError | None = None
+        self.failing = {"s"}
+        self.acknowledged_ids: list[str] = []
+        self.let_expire: list[str] = []
+
+    def acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> None:
+        if self.error and subscription in self.failing:
+            raise self.error
+        self.acknowledged_ids += ack_ids
+
+    def acknowledged(self, keys: Sequence[str]) -> None:
+        self.let_expire += keys
+
+    def forget(self, task_ids: Sequence[str]) -> None: ...
+
+
+class World:
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.outside = Outside()
+        self.held = Held(lambda: self.now_s)
+        self.held.add([self.delivery("1"), self.delivery("2")])
+        self.acknowledger = Acknowledger(pubsub=self.outside, records=self.outside, held=self.held)
+        self.held.to_acknowledge.put(["s:1", "s:2"])
+
+    @staticmethod
+    def delivery(message_id: str, subscription: str = "s") -> Received:
+        return Received(
+            subscription=subscription,
+            ack_id=f"ack-{message_id}",
+            message_id=message_id,
+            data=b"",
+            attributes={},
+            published_s=0.0,
+        )
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_what_pubsub_has_surely_forgotten_may_be_forgotten_here(world: World) -> None:
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.acknowledged_ids == ["ack-1", "ack-2"]
+    assert world.outside.let_expire == ["s:1", "s:2"]
+    assert (len(world.held), len(world.held.to_acknowledge)) == (0, 0)
+
+
+def test_the_record_of_a_message_whose_lease_lapsed_stays(world: World) -> None:
+    world.now_s = LEASE_S + 1
+    world.held.renewed(["s:1"], world.now_s)
+    world.held.add([world.delivery("2")])
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.acknowledged_ids == ["ack-1", "ack-2"]
+    assert world.outside.let_expire == []
+    assert len(world.held) == 0
+
+
+def test_the_record_of_a_message_that_was_handed_back_meanwhile_stays(world: World) -> None:
+    world.held.release(["s:1"])
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.let_expire == ["s:2"]
+
+
+def test_a_refused_acknowledgement_leaves_the_records(world: World) -> None:
+    world.outside.error = PubsubRefused("PERMISSION_DENIED", "no")
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.let_expire == []
+    assert (len(world.held), len(world.held.to_acknowledge)) == (0, 0)
+
+
+def test_an_acknowledgement_without_an_answer_is_tried_again(world: World) -> None:
+    world.outside.error = PubsubUnavailable("UNAVAILABLE", "gone")
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.let_expire == []
+    assert (len(world.held), len(world.held.to_acknowledge)) == (2, 2)
+
+
+@pytest.mark.parametrize("error", [PubsubRefused("NOT_FOUND", "gone"), PubsubUnavailable("UNAVAILABLE", "away")])
+def test_a_subscription_that_fails_keeps_no_acknowledgement_from_another(world: World, error: PubsubError) -> None:
+    world.outside.error = error
+    world.held.add([world.delivery("3", "another")])
+    world.held.to_acknowledge.put(["another:3"])
+    world.acknowledger.turn(0.0)
+
+    assert world.outside.acknowledged_ids == ["ack-3"]
+    assert world.outside.let_expire == ["another:3"]
+    assert world.held.ack_ids(["another:3"]) == {}
