@@ -10,21 +10,22 @@ from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.records import Records
 from lowtide.bridge.messages.kinds import subscription_of
 from lowtide.bridge.pubsub.client import Pubsub, PubsubRefused, PubsubUnavailable
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outages
 
 log = logging.getLogger(__name__)
 
 BULK = 1000
-AGAIN_S = 1.0
 
 
 class Acknowledger:
     """`turn` from one thread."""
 
-    def __init__(self, *, pubsub: Pubsub, records: Records, held: Held) -> None:
+    def __init__(self, *, pubsub: Pubsub, records: Records, held: Held, waits: Waits = USUAL) -> None:
         self._pubsub = pubsub
         self._records = records
         self._held = held
+        self._waits = waits
         self._outages = Outages("can't acknowledge messages")
 
     def turn(self, timeout_s: float) -> None:
@@ -43,7 +44,7 @@ class Acknowledger:
             self._pubsub.acknowledge(subscription, self._held.ack_ids(keys).get(subscription, []))
         except PubsubUnavailable as error:
             outage.failed(error)
-            self._held.to_acknowledge.put(keys, after_s=AGAIN_S)
+            self._held.to_acknowledge.put(keys, after_s=self._waits.again_s)
         except PubsubRefused as error:
             # The subscription is gone, or not ours to acknowledge. If it comes back, so do the messages: done.
             outage.failed(error)

@@ -15,6 +15,7 @@ from redis import RedisError
 from lowtide.bridge.held.leaser import TICK_S
 from lowtide.bridge.held.record_watch import LOOK_S
 from lowtide.bridge.outlook import outlook
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.bridge.wiring import wire
 from lowtide.config import Settings
 from lowtide.config.process.ending import leave_after
@@ -56,12 +57,12 @@ ESTRANGED = End(code=1, drains=True)
 class Bridge:
     """One bridge: `run` it once. Any number of them may serve the same subscriptions."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, waits: Waits = USUAL) -> None:
         """Raises SettingsError without a project."""
         self.name = new_owner()
         self._settings = settings
         self._stopping = threading.Event()
-        self._parts = parts = wire(settings, owner=self.name)
+        self._parts = parts = wire(settings, owner=self.name, waits=waits)
         self._puller = self._loop("puller", parts.puller.turn)
         self._collector = self._loop("collector", lambda: parts.collector.turn(TAKE_S))
         self._settler = self._loop("settler", lambda: parts.settler.turn(TAKE_S))

@@ -17,7 +17,7 @@ from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Records
 from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import Failed
-from lowtide.bridge.messages.retry import backoff_s
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.dispatch import Dispatch
 from lowtide.tasks.chunks.results import ChunkResult
@@ -26,21 +26,28 @@ from lowtide.tasks.wire.outcome import Status
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 1.0
 RETRIES_AT_ONCE = 256
-UNREADABLE_AGAIN_S = 60.0
-"""The work will be done anew: often enough that a roll-out isn't held up, seldom enough to cost little."""
 
 
 class Collector:
     """`turn` from one thread."""
 
-    def __init__(self, *, dispatch: Dispatch, held: Held, records: Records, leaser: Leaser, endings: Endings) -> None:
+    def __init__(
+        self,
+        *,
+        dispatch: Dispatch,
+        held: Held,
+        records: Records,
+        leaser: Leaser,
+        endings: Endings,
+        waits: Waits = USUAL,
+    ) -> None:
         self._dispatch = dispatch
         self._held = held
         self._records = records
         self._leaser = leaser
         self._endings = endings
+        self._waits = waits
         self._told_unreadable = False
         self._redis = Outage("Redis can't be used: no results", why=told)
 
@@ -52,7 +59,7 @@ class Collector:
             self._try_again()
         except (RedisError, KombuError) as error:
             self._redis.failed(error)
-            time.sleep(AGAIN_S)
+            time.sleep(self._waits.again_s)
         else:
             self._redis.over()
 
@@ -69,7 +76,9 @@ class Collector:
                 self._end(chunk, result)
         if unreadable:
             # Nobody's fault but a roll-out's: no attempt, and later there may be a bridge that can read it.
-            self._leaser.hand_back([key for chunk in unreadable for key in chunk.keys], after_s=UNREADABLE_AGAIN_S)
+            self._leaser.hand_back(
+                [key for chunk in unreadable for key in chunk.keys], after_s=self._waits.unreadable_s
+            )
 
     def _tell_unreadable(self, why: str) -> None:
         if not self._told_unreadable:
@@ -95,14 +104,14 @@ class Collector:
                     [one.item.received.key for one in failed], before=[one.item.tries for one in failed]
                 )
             except RedisError:
-                self._held.to_try_again.put(failed, after_s=AGAIN_S)
+                self._held.to_try_again.put(failed, after_s=self._waits.again_s)
                 raise
             self._wait_or_give_up(failed, tries)
 
     def _wait_or_give_up(self, failed: Sequence[Failed], tries: Sequence[int]) -> None:
         by_wait: dict[float, list[str]] = defaultdict(list)
         for one, count in zip(failed, tries, strict=True):
-            if (wait_s := backoff_s(count)) is None:
+            if (wait_s := self._waits.backoff_s(count)) is None:
                 item = replace(one.item, tries=count - 1)
                 self._held.to_settle.put([self._endings.of_outcome(item, one.outcome)])
             else:

@@ -20,7 +20,7 @@ from lowtide.bridge.messages.chunk import chunks_of, to_chunk
 from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.bridge.messages.reading import Reader
 from lowtide.bridge.pubsub.pulls import Pulls
-from lowtide.bridge.settle import ANOTHERS_S
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.dispatch import Dispatch
 from lowtide.tasks.chunks.sending import Chunk
@@ -28,7 +28,6 @@ from lowtide.tasks.redis.trouble import told
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 1.0
 PULLED_MAX = 10_000
 """Far more than one answer of Pub/Sub brings."""
 CREDIT_LOOK_S = 0.02
@@ -50,6 +49,7 @@ class Puller:
         dispatch: Dispatch,
         gauge: Gauge,
         allowance: Allowance,
+        waits: Waits = USUAL,
     ) -> None:
         self._pulls = pulls
         self._held = held
@@ -59,6 +59,7 @@ class Puller:
         self._dispatch = dispatch
         self._gauge = gauge
         self._allowance = allowance
+        self._waits = waits
         self._redis = Outage("Redis can't be used: not pulling", why=told)
 
     def turn(self) -> None:
@@ -72,7 +73,7 @@ class Puller:
                 self._pull()
         except (RedisError, KombuError) as error:
             self._redis.failed(error)
-            time.sleep(AGAIN_S)
+            time.sleep(self._waits.again_s)
 
     def close(self) -> None:
         """Pull no more. What is held is handed back by whoever knows everything that is."""
@@ -93,7 +94,7 @@ class Puller:
             kept -= 1
             over -= arrived[kept].size_bytes
         if kept < len(arrived):
-            self._leaser.hand_back([message.key for message in arrived[kept:]], after_s=AGAIN_S)
+            self._leaser.hand_back([message.key for message in arrived[kept:]], after_s=self._waits.again_s)
         return arrived[:kept]
 
     def _credit(self) -> int:
@@ -124,7 +125,7 @@ class Puller:
         self._held.to_acknowledge.put(message.key for message, record in looked_up if record.claim is Claim.DONE)
         anothers = [message.key for message, record in looked_up if record.claim is Claim.ANOTHERS]
         if anothers:
-            self._leaser.hand_back(anothers, after_s=ANOTHERS_S)
+            self._leaser.hand_back(anothers, after_s=self._waits.anothers_s)
 
     def _requests(self, looked_up: Iterable[tuple[Received, Record]]) -> list[Translated]:
         """The requests among messages; what is none, and what has expired, is to be settled."""

@@ -19,6 +19,7 @@ from lowtide.bridge.held.records import Claim, Records
 from lowtide.bridge.messages.dead_letter import dead_letter
 from lowtide.bridge.messages.kinds import Ending, SilentEnding, size_bytes
 from lowtide.bridge.pubsub.client import Pubsub, PubsubRefused, PubsubUnavailable, message_of
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.grouping import grouped
 from lowtide.tasks.redis.trouble import told
@@ -29,8 +30,6 @@ BULK = 256
 BULK_MAX_BYTES = 9_991_000
 """One message at its own limit fits: see dead_letter.MESSAGE_MAX_BYTES."""
 CLAIM_FRESH_S = 10.0
-ANOTHERS_S = 10.0
-AGAIN_S = 1.0
 
 Ends = Ending | SilentEnding
 End = TypeVar("End", bound=Ends)
@@ -47,6 +46,7 @@ class Settler:
         held: Held,
         leaser: Leaser,
         dead_letter_topic: str,
+        waits: Waits = USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pubsub = pubsub
@@ -54,6 +54,7 @@ class Settler:
         self._held = held
         self._leaser = leaser
         self._dead_letter_topic = dead_letter_topic
+        self._waits = waits
         self._clock = clock
         self.ignored: Counter[str] = Counter()
         """Messages that ended in silence, by why: a word of `reasons.IGNORED`."""
@@ -86,7 +87,7 @@ class Settler:
         except RedisError as error:
             # Without a claim another bridge might publish the same: keep the lease and wait.
             self._redis.failed(error)
-            self._held.to_settle.put(bulk, after_s=AGAIN_S)
+            self._held.to_settle.put(bulk, after_s=self._waits.again_s)
             return []
         self._redis.over()
         sorted_: dict[Claim, list[End]] = {claim: [] for claim in Claim}
@@ -94,7 +95,7 @@ class Settler:
             sorted_[claim].append(ending)
         self._held.to_acknowledge.put(_keys(sorted_[Claim.DONE]))
         if anothers := sorted_[Claim.ANOTHERS]:
-            self._leaser.hand_back(_keys(anothers), after_s=ANOTHERS_S)
+            self._leaser.hand_back(_keys(anothers), after_s=self._waits.anothers_s)
         return sorted_[Claim.OURS]
 
     def _end_silently(self, endings: Sequence[SilentEnding]) -> None:
@@ -105,7 +106,7 @@ class Settler:
             self._records.done(_keys(endings))
         except RedisError as error:
             self._redis.failed(error)
-            self._held.to_settle.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=self._waits.again_s)
             return
         for why in {ending.why for ending in endings} - self.ignored.keys():
             log.info("an event is no upload (%s): acknowledged without a result, and counted from here on", why)
@@ -133,7 +134,7 @@ class Settler:
             self._pubsub.publish(topic, [message_of(e.outgoing.data, e.outgoing.attributes) for e in endings])
         except PubsubUnavailable as error:
             self._publishing.failed(error)
-            self._held.to_settle.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=self._waits.again_s)
             return False
         except PubsubRefused as error:
             return self._refused(topic, endings, claimed_s, error)
@@ -158,7 +159,7 @@ class Settler:
             return self._publish_all([(topic, endings[:half]), (topic, endings[half:])], claimed_s)
         if topic == self._dead_letter_topic:
             self.dead_letters.failed(error)
-            self._held.to_settle.put(endings, after_s=AGAIN_S)
+            self._held.to_settle.put(endings, after_s=self._waits.again_s)
         else:
             log.warning("%s refuses %d results, which become dead letters: %s", topic, len(endings), error)
             self._held.to_settle.put([self._reply_refused(ending, error) for ending in endings])

@@ -21,18 +21,17 @@ from lowtide.bridge.pubsub.pulls import Pulls
 from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import Settler
 from lowtide.bridge.sizes import Sizes
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.blob import Blobs
-from lowtide.tasks.chunks.dispatch import Dispatch, Looks
+from lowtide.tasks.chunks.dispatch import Dispatch
 from lowtide.tasks.chunks.sending import ChunkSender
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 
 CONNECTIONS = 10
 """One for each thread that asks Redis, and one that listens: none waits for another."""
-LOOKS = Looks(old_s=60.0, gone_s=60.0)
-"""Longer than any step from one place to the next takes: the 20 s of a sweeper, and as many until another leads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,7 @@ class Parts:
     acknowledger: Acknowledger
 
 
-def wire(settings: Settings, *, owner: str) -> Parts:
+def wire(settings: Settings, *, owner: str, waits: Waits = USUAL) -> Parts:
     """The parts of one bridge. Connects to Redis and Pub/Sub on first use."""
     redis, keys = connect(settings, most=CONNECTIONS), Keys.of(settings)
     pubsub, held = Pubsub(), Held()
@@ -68,7 +67,7 @@ def wire(settings: Settings, *, owner: str) -> Parts:
         sender=ChunkSender(configure(settings), bridge=owner),
         blobs=blobs,
         unanswered=UnansweredChunks(held),
-        looks=LOOKS,
+        looks=waits.looks,
     )
     endings = Endings(settings)
     gauge = Gauge(redis, keys, settings, bridge=owner)
@@ -79,8 +78,9 @@ def wire(settings: Settings, *, owner: str) -> Parts:
         held=held,
         leaser=leaser,
         dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
+        waits=waits,
     )
-    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription])
+    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription], waits=waits)
     return Parts(
         redis=redis,
         keys=keys,
@@ -107,8 +107,9 @@ def wire(settings: Settings, *, owner: str) -> Parts:
                 sizes=Sizes(settings.model_names),
                 dead_letters=settler.dead_letters,
             ),
+            waits=waits,
         ),
-        collector=Collector(dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings),
+        collector=Collector(dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings, waits=waits),
         settler=settler,
-        acknowledger=Acknowledger(pubsub=pubsub, records=records, held=held),
+        acknowledger=Acknowledger(pubsub=pubsub, records=records, held=held, waits=waits),
     )

@@ -15,6 +15,7 @@ from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import Pb, Pubsub, error_of
 from lowtide.bridge.pubsub.subscription import Pull, PulledSubscription
+from lowtide.bridge.waits import USUAL, Waits
 
 PARKED_S = 0.25
 """A subscription whose pulls all wait for longer has nothing just now: those after it are asked, too."""
@@ -27,10 +28,15 @@ class Pulls:
     """From one thread, but for `refused` and `refused_for_s`."""
 
     def __init__(
-        self, pubsub: Pubsub, subscriptions: Sequence[str], *, clock: Callable[[], float] = time.monotonic
+        self,
+        pubsub: Pubsub,
+        subscriptions: Sequence[str],
+        *,
+        waits: Waits = USUAL,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pubsub = pubsub
-        self._sources = [PulledSubscription(name) for name in subscriptions]
+        self._sources = [PulledSubscription(name, waits) for name in subscriptions]
         self._clock = clock
         self._answered: queue.SimpleQueue[Pull] = queue.SimpleQueue()
 

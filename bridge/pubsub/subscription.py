@@ -6,17 +6,16 @@ from dataclasses import dataclass
 import grpc
 
 from lowtide.bridge.pubsub.client import PubsubError, PubsubRefused
+from lowtide.bridge.waits import Waits
 from lowtide.config.process.outage import Outage
 
-AGAIN_S = 1.0
-REFUSED_AGAIN_S = 5.0
 FLOWS_S = 1.0
 """An answer that took longer waited for its first message. Before a backlog Pub/Sub may take a few tenths."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Pull:
-    """One call under way. Times are monotonic; `answered_s` is set by gRPC's thread."""
+    """One call under way. Waits are monotonic; `answered_s` is set by gRPC's thread."""
 
     source: "PulledSubscription"
     future: grpc.Future
@@ -26,10 +25,11 @@ class Pull:
 
 
 class PulledSubscription:
-    """From one thread, but for `refused` and `refused_for_s`. Times are monotonic."""
+    """From one thread, but for `refused` and `refused_for_s`. Waits are monotonic."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, waits: Waits) -> None:
         self.name = name
+        self._waits = waits
         self.pulls: list[Pull] = []
         self.flows = False
         self.refused: PubsubRefused | None = None
@@ -63,9 +63,9 @@ class PulledSubscription:
         self.flows = False
         self._failed_s = now_s
         if not isinstance(error, PubsubRefused):
-            self._again_s, self.refused = now_s + AGAIN_S, None
+            self._again_s, self.refused = now_s + self._waits.again_s, None
             return
-        self._again_s = now_s + REFUSED_AGAIN_S
+        self._again_s = now_s + self._waits.refused_again_s
         if self.refused is None:
             self._refused_since_s = now_s
         self.refused = error

@@ -18,14 +18,13 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 from redis import Redis
 
-from lowtide.bridge import collect, pull, wiring
 from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.held.record_watch import RecordWatch
 from lowtide.bridge.held.records import Records
-from lowtide.bridge.messages import retry
 from lowtide.bridge.pubsub.client import PublishRequest, Pubsub, PullRequest, message_of
 from lowtide.bridge.pubsub.create import Admin, PubsubMissing, check_exists, create_missing, prepare
+from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
@@ -126,9 +125,9 @@ class World:
         return self.keys.end(f"{self.requests}:{message_id}")
 
     @contextmanager
-    def bridge(self) -> Iterator[Bridge]:
+    def bridge(self, waits: Waits = USUAL) -> Iterator[Bridge]:
         """A bridge that drains at the end, and must end well."""
-        bridge, codes = Bridge(self.settings), []
+        bridge, codes = Bridge(self.settings, waits=waits), []
         thread = threading.Thread(target=lambda: codes.append(bridge.run()))
         thread.start()
         try:
@@ -320,11 +319,10 @@ def test_a_copy_that_waits_while_its_twin_is_settled_keeps_the_record(our_world:
     assert not world.redis.exists(open_)
 
 
-def test_what_another_bridge_settles_is_left_to_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "ANOTHERS_S", 1.0)
+def test_what_another_bridge_settles_is_left_to_it(world: World) -> None:
     claimed, fresh = world.publish(*uris(2))
     world.redis.set(world.end_key(claimed), "c:another", ex=30)
-    with world.worker(), world.bridge():
+    with world.worker(), world.bridge(Waits(anothers_s=1.0)):
         assert [result["message_id"] for result in world.results(1, extra_s=1.5)] == [fresh]
         world.redis.delete(world.end_key(claimed))
         assert [result["message_id"] for result in world.results(1)] == [claimed]
@@ -495,12 +493,11 @@ def test_an_emptied_redis_costs_nothing(our_world: World) -> None:
     assert sorted(result["message_id"] for result in results) == sorted(published)
 
 
-def test_a_chunk_that_is_nowhere_is_sent_again(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_that_is_nowhere_is_sent_again(our_world: World) -> None:
     """Its queue was purged, for example."""
     world = our_world
-    monkeypatch.setattr(wiring, "LOOKS", Looks(old_s=0.1, gone_s=0.1, every_s=0.1))
     published = world.publish(*uris(20))
-    with world.bridge():
+    with world.bridge(Waits(looks=Looks(old_s=0.1, gone_s=0.1, every_s=0.1))):
         wait_for(lambda: world.redis.delete(world.keys.queue("lowtide.a.topic")))
         with world.worker():
             results = world.results(20)
@@ -597,11 +594,8 @@ def test_content_of_an_emptied_redis_costs_nothing(our_world: World) -> None:
     assert {(result["status"], result["attempts"]) for result in results} == {("ok", 1)}
 
 
-def test_a_request_that_another_try_may_cure_is_tried_four_times(
-    our_world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_request_that_another_try_may_cure_is_tried_four_times(our_world: World) -> None:
     world = our_world
-    monkeypatch.setattr(retry, "BACKOFFS_S", (1.0, 1.0, 1.0))
     usual = world.engine.answer
 
     def answer(request: InferenceRequest) -> Outcome:
@@ -611,7 +605,7 @@ def test_a_request_that_another_try_may_cure_is_tried_four_times(
 
     world.engine.answer = answer
     world.publish(*uris(3))
-    with world.worker(), world.bridge():
+    with world.worker(), world.bridge(Waits(backoffs_s=(1.0, 1.0, 1.0))):
         results = {result["request_id"]: result for result in world.results(3, extra_s=0.5)}
 
     ended = sorted((result["status"], result["attempts"]) for result in results.values())
@@ -622,7 +616,6 @@ def test_a_request_that_another_try_may_cure_is_tried_four_times(
 
 def test_a_chunk_that_fails_as_a_whole_is_tried_again(our_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world = our_world
-    monkeypatch.setattr(retry, "BACKOFFS_S", (1.0, 1.0, 1.0))
     usual, failures = world.engine.submit, iter([RuntimeError("no device")])
 
     def submit(requests: Any) -> Any:
@@ -632,7 +625,7 @@ def test_a_chunk_that_fails_as_a_whole_is_tried_again(our_world: World, monkeypa
 
     monkeypatch.setattr(world.engine, "submit", submit)
     world.publish(uris(1)[0])
-    with world.worker(), world.bridge():
+    with world.worker(), world.bridge(Waits(backoffs_s=(1.0, 1.0, 1.0))):
         assert [(r["status"], r["attempts"]) for r in world.results(1)] == [("ok", 2)]
 
 
@@ -641,12 +634,11 @@ def test_a_chunk_that_fails_as_a_whole_is_tried_again(our_world: World, monkeypa
     [b"{", b'{"status": "SUCCESS", "result": [{"status": "paused"}, {"status": "paused"}]}', b'{"result": []}'],
 )
 def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_once(
-    our_world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, result: bytes
+    our_world: World, caplog: pytest.LogCaptureFixture, result: bytes
 ) -> None:
     world = our_world
-    monkeypatch.setattr(collect, "UNREADABLE_AGAIN_S", 1)
     published = world.publish(*uris(4))
-    with world.bridge() as bridge:
+    with world.bridge(Waits(unreadable_s=1.0)) as bridge:
         wait_for(lambda: bridge._parts.held.requests == 4)
         flights = bridge._parts.held.chunks()
         world.redis.delete(*(world.keys.queue(f"lowtide.{model}.topic") for model in "ab"))
@@ -722,9 +714,8 @@ def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr("lowtide.bridge.pubsub.subscription.REFUSED_AGAIN_S", 0.1)
     world = make_world(redis_url, project, stuck_after_s=3.0)
-    bridge, codes = Bridge(world.settings), []
+    bridge, codes = Bridge(world.settings, waits=Waits(refused_again_s=0.1)), []
     thread = threading.Thread(target=lambda: codes.append(bridge.run()))
     thread.start()
     Admin(world.pubsub).delete_subscription(world.requests)
@@ -746,10 +737,9 @@ def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr("lowtide.bridge.pubsub.subscription.REFUSED_AGAIN_S", 0.1)
     world = make_world(redis_url, project, subscription="urgent,lowtide-requests", stuck_after_s=1.0)
     urgent = world.settings.subscription_path("urgent")
-    with world.worker(), world.bridge() as bridge:
+    with world.worker(), world.bridge(Waits(refused_again_s=0.1)) as bridge:
         Admin(world.pubsub).delete_subscription(urgent)
         wait_for(lambda: bridge.health().reason)
         time.sleep(3 * world.settings.stuck_after_s)

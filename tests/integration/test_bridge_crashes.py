@@ -170,7 +170,7 @@ def world(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     with mortal(world) as connect:
         monkeypatch.setattr(wiring, "connect", connect)
         monkeypatch.setattr(wiring, "Pubsub", lambda: world)
-        monkeypatch.setattr(wiring, "Pulls", lambda *_: world)
+        monkeypatch.setattr(wiring, "Pulls", lambda *_, **__: world)
         yield world
     world.redis.close()
 

@@ -19,6 +19,7 @@ from lowtide.bridge.messages.reading import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pull import Puller
 from lowtide.bridge.sizes import Sizes
+from lowtide.bridge.waits import Waits
 from lowtide.config import load_settings
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.packing import Packing
@@ -84,6 +85,7 @@ class Outside:
             allowance=Allowance(
                 gauge=outside, held=self.held, dispatch=outside, sizes=Sizes(["a"]), dead_letters=Outage("dead")
             ),
+            waits=Waits(again_s=0.0),
         )
 
 
@@ -181,7 +183,6 @@ def test_what_must_be_sent_again_is_sent_before_anything_is_pulled() -> None:
 
 
 def test_what_was_pulled_waits_for_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pull, "AGAIN_S", 0.0)
     outside = Outside([message("1"), message("2")])
     puller = outside.puller()
     with monkeypatch.context() as away:

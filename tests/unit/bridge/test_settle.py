@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from redis import RedisError
 
-from lowtide.bridge import settle
 from lowtide.bridge.held.held import LOOK_VALID_S, Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim
 from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, SilentEnding, Translated
 from lowtide.bridge.pubsub.client import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.settle import Settler
+from lowtide.bridge.waits import Waits
 from lowtide.tasks.wire.request import InferenceRequest
 
 
@@ -68,6 +68,7 @@ def settler_of(outside: Any, held: Held, **given: Any) -> Settler:
         held=held,
         leaser=Leaser(pubsub=outside, held=held, forget=outside.forget),
         dead_letter_topic="dead",
+        waits=Waits(again_s=0.01),
         **given,
     )
 
@@ -107,7 +108,6 @@ def test_a_pubsub_that_is_away_ends_the_turn_and_nothing_is_lost(
     monkeypatch: pytest.MonkeyPatch, errors: list[Exception | None], publishes: int
 ) -> None:
     """Each publish may take fifteen seconds: all of a bulk, and the bridge would count as stuck."""
-    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
     outside, held = Outside(), Held()
     outside.errors = list(errors)
     endings = [ending(f"{topic}{number}", topic) for topic in "abc" for number in range(2)]
@@ -152,7 +152,6 @@ def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
 
 
 def test_letters_that_wait_are_counted_in_bytes_until_they_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
     outside, held = Outside(), Held()
     outside.errors = [AWAY]
     dead = replace(received("3"), data=b"of the message itself")
@@ -188,7 +187,6 @@ def test_what_asks_for_nothing_is_recorded_counted_and_acknowledged_and_not_publ
 
 
 def test_without_its_record_what_asks_for_nothing_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settle, "AGAIN_S", 0.01)
     outside, held = Outside(), Held()
     silent = SilentEnding(received=received("1"), why="deleted")
     held.add([silent.received])

@@ -12,7 +12,7 @@ from google.pubsub_v1.types import PullResponse
 from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.pubsub.client import PubsubRefused
 from lowtide.bridge.pubsub.pulls import PARKED_S, Pulls
-from lowtide.bridge.pubsub.subscription import REFUSED_AGAIN_S
+from lowtide.bridge.waits import USUAL
 
 SUBSCRIPTIONS = ("urgent", "normal")
 TURN_S = 0.25
@@ -93,7 +93,7 @@ def test_a_subscription_that_fails_does_not_starve_the_others(world: World, code
     came = world.turns(240)
 
     assert came["normal"] > 120
-    assert world.pubsub.calls["urgent"] >= 240 * TURN_S / REFUSED_AGAIN_S / 2, "it is asked again and again"
+    assert world.pubsub.calls["urgent"] >= 240 * TURN_S / USUAL.refused_again_s / 2, "it is asked again and again"
 
 
 def test_an_urgent_subscription_is_served_alone_while_it_gives(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 from lowtide.bridge.credit import PULL_WORTH, PULLS_MAX
 from lowtide.bridge.pubsub.client import PullResponse
 from lowtide.bridge.pubsub.pulls import Pulls
-from lowtide.bridge.pubsub.subscription import REFUSED_AGAIN_S
+from lowtide.bridge.waits import USUAL
 
 RUNS = 30
 STEPS = 300
@@ -116,7 +116,7 @@ class World:
         self.held -= round(self.random.random() * self.held)
 
     def wait(self) -> None:
-        self.now_s += self.random.choice([0.01, 0.1, 0.3, REFUSED_AGAIN_S / 5])
+        self.now_s += self.random.choice([0.01, 0.1, 0.3, USUAL.refused_again_s / 5])
 
     def step(self) -> None:
         steps = [self.turn, self.turn, self.work, self.wait, *([self.answer, self.answer] if self.under_way else [])]
