@@ -1,4 +1,4 @@
-"""`Allowance`: how many messages may be pulled now, by what the fleet works off and what is held already."""
+"""`Allowance`: how many messages may be pulled now, from the fleet's capacity and what is held already."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ pulling doesn't help.
 
 
 class Allowance:
-    """From one thread. `dead_letters`: on while they can't be published."""
+    """Asked from one thread. While the outage `dead_letters` is on, nothing is pulled."""
 
     def __init__(self, *, gauge: Gauge, held: Held, dispatch: Dispatch, sizes: Sizes, dead_letters: Outage) -> None:
         self._gauge = gauge

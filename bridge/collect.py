@@ -1,6 +1,7 @@
 """Collect: learn what became of chunks, and turn outcomes into endings and further tries.
 
-Comes in: results of our chunks. Goes out: endings to be settled; retries go back to Pub/Sub as a timer.
+Comes in: results of our chunks. Goes out: endings to be settled. What is to be tried again goes back to Pub/Sub, which
+delivers it after the backoff.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What the fleet looks like from here: who lives, what waits, how fast models are."""
+"""Reads from Redis: live workers and bridges, waiting tasks, seconds per request."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What a bridge tells of the requests that it holds: how old, in time or not. Pure."""
+"""For a bridge's status: its oldest request, and how many will probably expire before they run. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Pull: on credit; then look up, translate, chunk, enqueue.
 
-Comes in: messages. Goes out: chunks to Redis, and endings of what is no request to be settled. While something waits
-for Redis, nothing more is pulled.
+Comes in: messages. Goes out: chunks, sent to Redis; and an ending, to be settled, for each message that is no request.
+While something waits for Redis, nothing more is pulled.
 """
 
 import logging

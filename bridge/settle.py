@@ -1,7 +1,7 @@
-"""Settle: claim, publish, record. The order is the protocol's; each step says what a crash after it costs. What asks
-for nothing is not published.
+"""Settle: claim, publish, record. Safety after a crash depends on this order; each method says what one costs there. A
+`SilentEnding` is recorded and not published.
 
-One thread: what a crash between publish and record can publish twice is then one bulk, and never more.
+One thread settles, so that a crash between publish and record can publish one bulk twice, and never more.
 """
 
 import logging

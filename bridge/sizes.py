@@ -1,4 +1,4 @@
-"""What messages are like, of late: how large, and how many of them make a chunk. Moving averages."""
+"""Moving averages of the size of messages, and of how many make a chunk."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ FIRST_BYTES = 1000.0
 
 
 class Sizes:
-    """From one thread."""
+    """Not thread-safe."""
 
     def __init__(self, models: Iterable[str]) -> None:
         self._models = tuple(models)

@@ -1,4 +1,4 @@
-"""A bridge's parts, put together by hand."""
+"""Builds the objects of a bridge and connects them."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ CONNECTIONS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the bridge starts, asks and stops."""
+    """The objects that `Bridge` runs, asks and closes."""
 
     redis: Redis
     keys: Keys

@@ -31,7 +31,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "priority_steps": list(PRIORITY_STEPS),
         # JSON within JSON. Kombu's default is base64, a third larger, which content is already.
         "body_encoding": "utf-8",
-        # A message's age says nothing of its worker's health: tasks.transport.sweeper restores by liveness instead.
+        # A message's age says nothing of its worker's health: tasks.held.sweeper restores by liveness instead.
         "visibility_timeout": 7 * 24 * 3600,
         "socket_keepalive": True,
         "socket_timeout": ANSWER_S,
@@ -66,7 +66,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_send_task_events": True,
         "worker_hijack_root_logger": False,
-        # What a reconnect left running stays held and counted by tasks.transport: this would count it twice.
+        # What a reconnect left running stays held and counted by workers.consumer: this would count it twice.
         "worker_enable_prefetch_count_reduction": False,
         # Cancelling raises NotImplementedError in a threads pool; the message is redelivered either way.
         "worker_cancel_long_running_tasks_on_connection_loss": False,

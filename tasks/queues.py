@@ -12,7 +12,7 @@ SENT_AT_HEADER = "lowtide-at"
 """Header with the Unix time at which the oldest request in a task was published or sent."""
 
 WIRE_VERSION_HEADER = "lowtide-v"
-"""Header with the wire version that a worker must read for this task (`wire.WIRE_VERSION`). Without it: 1."""
+"""Header with the wire version that a worker must read for this task (`wire.version.WIRE_VERSION`). Without it: 1."""
 
 PRIORITY_STEPS = tuple(range(10))
 """Kombu puts a task of a priority that isn't 0 into another list: its own steps are 0, 3, 6 and 9, and a caller may set

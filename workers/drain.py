@@ -12,7 +12,7 @@ from celery import signals
 
 
 class Drain:
-    """One thread that waits for Celery's word that it shuts down. `start` → the word → `join`."""
+    """A thread that closes the engine at Celery's signal that it shuts down."""
 
     def __init__(self, close: Callable[[], object]) -> None:
         self._close = close

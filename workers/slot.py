@@ -1,4 +1,4 @@
-"""Which worker of this machine we are, and who was it before: that one is dead, and need not be waited for."""
+"""Gives this worker a slot of the machine, by a file lock, and finds the slot's last incarnation: that one is dead."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""Stuck is dead: a process that gets nowhere says what each thread does, and ends."""
+"""Ends a process that makes no progress, after it has logged what each thread does."""
 
 import faulthandler
 import logging
@@ -41,7 +41,7 @@ class Watchdog:
     def __init__(self, engine: Watched, liveness: LoopLiveness, *, stuck_after_s: float) -> None:
         self.gave_up = False
         self._engine = engine
-        self._pulse = liveness
+        self._liveness = liveness
         self._stuck_after_s = stuck_after_s
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
@@ -63,7 +63,7 @@ class Watchdog:
             self._arm()
             if overdue := self._engine.overdue():
                 self._give_up(overdue)
-            elif reason := self._engine.stuck() or self._pulse.stuck():
+            elif reason := self._engine.stuck() or self._liveness.stuck():
                 end_process(f"stuck: {reason}")
 
     def _arm(self) -> None:

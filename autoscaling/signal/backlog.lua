@@ -1,5 +1,5 @@
 -- How many messages wait and are held, and how many requests are in a sample of them. Writes nothing. Begins with
--- lowtide.tasks.transport's due.lua: what is not due yet is no work.
+-- lowtide.tasks.held's due.lua: what is not due yet is no work.
 -- KEYS  register of workers, scheduled, then the lists
 -- ARGV  1 a list or group of so many is read whole   2 of a longer one, so many from each end
 --       3 bytes to read at most, of a sample of each; a first message is always read

@@ -1,8 +1,20 @@
-"""`Held`: what this bridge has, each message from its pull until it is acknowledged or handed back.
+"""`Held`: the state of each message from its pull until it is acknowledged or handed back.
 
-It knows of each message its lease and the chunk that it travels in, and has a queue before each step: messages that
-were pulled, requests to be tried again, endings to be settled, messages to be acknowledged. The steps ask it and tell
-it; what a message's end means for its chunk follows here.
+It has each message's lease and chunk, and a queue before each step: messages that were pulled, requests to be tried
+again, endings to be settled, messages to be acknowledged. A message is in one of them, or in a chunk that was sent.
+
+| who | changes |
+|---|---|
+| `Puller` | adds messages, takes `pulled`, notes what was sent; fills `to_settle` and `to_acknowledge` |
+| `Collector` | notes what was answered, takes `to_try_again`; fills that and `to_settle` |
+| `Settler` | takes `to_settle`; fills that and `to_acknowledge` |
+| `Acknowledger` | takes `to_acknowledge`, releases messages |
+| `Leaser` | notes renewals, releases what is handed back, for any of them |
+| `RecordWatch` | notes when a record was looked at |
+
+A bridge that is killed loses all of it, and nothing else: leases lapse within 30 s, Pub/Sub delivers the messages
+again, and whoever gets them finds in their records what was done. Chunks that it sent run for nobody; the sweeper
+deletes their content.
 """
 
 import threading
@@ -23,9 +35,9 @@ LOOK_VALID_S = 540.0
 class Lease:
     """The latest delivery of a message, and what may have happened to it elsewhere. Times are monotonic.
 
-    `renewed_s`: from here `LEASE_S` surely count. `lapsed`: at some time since the pull it was not ours, or may not
-    have been. `looked_s`: nobody had published its ending by then, or the record of that is still there. `task_id`: the
-    chunk that it travels in.
+    `renewed_s`: the lease is ours for at least `LEASE_S` after this. `lapsed`: it was lost since the pull, or may have
+    been. `looked_s`: when its record was looked at last; of an ending that was published before that, there still is
+    one. `task_id`: the chunk that it travels in.
     """
 
     subscription: str
@@ -76,8 +88,8 @@ class Answered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What followed from messages being held no longer: their ack ids by subscription, and the chunks of which nobody
-    needs anything any more.
+    """What follows when messages are held no longer: their ack ids by subscription, and the chunks whose results and
+    content can be deleted.
     """
 
     ack_ids: dict[str, list[str]]

@@ -1,4 +1,4 @@
-"""The thread that keeps what the bridge holds from being delivered to others, and hands back what it gives up."""
+"""Renews the leases of messages that are held, and ends those of messages that are given up."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""What waits for one step, some of it not before a while."""
+"""A queue before one step; what is put into it may have a delay."""
 
 import heapq
 import itertools
@@ -13,7 +13,7 @@ Thing = TypeVar("Thing")
 
 
 class Queue(Generic[Thing]):
-    """`put` from any thread, `take` from one. What was taken counts until the block that took it ends."""
+    """`put` from any thread, `take` from one. What was taken counts in `len` and `weight` until its block ends."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, *, weigh: Callable[[Thing], int] = lambda _: 0

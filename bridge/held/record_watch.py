@@ -1,8 +1,8 @@
 """Looks again at the records of messages that are held for long, and renews what Redis keeps for them.
 
 Two bridges may hold the same message: a lease was lost, or Pub/Sub delivered it twice. When one of them has settled it,
-its record stays for ten minutes. The other may wait for a worker for longer than that: it has to see the record while
-it is there, and keeps it until it comes to claim. What Redis did not delete when it was told is deleted now.
+its record stays for ten minutes. The other may wait for a worker for longer than that: it must see the record before it
+expires, and renews it until it claims. Deletions that Redis did not confirm are tried again here, too.
 """
 
 import logging
@@ -22,7 +22,7 @@ AT_ONCE = 1000
 
 
 class RecordWatch:
-    """`turn` every `LOOK_S`, from one thread. What it has not seen for too long is not published: see Settler."""
+    """`turn` every `LOOK_S`, from one thread. `Settler` hands back what was not looked at for `LOOK_VALID_S`."""
 
     def __init__(self, *, records: Records, held: Held, clock: Callable[[], float] = time.monotonic) -> None:
         self._records = records

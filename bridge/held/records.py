@@ -1,7 +1,7 @@
 """Records of messages in Redis: who is about to publish (lt2:end), and how often it was tried (lt2:try).
 
-Every method but `forget` raises RedisError when Redis did not confirm; then nothing is known, and calling again is
-safe.
+Every method but `forget` raises RedisError when Redis did not confirm: the call may or may not have taken effect, and
+repeating it is safe.
 """
 
 import logging
@@ -41,7 +41,7 @@ def forget_subscription(redis: Redis, keys: Keys, subscription: str) -> None:
 
 
 class Claim(Enum):
-    """Whose it is to publish what a message ends with. Values are those of settle.lua."""
+    """Who may publish what a message ends with. Values are those of settle.lua."""
 
     OURS = 0  # ours, from now for 30 s
     ANOTHERS = 1  # another bridge is about to publish
@@ -114,7 +114,7 @@ class Records:
 
     def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:
-        redis-py itself repeats a call that had no answer.
+        a call that had no answer is made again.
         """
         counts: list[int] = self._count(
             keys=[self._keys.tries(message) for message in messages], args=[TRY_S, *(tries + 1 for tries in before)]

@@ -7,7 +7,7 @@ from lowtide.tasks.queues import topic_queue
 
 
 class UnansweredChunks:
-    """Made anew of their messages whenever one must be sent again: kept, they would take as much memory as those."""
+    """Built from their messages when they must be sent again: kept, they would take as much memory again."""
 
     def __init__(self, held: Held) -> None:
         self._held = held

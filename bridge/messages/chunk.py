@@ -9,7 +9,7 @@ from lowtide.tasks.chunks.sending import Chunk
 from lowtide.tasks.queues import topic_queue
 from lowtide.tasks.wire.request import InferenceRequest, Priority
 
-UNKNOWN_TO_WORKERS = frozenset({"reply_topic"})
+FOR_BRIDGES_ALONE = frozenset({"reply_topic"})
 
 
 def chunks_of(arrived: Sequence[Translated], packing: Packing) -> Iterator[tuple[Translated, ...]]:
@@ -30,7 +30,7 @@ def to_chunk(task_id: str, items: Sequence[Translated]) -> Chunk:
 
 
 def _fields(request: InferenceRequest) -> dict[str, Any]:
-    return {name: value for name, value in request.to_wire(raw=True).items() if name not in UNKNOWN_TO_WORKERS}
+    return {name: value for name, value in request.to_wire(raw=True).items() if name not in FOR_BRIDGES_ALONE}
 
 
 def _request(item: Translated) -> InferenceRequest:

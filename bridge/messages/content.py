@@ -1,4 +1,4 @@
-"""Bytes that are content, told from bytes that may ask for something. Pure."""
+"""Whether a message's data is content, or may be a request (JSON, perhaps packed). Pure."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The JSON in a message's data, in any of its encodings, packed or not. Pure."""
+"""The JSON in a message's data, in any of its encodings, compressed by gzip or not. Pure."""
 
 import json
 import re
@@ -38,7 +38,7 @@ EVENT = "specversion"
 
 
 class Malformed(Exception):
-    """Raised for data that begins like JSON and is none; says what is wrong with it and never what is in it."""
+    """Raised for data that begins like JSON and can't be read; the message never quotes it."""
 
 
 class TooManyParts(Malformed):

@@ -48,7 +48,7 @@ FOREIGN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """The fields of a request that a message's data says; content is bytes. `upload`: it tells of one."""
+    """Fields of a request, found in a message's data; content as bytes. `upload`: the event reports an upload."""
 
     fields: Mapping[str, Any]
     upload: bool = False

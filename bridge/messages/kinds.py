@@ -88,7 +88,7 @@ class OutgoingMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a message ends: with this one, published."""
+    """A message ends with `outgoing`, which is published."""
 
     received: Received
     outgoing: OutgoingMessage
@@ -103,7 +103,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SilentEnding:
-    """How a message ends that asks for nothing: in silence. `why`: as in `Ignored`."""
+    """A message that asks for nothing is recorded and acknowledged; nothing is published. `why`: as in `Ignored`."""
 
     received: Received
     why: str

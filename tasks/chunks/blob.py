@@ -1,8 +1,8 @@
 """Content beside the task: raw bytes of all requests of a chunk, in a key of their own (`Keys.blob`).
 
-So travels what its sender keeps until it has the result (a bridge, `infer_many`, `infer_async`): should it be gone, the
-sender has it. A request then says where in the blob its content lies, `blob: [begin, length]` instead of `data`.
-That is between senders and workers; at every door it is a field that is unknown.
+Only for senders that keep the content until they have the result, and can send it again: a bridge, `infer_many`,
+`infer_async`. A request then says where in the blob its content lies, `blob: [begin, length]` instead of `data`. That
+is between senders and workers; in a request from outside the field is unknown.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -41,8 +41,8 @@ class Unanswered(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
-    """When single tasks are looked for: those that were sent `old_s` ago, each `every_s`; each look that finds all in
-    its place doubles that, up to `seldom_s`. What is in no place for `gone_s` is lost.
+    """When single tasks are looked for: those that were sent at least `old_s` ago, every `every_s`. Each look that
+    finds all of them doubles that, up to `seldom_s`. A task that was not found for `gone_s` is lost.
     """
 
     old_s: float
@@ -52,8 +52,8 @@ class Looks:
 
 
 class Dispatch:
-    """`send` and `drop` from any thread; `take` and `tend` from one, which calls them again and again; `send_again`
-    from that one, or another.
+    """One thread must call `take` and `tend` in a loop, and one, the same or another, `send_again`. The rest may be
+    called from any.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Notices single tasks that Redis has no longer: a queue that was purged, a stock Celery worker that popped a task, an
-answer of Redis' that was lost. Of a Redis that was emptied or restarted tells `Epoch`.
+"""Notices single tasks that Redis has no longer: a queue was purged, a stock Celery worker popped a task, an answer of
+Redis was lost. A Redis that was emptied or restarted is `Epoch`'s to notice.
 """
 
 import time
@@ -21,7 +21,7 @@ LIST_PAGES = 64
 
 
 class LostTasks:
-    """Tasks of one owner that were in no place in two looks or more, the first of them `gone_s` ago. From one thread.
+    """Finds tasks of one owner that were missing at two looks or more, and at every one for `gone_s`. From one thread.
 
     A look costs two keys for each task, and the ids, never the contents, of at most 10,000 messages for each queue.
     """

@@ -33,7 +33,7 @@ PASSED_ON_BYTES = 6000
 
 
 class TokenBatch(stock.PublishBatch):
-    """Many tasks in one write, then as many tokens."""
+    """Many tasks in one write, followed by as many tokens."""
 
     def flush(self) -> None:
         """Kombu's own, with tokens."""
@@ -101,7 +101,7 @@ class Publication(TokenBatch):
 
 
 class PublishingChannel(stock.Channel):
-    """Kombu's own, with tokens."""
+    """Kombu's, which also pushes the tokens that wake workers."""
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Kombu's own, without hiredis, which copies what it packs: 2.2 MB in 3 ms, more than it takes to send them."""
@@ -130,7 +130,7 @@ def _raise_first(answers: list[Any]) -> None:
 
 
 class Transport(stock.Transport):
-    """Kombu's own, with tokens."""
+    """Kombu's, with that channel."""
 
     Channel = PublishingChannel
 
@@ -140,7 +140,7 @@ class SecureTransport(Transport):
 
 
 class Connection(kombus.Connection):
-    """Kombu's own, whose URL says Redis and not the name of a transport of ours: Flower reads it, and people do."""
+    """Kombu's, whose URL says `redis://` and not the name of our transport: Flower and people read it."""
 
     resolve_aliases: ClassVar = {**kombus.resolve_aliases, **{name: scheme for scheme, name in TRANSPORTS.items()}}
 

@@ -25,7 +25,7 @@ _OUTCOMES = TypeAdapter(list[Outcome])
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkResult:
     """What became of a chunk: one outcome per request, in order; or `error`, when it failed as a whole; or
-    `unreadable`, why its result says nothing to this release.
+    `unreadable`, why this release can't read its result.
     """
 
     task_id: str

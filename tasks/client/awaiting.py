@@ -1,7 +1,7 @@
-"""Calls that one event loop awaits: those that come together travel together, and each has an answer of its own.
+"""Packs calls of `infer_async` that were made in one turn of an event loop into chunks; each call has its own future.
 
-A call goes with the others of its turn of the loop, and one that is alone waits for nobody. While so many sends are
-under way, what comes waits for one of them, a millisecond or two, and goes as one: the busier, the larger the chunks.
+A call that is alone waits for nobody. While `SENDS` are under way, calls that come wait for one of them to end, a
+millisecond or two, and then go together: the busier, the larger the chunks.
 """
 
 import asyncio

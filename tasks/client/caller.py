@@ -1,4 +1,4 @@
-"""`Caller`: sends chunks and keeps a future for each; what Redis loses is sent again, what nobody waits for is not."""
+"""`Caller`: sends the chunks of this process and waits for their results. What nobody waits for is forgotten."""
 
 import atexit
 import logging
@@ -49,7 +49,7 @@ class Sent:
 
 
 class Caller:
-    """Sends chunks and keeps a future for each; one thread listens for results, and has sent again what Redis lost."""
+    """Keeps a future for each chunk; one thread receives results and sends again what Redis lost."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = keys = Keys.of(settings)

@@ -124,7 +124,7 @@ def _packing() -> Packing:
 
 
 class Stream:
-    """The requests with their places, and None after a pause of whoever gives them."""
+    """Yields `(index, request)`, and None before one for which the caller's iterable took longer than `PAUSE_S`."""
 
     def __init__(self, requests: Iterable[Request]) -> None:
         self._requests = requests
@@ -141,8 +141,8 @@ class Stream:
 
 
 class Answers(Iterator[Answer]):
-    """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered. Like a
-    generator it ends with an error of its own, with `close`, or when it is dropped.
+    """The answers of `infer_many`, in completion order. `left` counts the requests that are not yet answered. Iteration
+    ends, as a generator's, when it raises, is closed, or is garbage-collected.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""Which models the fleet serves, and how fast they are: a list in Redis, and what workers say. A caller's own settings
-don't know it.
+"""Which models the fleet serves, by a list in Redis and workers' statuses, and how fast they are. A caller's own
+settings don't say.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Why nothing comes, as far as Redis knows: what a caller is told who waits in vain."""
+"""Explains to a caller who waits, from what Redis shows, why no answer comes."""
 
 from collections.abc import Collection
 

@@ -3,6 +3,6 @@
 Comes in: lists that any stock Celery or kombu publisher filled. Goes out: tasks in the hash of the worker that took
 them; those of a vanished worker back to their lists. Next: a worker's consumer, `lowtide.workers.consumer`.
 
-Every bridge and worker runs a `Sweeper`. What is held or not due lies in keys of ours, so stock workers of other queues
-notice nothing, nor do we of what they hold.
+Every bridge and worker runs a `Sweeper`. Tasks that are held or not due lie in keys of ours: Celery workers of other
+applications never see them, nor do we see theirs.
 """

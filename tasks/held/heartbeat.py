@@ -1,9 +1,9 @@
-"""`Heartbeat`: one thread that registers this process, says every 5 s that it lives, and what it says of itself.
+"""`Heartbeat`: a thread that registers this process, and renews its entry and its status every 5 s.
 
 Whoever was silent for 20 s is taken for dead: a sweeper gives back what it held and strikes it from the register. If it
 lives after all, or Redis lost its data, its next heartbeat is refused, and it registers anew. A worker does so under
-another id: what it holds under the old one is no longer its own. Where another protocol is spoken nobody registers, and
-who had is registered no longer.
+another id: what it holds under the old one is no longer its own. Where another protocol is spoken, this process does
+not register, and counts as not registered if it had.
 """
 
 import json

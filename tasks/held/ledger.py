@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldTask:
-    """A task that was taken: by which incarnation and under which tag Redis has it, its Celery id ("" without one), and
-    what it costs.
+    """A task that was taken. `incarnation`, `tag`: where Redis has it; `task`: its Celery id, or ""; `model`,
+    `requests`: what it costs.
     """
 
     incarnation: str

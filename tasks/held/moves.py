@@ -1,4 +1,4 @@
-"""Every move of a message between the lists and what workers hold: one atomic step each, in Lua."""
+"""Moves tasks between the queues and the workers that hold them; each move is one atomic Lua script."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Took:
-    """What a take brought. `more`: there was more in these queues, with room or without."""
+    """What a take brought. `more`: the queues were not empty afterwards, whether or not there was room."""
 
     messages: Sequence[Taken] = ()
     more: bool = False

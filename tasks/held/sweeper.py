@@ -1,11 +1,11 @@
-"""Gives back what vanished workers held. Every bridge and every worker can do it, and one at a time does. Two at once
-get on, too.
+"""Gives back what vanished workers held. Every bridge and every worker has a sweeper; a lock in Redis lets one of them
+work at a time. Two at once do no harm.
 
-A live process renews its entry in the register every 5 s. What was not renewed for 20 s, while this sweeper could see
-Redis all the time, is taken for dead: what it held goes back in steps that are small enough for Redis to serve others
-in between; the first compares the entry, and gives the worker up. Time is this process' monotonic clock. Redis' own
-counts where a successor has seen that it goes alike; skew doesn't matter. O(workers): each look reads a name and a
-number of each. About one command a second.
+A live process renews its entry in the register every 5 s. One that was not renewed for 20 s, while this sweeper could
+see Redis all the time, is taken for dead: what it held goes back in steps that are small enough for Redis to serve
+others in between. The first step checks that the entry is unchanged, and marks the worker as given up. Silence is
+measured by this process' monotonic clock; one that has just taken over also goes by Redis' clock, while it has seen
+both go alike. So skew doesn't matter. O(workers): each look reads a name and a number of each. One command a second.
 """
 
 import logging
@@ -51,8 +51,8 @@ GAP_TRIES = 2
 
 
 class Sweeper:
-    """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` answers in
-    bytes. While it leads, `stock_watch` watches.
+    """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` must not
+    decode answers. `stock_watch` runs only while this one leads.
     """
 
     def __init__(

@@ -8,8 +8,8 @@ STEP_S = 1.0
 
 
 class Sight:
-    """Since when this process has seen Redis without a gap, while Redis' clock went with its own: for so long what
-    Redis wrote down says when that was.
+    """Converts times of Redis' clock to this process' own. They count only for as long as Redis has answered without a
+    gap of more than `gap_s`, and both clocks have gone alike.
     """
 
     def __init__(self, *, gap_s: float) -> None:

@@ -11,7 +11,7 @@ from lowtide.tasks.redis.connect import ANSWER_S, MOST, Pool, free_within
 
 
 class SharedBackend(RedisBackend):
-    """Celery's own, for all threads of a process. Its pool would have a connection for each of them, or an error."""
+    """Shared by all threads of a process. Celery's own pool opens a connection for each, or raises."""
 
     def _get_pool(self, **params: Any) -> Pool:
         return Pool(**{**params, "max_connections": MOST, "timeout": free_within(ANSWER_S)})

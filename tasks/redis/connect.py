@@ -1,5 +1,5 @@
-"""Clients of the fleet's Redis, and how many connections each may have. What its URL says is read once:
-`lowtide.config.redis_url`. None repeats a command, as redis-py's pools do not: a take whose answer was lost has taken.
+"""Clients of the fleet's Redis, and how many connections each may have. Its URL is read by `lowtide.config.redis_url`.
+No client repeats a command: a take whose answer was lost may have taken tasks.
 """
 
 from collections.abc import Mapping

@@ -12,9 +12,9 @@ from lowtide.tasks.redis.keys import Keys
 class Epoch:
     """Remembers which Redis this process spoke to. Use from one thread.
 
-    A look costs a GET, and the first one after a connection was made an INFO: no server that restarts keeps a
-    connection, while one that is emptied keeps them all. A proxy may keep them, too, and lead to another server: that
-    one's epoch tells. What it lacks although it has the epoch (a replica that lagged) is found by `LostTasks`.
+    A look costs a GET, and an INFO after each new connection. A restart breaks every connection, so a changed run id is
+    seen then. A server that was emptied, and another one behind a proxy, may keep connections: their epoch is another.
+    What a replica that lagged lacks is found by `LostTasks`.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:

@@ -21,8 +21,8 @@ SUBSCRIPTION_CHARS = 12
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of keys. `message` is `<subscription>:<message_id>`, of whose first part, a path, a key has a hash: there
-    are millions of them. `task` is a Celery task id.
+    """Names of keys. `message` is `<subscription's path>:<message_id>`; a key has a hash of the path, as there are
+    millions of them. `task` is a Celery task id.
     """
 
     prefix: str

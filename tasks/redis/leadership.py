@@ -1,4 +1,4 @@
-"""`Leadership`: which one of many processes does what one of them has to do."""
+"""`Leadership`: elects one of several processes, by a lock in Redis."""
 
 import logging
 

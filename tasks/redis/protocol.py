@@ -1,4 +1,4 @@
-"""Which protocol is spoken in a Redis: to a process of another, what lies there means nothing, or something else.
+"""Which protocol is spoken in a Redis: what its keys hold. A process of another protocol would misread them.
 
 The first heartbeat of a fleet writes it. From then on every heartbeat, take and batch of chunks looks first, and a
 sweeper when it renews its lock.

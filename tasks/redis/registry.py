@@ -1,7 +1,7 @@
 """Who is alive: every worker and bridge is registered in Redis and renews its entry (`lowtide.tasks.held.heartbeat`).
 
-Here is how others read it. What has not been heard of for `ALIVE_S` is not alive to a reader, by Redis' clock, also
-while nobody is there to take it from the register: see `lowtide.tasks.held.sweeper`.
+To a reader a process is dead when its last heartbeat is older than `ALIVE_S` by Redis' clock, also when no sweeper
+(`lowtide.tasks.held.sweeper`) has struck it from the register yet.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`Rights`: says once what the user of Redis lacks, and waits until it is granted, instead of trying on and on."""
+"""`Rights`: says once which rights the user of Redis lacks, and waits until they are granted."""
 
 import logging
 import time

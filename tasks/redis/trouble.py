@@ -26,7 +26,7 @@ UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """`what` is wrong, and the `remedy`. `right`: a right is missing, and waiting does not help."""
+    """`what` is wrong, and the `remedy`. `right`: the user of Redis lacks a right; trying again does not help."""
 
     what: str
     remedy: str

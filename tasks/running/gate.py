@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Safe from any thread. Tasks that are here already go before one that wants to be alone: `closed` is how the
-    transport learns to bring no more of them meanwhile.
+    """Safe from any thread. A task that wants to run alone waits for those that are here already. Meanwhile `closed` is
+    true, and the consumer takes no more.
     """
 
     def __init__(self) -> None:
@@ -54,4 +54,4 @@ class Gate:
 
 
 GATE = Gate()
-"""The one of this process: the tasks go through it, the transport asks it."""
+"""The one of this process: tasks go through it, the consumer asks it."""

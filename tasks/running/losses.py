@@ -2,9 +2,9 @@
 
 A *loss* is a worker that vanished while it held the task, which may be innocent of it. A *strike* is a loss while one
 request ran alone in its process. Losses are counted by whoever gives the task back. What runs alone leaves a mark with
-the number of losses so far: if a loss followed and the mark is still there, that is a strike against a single request,
-and splits a group of several for good. So a mark whose writer had no answer counts for nothing by itself. All of it is
-forgotten after a day, and when Redis is emptied.
+the number of losses so far: if a loss followed and the mark is still there, a single request gets a strike, and a group
+is split for good. A mark alone counts for nothing, also one whose writer had no answer. All of it is forgotten after a
+day, and when Redis is emptied.
 """
 
 import json
@@ -38,7 +38,9 @@ GROUP = "g"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """The request at `place`, or the group of that number, runs alone, `after` so many losses of its task."""
+    """Written before a request (`place`: its index) or a group (`place`: its number) runs alone. `after`: losses of
+    the task so far.
+    """
 
     place: int
     after: int

@@ -5,9 +5,9 @@ from collections.abc import Callable
 _is_ours: Callable[[str], bool] | None = None
 
 
-def ask(is_ours: Callable[[str], bool] | None) -> None:
-    """From now on ask this one, by delivery tag; None: every task is ours."""
-    global _is_ours  # one transport a process is what a worker is
+def decide_by(is_ours: Callable[[str], bool] | None) -> None:
+    """Let this decide, by delivery tag; None: every task is ours."""
+    global _is_ours  # one consumer a process is what a worker is
     _is_ours = is_ours
 
 

@@ -1,8 +1,8 @@
 """`Run`: one task's requests on their way through the engine, all at once or, after a loss, in solo mode.
 
 In solo mode nothing else runs in the process. √n requests of n run at a time; if that costs the process, they run one
-by one from then on. So an accident costs √n runs instead of n, and a request that is to blame one loss more: any other
-size of groups takes more runs, and any further level of them one loss more each.
+by one from then on. After an accident this takes √n runs instead of n; a request that is to blame costs one loss more.
+Groups of other sizes take more runs, and each further level of groups costs one more loss.
 """
 
 import logging

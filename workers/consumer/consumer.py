@@ -1,6 +1,5 @@
-"""Celery's consumer, which starts anew when Redis refuses something; with a pause, for it would refuse it again.
-
-And whoever sent a task that is no task learns it, instead of waiting without end.
+"""Celery's consumer, which pauses before it connects again when Redis has refused a command, and tells whoever sent a
+malformed task that it was refused.
 """
 
 # mypy: disallow-untyped-calls=False

@@ -1,4 +1,4 @@
-"""What the transport reads of a message, and what it writes there for Celery. Pure."""
+"""What the channel reads of a message, and what it writes there for Celery. Pure."""
 
 import re
 from typing import Any

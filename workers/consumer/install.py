@@ -1,4 +1,4 @@
-"""Puts the transport in kombu's place, in this process. Only the worker process calls it, before it connects."""
+"""Puts our channel and poller in kombu's place, in this process. A worker calls it before it connects."""
 
 from collections.abc import Callable
 from typing import Any
@@ -48,7 +48,7 @@ def install(
     )
     _kombu.Transport.Channel = _ours.Transport.Channel = type("Channel", (Channel,), {"session": session})
     _kombu.MultiChannelPoller = Poller
-    ownership.ask(session.is_ours)
+    ownership.decide_by(session.is_ours)
     return session.liveness
 
 
@@ -56,4 +56,4 @@ def uninstall() -> None:
     """Put kombu's own back for connections to come. For tests; a worker simply ends."""
     _kombu.Transport.Channel, _ours.Transport.Channel = stock.Channel, publish.PublishingChannel
     _kombu.MultiChannelPoller = Poller.__base__
-    ownership.ask(None)
+    ownership.decide_by(None)

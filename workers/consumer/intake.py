@@ -29,7 +29,7 @@ class Intake:
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._station = channel.session
+        self._session = channel.session
         self._wake = Wake(channel)
 
     def serve(self) -> None:
@@ -45,8 +45,8 @@ class Intake:
             if not queues or not self._channel.qos.can_consume():
                 self._pass_on(token)
                 return
-            nothing = self._wake.in_vain and not self._station.moves.anything(queues)
-            took = Took() if nothing else self._station.take(queues, prefetch=self._channel.qos.prefetch_count)
+            nothing = self._wake.in_vain and not self._session.moves.anything(queues)
+            took = Took() if nothing else self._session.take(queues, prefetch=self._channel.qos.prefetch_count)
             if took is None:
                 self._pass_on(token)
                 return
@@ -66,7 +66,7 @@ class Intake:
 
     def _pass_on(self, token: str | None) -> None:
         if token:
-            self._station.moves.pass_on(token)
+            self._session.moves.pass_on(token)
 
     def _deliver_all(self, taken: Sequence[Taken]) -> None:
         # All are in the ledger before the first is delivered, whatever becomes of that. `_admit` raises nothing.
@@ -78,7 +78,7 @@ class Intake:
                 waiting.remove(held.delivery)
         finally:
             for delivery in waiting:
-                self._station.ledger.settle(delivery, done=False)
+                self._session.ledger.settle(delivery, done=False)
 
     def _admit(self, item: Taken) -> tuple[HeldTask, Any]:
         held = HeldTask(
@@ -88,7 +88,7 @@ class Intake:
             model=model_of(item.queue),
             requests=item.requests,
         )
-        self._station.ledger.add(held)
+        self._session.ledger.add(held)
         try:
             return held, self._read(item, held)
         except Exception as error:  # noqa: BLE001 - kombu's JSON makes decimals, dates and whatever is registered of it
@@ -113,10 +113,10 @@ class Intake:
         log.error("message %s of %s is no task, %d bytes dropped: %s", item.tag, item.queue, len(item.raw), what)
 
     def _deliver(self, item: Taken, held: HeldTask, message: dict[str, Any] | None) -> None:
-        ledger = self._station.ledger
+        ledger = self._session.ledger
         if message is None:
             ledger.settle(held.delivery, done=True)
-        elif redelivered(message) and self._station.finished(held.task):
+        elif redelivered(message) and self._session.finished(held.task):
             # Its first holder stored the result and died before it acknowledged.
             log.info("task %s is finished already, not run again", held.task)
             ledger.settle(held.delivery, done=True)

@@ -18,7 +18,7 @@ LOOK_S = 1.0
 
 
 class Listening:
-    """Since when which queues are not listened to. Celery's loop looks, any thread may ask."""
+    """Which queues are not listened to, and since when. Celery's loop looks, any thread may ask."""
 
     def __init__(
         self, queues: Sequence[str], *, patience_s: float, clock: Callable[[], float] = time.monotonic

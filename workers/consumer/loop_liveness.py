@@ -14,12 +14,9 @@ class LoopLiveness:
         self,
         *,
         stuck_after_s: float,
-        closed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`closed`: the worker ends, and its loop with it."""
         self._limit_s = max(stuck_after_s, LONGEST_TURN_S)
-        self._closed = closed
         self._clock = clock
         self._beat_s: float | None = None
 
@@ -34,7 +31,7 @@ class LoopLiveness:
     def stuck(self) -> str | None:
         """That the loop stands still although it is connected, as a sentence; None as a rule."""
         beat_s = self._beat_s  # read once: the other thread may rest meanwhile
-        if beat_s is None or self._closed():
+        if beat_s is None:
             return None
         silent_s = self._clock() - beat_s
         return f"Celery's event loop has stood still for {silent_s:.0f} s" if silent_s > self._limit_s else None

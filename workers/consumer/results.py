@@ -1,5 +1,5 @@
-"""Where results go and come from: Celery's Redis backend, with few connections. A worker's waits for Redis for as long
-as that takes: Celery's own gives up after a while, and then acknowledges a task whose outcome nobody will ever see.
+"""A worker's result backend. It waits for Redis until a drain ends; Celery's own gives up after a while, and then
+acknowledges a task whose outcome nobody will ever see.
 """
 
 # mypy: disallow-untyped-calls=False
@@ -60,7 +60,7 @@ class ResultBackend(SharedBackend):
     patience = Patience()
 
     def get(self, key: str) -> Any:
-        """Kombu's own: a task that was delivered again looks whether it has a result."""
+        """As Celery's: a task that was delivered again looks whether it has a result."""
         return self.patience.ask(lambda: RedisBackend.get(self, key))
 
     def set(self, key: str, value: Any, expires: int | None = None, **_: Any) -> None:

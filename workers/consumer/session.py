@@ -1,4 +1,4 @@
-"""What all channels of one worker process share: what it holds and as whom, its room, its way to Redis."""
+"""Shared by all channels of a worker process: the tasks that it holds, its incarnation, its room, its connections."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ class WorkerSession:
         self.look_s = look_s
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
-        self.liveness = LoopLiveness(stuck_after_s=settings.stuck_after_s, closed=closed)
+        self.liveness = LoopLiveness(stuck_after_s=settings.stuck_after_s)
         self.address = RedisAddress.of(settings.redis_url)
         redis = connect(settings, most=LOOP_CONNECTIONS)
         self.pool = redis.connection_pool

@@ -1,5 +1,5 @@
-"""A wait for tokens: one connection's `BLPOP` of all models at once. The answer has no content, the next take looks for
-itself: a token that a vanished machine's connection was handed costs the others a second, and nobody a task.
+"""A wait for tokens: one connection's `BLPOP` of all models at once. A token has no content, the take looks for itself:
+one that was delivered to a dead machine's connection delays others by a second, and no task is lost.
 """
 
 # mypy: disallow-untyped-calls=False

@@ -1,4 +1,4 @@
-"""The thread of one device: loads and probes its models, then runs batch after batch. Its life is on this page."""
+"""The thread of one device: loads and probes its models, then runs batch after batch."""
 
 import logging
 import time
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class DeviceThread:
-    """`start` → loaded → batches; its crew of one ends after the pool closed."""
+    """Its thread ends when the `ReadyPool` is closed."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from lowtide.workers.engine.job import Job
 
 
 class Crew:
-    """`start` → … → `join`. Daemons: a thread that is inside somebody else's code can't be made to end."""
+    """They are daemons: a thread that is inside somebody else's code can't be made to end."""
 
     def __init__(self, name: str, count: int, run: Callable[[], None]) -> None:
         self.name = name

@@ -16,8 +16,8 @@ from lowtide.tasks.wire.request import InferenceRequest, Priority
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Job:
-    """A request in this process, and the future that waits for its outcome. `ahead`: or for its content, which alone is
-    wanted for now.
+    """A request in this process, and the future that waits for its outcome. `ahead`: only its content is fetched, and
+    the future gets that.
     """
 
     request: InferenceRequest

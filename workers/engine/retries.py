@@ -1,4 +1,4 @@
-"""What failed last so that another try may help, for those who wait for it and can't read this worker's log."""
+"""The last failure that another try may cure, which `lowtide status` shows to those who wait."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from lowtide.tasks.wire.outcome import Outcome, Status
 
 RECENT_S = 180.0
 """Nothing new for so long, and it is over: the last try of a request comes 90 s after the one before
-(`bridge.retry.BACKOFFS_S`).
+(`bridge.waits`).
 """
 
 WHY_MAX_CHARS = 300
@@ -17,7 +17,7 @@ WHY_MAX_CHARS = 300
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """`why`: what the newest one lacked; it failed `ago_s` ago. `count`: since the last time that none was recent."""
+    """`why`: what the newest lacked; it failed `ago_s` ago. `count`: failures since there was none for `RECENT_S`."""
 
     why: str
     ago_s: float

@@ -1,4 +1,4 @@
-"""What the transport relies on in kombu and Celery. A failure here means: read the new version before you trust it."""
+"""What the consumer relies on in kombu and Celery. A failure here means: read the new version before you trust it."""
 
 import inspect
 import subprocess

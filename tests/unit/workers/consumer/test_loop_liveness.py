@@ -45,10 +45,3 @@ def test_a_loop_that_sleeps_as_long_as_it_may_is_not_stuck_however_impatient_the
     liveness.beat()
     clock.now_s += LONGEST_TURN_S
     assert liveness.stuck() is None
-
-
-def test_a_loop_of_a_worker_that_ends_is_not_stuck(clock: Clock) -> None:
-    liveness = LoopLiveness(stuck_after_s=20, closed=lambda: True, clock=clock)
-    liveness.beat()
-    clock.now_s += 1000
-    assert liveness.stuck() is None
