@@ -1,5 +1,6 @@
 """`Bridge`: the process between Pub/Sub and Celery. Starts its threads, watches them, and drains at the end."""
 
+import contextlib
 import logging
 import signal
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from kombu.exceptions import KombuError
 from redis import RedisError
 
 from lowtide.bridge.held.leaser import TICK_S
@@ -202,14 +204,20 @@ class Bridge:
         while parts.held.to_acknowledge and time.monotonic() < until_s:
             time.sleep(WATCH_S)
         rest = parts.held.keys()
-        parts.leaser.hand_back(rest)
+        parts.leaser.hand_back(rest, forgets=False)  # Redis may not answer in time
         log.info(
             "bridge %s drained in %.1f s: %d messages handed back", self.name, time.monotonic() - began_s, len(rest)
         )
 
     def _wait_for_work(self, until_s: float) -> None:
         while time.monotonic() < until_s and self._something_may_come():
+            self._send_again()
             time.sleep(WATCH_S)
+
+    def _send_again(self) -> None:
+        """In the place of the puller, which has ended."""
+        with contextlib.suppress(RedisError, KombuError):
+            self._parts.dispatch.send_again()
 
     def _something_may_come(self) -> bool:
         """Work that is on its way out, or at workers that live."""

@@ -28,6 +28,7 @@ from lowtide.tasks.redis.trouble import told
 
 log = logging.getLogger(__name__)
 
+REST_S = 0.1
 PULLED_MAX = 10_000
 """Far more than one answer of Pub/Sub brings."""
 CREDIT_LOOK_S = 0.02
@@ -60,10 +61,14 @@ class Puller:
         self._gauge = gauge
         self._allowance = allowance
         self._waits = waits
+        self._again_at_s = 0.0
         self._redis = Outage("Redis can't be used: not pulling", why=told)
 
     def turn(self) -> None:
-        """One step: what waits first, else pull."""
+        """One step: what waits first, else pull. Short, so that a stop is seen."""
+        if (rest_s := self._again_at_s - time.monotonic()) > 0:
+            time.sleep(min(rest_s, REST_S))
+            return
         try:
             if self._dispatch.behind:
                 self._dispatch.send_again()
@@ -73,7 +78,7 @@ class Puller:
                 self._pull()
         except (RedisError, KombuError) as error:
             self._redis.failed(error)
-            time.sleep(self._waits.again_s)
+            self._again_at_s = time.monotonic() + self._waits.again_s
 
     def close(self) -> None:
         """Pull no more. What is held is handed back by whoever knows everything that is."""

@@ -21,7 +21,7 @@ class RateTeller:
         self._redis = redis
         self._keys = keys
         self._rates = rates
-        self._periodic = Periodic("rates", self.tell, pause_s=lambda: TELL_S)
+        self._periodic = Periodic("rates", self.tell, pause_s=lambda: TELL_S, at_end=True)
 
     def start(self) -> None:
         """Tell from now on."""
@@ -30,7 +30,6 @@ class RateTeller:
     def stop(self) -> None:
         """Tell once more, then no more. Idempotent."""
         self._periodic.stop()
-        self.tell()
 
     def tell(self) -> None:
         """Tell once. When Redis is away, whoever needs it says so."""

@@ -38,12 +38,14 @@ class Leaser:
         for subscription, keys in self._held.due(RENEW_AGE_S).items():
             self._renew(subscription, keys)
 
-    def hand_back(self, keys: Iterable[str], *, after_s: float = 0.0) -> None:
-        """Give messages up: Pub/Sub delivers them again after `after_s`, to us or to others."""
+    def hand_back(self, keys: Iterable[str], *, after_s: float = 0.0, forgets: bool = True) -> None:
+        """Give messages up: Pub/Sub delivers them again after `after_s`, to us or to others. `forgets`: Redis is told
+        of chunks that are done with.
+        """
         # Released first: once Pub/Sub knows, a new delivery may arrive at any moment, and must count as new.
         released = self._held.release(keys)
         self._end_leases(released.ack_ids, after_s)
-        if released.done_with:
+        if released.done_with and forgets:
             self._forget(released.done_with)
 
     def _end_leases(self, ack_ids: Mapping[str, Sequence[str]], after_s: float) -> None:

@@ -60,13 +60,20 @@ class Periodic:
     """
 
     def __init__(
-        self, name: str, turn: Callable[[], object], *, pause_s: Callable[[], float], at_once: bool = False
+        self,
+        name: str,
+        turn: Callable[[], object],
+        *,
+        pause_s: Callable[[], float],
+        at_once: bool = False,
+        at_end: bool = False,
     ) -> None:
-        """`at_once`: the first turn comes before the first pause."""
+        """`at_once`: the first turn comes before the first pause. `at_end`: `stop` lets a last one come at once."""
         self._name = name
         self._turn = turn
         self._pause_s = pause_s
         self._at_once = at_once
+        self._at_end = at_end
         self._awake = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.stopping = False
@@ -90,12 +97,16 @@ class Periodic:
     def _run(self) -> None:
         if self._at_once:
             self._awake.set()
-        while True:
+        while not self.stopping:
             self._awake.wait(self._pause_s())
             self._awake.clear()
-            if self.stopping:
-                return
-            try:
-                self._turn()
-            except Exception:  # outermost loop: a turn that fails must not be the last
-                log.exception("a turn of %s failed", self._name)
+            if not self.stopping:
+                self._take_turn()
+        if self._at_end:
+            self._take_turn()
+
+    def _take_turn(self) -> None:
+        try:
+            self._turn()
+        except Exception:  # outermost: a turn that fails must not be the last
+            log.exception("a turn of %s failed", self._name)

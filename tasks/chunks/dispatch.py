@@ -22,6 +22,11 @@ from lowtide.tasks.redis.keys import Keys
 
 log = logging.getLogger(__name__)
 
+AGAIN_AT_ONCE = 16
+"""Chunks, up to 4 MiB each. What is answered meanwhile, or lost once more, is seen before the next ones."""
+AGAIN_S = 5.0
+"""Until content is renewed again, when Redis refuses that."""
+
 
 class Unanswered(Protocol):
     """Who keeps the chunks that have no result yet. Asked from the thread that tends them."""
@@ -82,7 +87,7 @@ class Dispatch:
         """Chunks that Redis did not confirm, or has forgotten since, in the order in which they were sent."""
         self._without_content: dict[str, None] = {}
         """Chunks whose content a worker did not find."""
-        self._renewed_s = clock()
+        self._renew_at_s = clock() + RENEW_S
         self._look_every_s = looks.every_s
         self._next_look_s = 0.0
 
@@ -101,14 +106,15 @@ class Dispatch:
 
     def send(self, chunks: Sequence[Chunk]) -> None:
         """Send chunks that `unanswered` has. Raises RedisError or KombuError when Redis did not confirm: each may be
-        there or not, and must be sent again.
+        there or not, and must be sent again. Before Redis was ever reached it is not.
         """
         for chunk in chunks:
             self._results.watch(chunk.task_id)
         try:
             self._sender.send(chunks)
         except (RedisError, KombuError):
-            self._unsent.update(dict.fromkeys(chunk.task_id for chunk in chunks))
+            if self.ready:
+                self._unsent.update(dict.fromkeys(chunk.task_id for chunk in chunks))
             raise
         self.ready = True
 
@@ -129,19 +135,25 @@ class Dispatch:
         """Notice what was lost, send content again, and keep content there that waits for workers. Raises RedisError,
         KombuError.
         """
-        self._renew()  # first: a Redis that takes no more tasks still takes this
+        _quietly(self._renew)  # first: a Redis that takes no more tasks still takes this
         self._send_content()
-        self._look_for_lost()
+        _quietly(self._look_for_lost)
         if self._results.forgot() and (task_ids := self._unanswered.task_ids()):
             log.warning("Redis lost its data: sending %d chunks again", len(task_ids))
             self._unsent.update(dict.fromkeys(task_ids))
 
     def send_again(self) -> None:
         """What must be. Raises RedisError, KombuError: a full Redis refuses it, while results still come."""
-        if task_ids := list(self._unsent):
-            self._sender.send(self._chunks(task_ids), again=True)
-            for task_id in task_ids:
+        while task_ids := list(self._unsent)[:AGAIN_AT_ONCE]:
+            for task_id in task_ids:  # before: another thread may find one lost once more
                 self._unsent.pop(task_id, None)
+            try:
+                self._sender.send(self._chunks(task_ids), again=True)
+            except BaseException:
+                self._unsent.update(dict.fromkeys(task_ids))
+                raise
+            if answered := set(task_ids).difference(self._unanswered.task_ids()):
+                self._blobs.forget(sorted(answered))  # meanwhile: its content came after it was deleted
 
     def forget(self, task_ids: Sequence[str]) -> None:
         """Delete results that were taken, and the content of their chunks. Raises RedisError."""
@@ -153,9 +165,10 @@ class Dispatch:
 
     def _renew(self) -> None:
         now_s = self._clock()
-        if now_s - self._renewed_s >= RENEW_S:
+        if now_s >= self._renew_at_s:
+            self._renew_at_s = now_s + AGAIN_S
             self._blobs.renew(self._unanswered.with_content())
-            self._renewed_s = now_s
+            self._renew_at_s = now_s + RENEW_S
 
     def _send_content(self) -> None:
         """At once, and within the task: there it can't be lost by itself."""
@@ -173,7 +186,8 @@ class Dispatch:
         if now_s < self._next_look_s:
             return
         self._next_look_s = now_s + self._looks.every_s  # also if Redis refuses this one: what is unsent goes meanwhile
-        queues = self._unanswered.queues(age_s=self._looks.old_s)
+        old = self._unanswered.queues(age_s=self._looks.old_s)
+        queues = {task_id: queue for task_id, queue in old.items() if task_id not in self._unsent}
         if lost := self._lost.look(queues):
             log.warning("%d chunks are lost, was a queue purged? Sending them again", len(lost))
         self._unsent.update(dict.fromkeys(lost))
@@ -183,3 +197,11 @@ class Dispatch:
 
     def _chunks(self, task_ids: Iterable[str]) -> list[Chunk]:
         return [chunk for task_id in task_ids if (chunk := self._unanswered.chunk_of(task_id))]
+
+
+def _quietly(call: Callable[[], None]) -> None:
+    """What Redis refuses of this keeps no results from being collected; a Redis that is away is met there, too."""
+    try:
+        call()
+    except RedisError as error:
+        log.debug("left for later: %s", error)

@@ -23,7 +23,7 @@ from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.held.watch import Sight, Watch
-from lowtide.tasks.redis.connect import ANSWER_S
+from lowtide.tasks.redis.connect import ANSWER_S, newest_connection
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.leadership import Leadership
 from lowtide.tasks.redis.protocol import check
@@ -77,6 +77,7 @@ class Sweeper:
         self._workers = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
         self._bridges = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
         self._sight = Sight(gap_s=GAP_TRIES * self._try_every_s)
+        self._connection: object = None
         self._renewed_s = -math.inf
         self._busy = self._unfinished = False
         self._chores_at_s = -math.inf
@@ -128,6 +129,11 @@ class Sweeper:
         led = self._leadership.held
         leads = self._is_ours() and self._leadership.renew()
         if (redis_s := self._leadership.asked_at_s) is not None:
+            connection = newest_connection(self._redis)
+            if connection is not self._connection:
+                # Redis may have restarted in between, with data of a while ago: nobody was silent for so long.
+                self._sight.lost()
+            self._connection = connection
             self._sight.saw(redis_s, self._clock())
         if leads and not led:
             self._succeed()

@@ -46,6 +46,11 @@ class Pool(BlockingConnectionPool):
         self.newest = object()  # not a count: threads that add one at the same time may add one together
 
 
+def newest_connection(redis: Redis) -> object:
+    """Another object after each time that a client of `connect` connected: a restart breaks every connection."""
+    return getattr(redis.connection_pool, "newest", None)
+
+
 def free_within(timeout_s: float) -> float:
     """How long to wait for a connection that others hold. One whose Redis does not answer is held for as long as it
     takes to connect, and to ask: who waited for it still has a turn.

@@ -5,16 +5,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from redis import Redis, ResponseError
 
+from lowtide.config import Settings
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.redis.registry import strike
 from tests.integration.transport_fleet import PREFIX, Server, server_of, until
@@ -320,24 +323,37 @@ def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(
     assert not redis.exists(KEYS.loss("a"))
 
 
+def gives_back_at_once(redis: Redis, sweeper: Sweeper, *, quiet_s: float, before: Callable[[], object]) -> bool:
+    """Whether it gives back what is silent as soon as it leads, after it has seen that silence, and `before`."""
+    redis.flushall()
+    redis.set(KEYS.sweeper, "another")
+    take(redis, "a")
+    began_s = time.monotonic()
+    while time.monotonic() - began_s < 1.2 * quiet_s:
+        assert sweeper.turn() == 0
+        time.sleep(quiet_s / 20)
+    before()
+    redis.delete(KEYS.sweeper)
+    return sweeper.turn() == 1
+
+
 def test_a_successor_gives_back_at_once_what_was_silent_all_the_time_that_it_saw_redis(
     redis: Redis, server: Server
 ) -> None:
-    quiet_s = 1.0
+    def gives_back() -> bool:
+        sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=1.0)
+        return gives_back_at_once(redis, sweeper, quiet_s=1.0, before=lambda: None)
 
-    def gives_back_at_once() -> bool:
-        redis.flushall()
-        redis.set(KEYS.sweeper, "another")
-        take(redis, "a")
-        other = Sweeper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s)
-        began_s = time.monotonic()
-        while time.monotonic() - began_s < 1.2 * quiet_s:
-            assert other.turn() == 0
-            time.sleep(quiet_s / 20)
-        redis.delete(KEYS.sweeper)
-        return other.turn() == 1
+    until(gives_back, timeout_s=20, what="a successor that Redis was never out of the sight of")
 
-    until(gives_back_at_once, timeout_s=20, what="a successor that Redis was never out of the sight of")
+
+def test_a_successor_whose_connection_broke_watches_first_as_redis_may_have_come_back_with_old_heartbeats(
+    redis: Redis, server: Server
+) -> None:
+    sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=0.5)
+    cut = partial(redis.client_kill_filter, _type="normal", skipme=True)
+    assert not gives_back_at_once(redis, sweeper, quiet_s=0.5, before=cut)
+    until(lambda: sweeper.turn() == 1, timeout_s=10, what="given back after a watch")
 
 
 def test_a_failed_sweep_starts_the_watch_over(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:

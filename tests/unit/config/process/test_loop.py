@@ -55,6 +55,16 @@ def test_a_stop_ends_a_pause_and_waits_for_a_turn_for_so_long_as_it_is_told() ->
     assert "watch" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.parametrize("at_end", [True, False])
+def test_a_last_turn_comes_at_the_end_if_it_shall(at_end: bool) -> None:
+    turns: list[int] = []
+    periodic = Periodic("watch", lambda: turns.append(1), pause_s=lambda: 3600.0, at_end=at_end)
+    periodic.start()
+    periodic.stop()
+    periodic.stop()
+    assert len(turns) == at_end
+
+
 def test_a_periodic_that_was_never_started_stops() -> None:
     Periodic("watch", lambda: None, pause_s=lambda: 0.0).stop()
 

@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -23,11 +23,13 @@ class World:
         self.chunks: dict[str, Chunk] = {}
         self.results: list[ChunkResult] = []
         self.watched: set[str] = set()
-        self.emptied = False
+        self.emptied = self.refuses_looks = False
         self.error: Exception | None = None
         self.steps: list[tuple[str, tuple[str, ...]]] = []
         self.lost: list[str] = []
         self.suspects = False
+        self.meanwhile: list[Callable[[], object]] = []
+        """Called while chunks are being sent."""
         nobody = Redis(port=1, retry=Retry(NoBackoff(), 0))
         parts: Any = self
         self.dispatch = Dispatch(
@@ -55,6 +57,8 @@ class World:
     def send(self, chunks: Sequence[Chunk], *, again: bool = False, within_task: bool = False) -> None:
         if self.error:
             raise self.error
+        if self.meanwhile:
+            self.meanwhile.pop(0)()
         how = "send" + " again" * again + " whole" * within_task
         self.steps.append((how, tuple(chunk.task_id for chunk in chunks)))
 
@@ -88,13 +92,18 @@ class World:
         emptied, self.emptied = self.emptied, False
         return emptied
 
+    def forget(self, task_ids: Sequence[str]) -> None:
+        self.steps.append(("forget", tuple(task_ids)))
+
     def renew(self, task_ids: Sequence[str]) -> None:
+        if self.refuses_looks:
+            raise ResponseError("NOPERM")
         self.steps.append(("renew", tuple(task_ids)))
 
     def look(self, queues: Mapping[str, str]) -> list[str]:
         self.steps.append(("look", tuple(queues)))
-        if self.error:
-            raise self.error
+        if self.refuses_looks:
+            raise ResponseError("NOPERM")
         lost, self.lost = self.lost, []
         return lost
 
@@ -112,6 +121,7 @@ def sent(world: World, *names: str) -> None:
 
 
 def test_what_redis_does_not_confirm_is_sent_again_until_it_does(world: World) -> None:
+    world.dispatch.ready = True
     world.error = RedisError("full")
     with pytest.raises(RedisError):
         sent(world, "a", "b")
@@ -134,6 +144,7 @@ def test_what_an_emptied_redis_has_forgotten_is_sent_again_and_what_has_its_resu
 
 
 def test_what_nobody_waits_for_is_not_sent_again(world: World) -> None:
+    world.dispatch.ready = True
     world.error = RedisError("away")
     with pytest.raises(RedisError):
         sent(world, "a", "b")
@@ -181,14 +192,51 @@ def test_single_tasks_are_looked_for_when_they_are_old_and_more_seldom_while_all
     assert world.tend(after_s=LOOK_S) == [("look", ("a",))], "soon again"
 
 
-def test_a_look_that_redis_refuses_is_not_repeated_before_unsent_chunks_are_sent(world: World) -> None:
+def test_what_redis_refuses_of_looks_and_renewals_keeps_nothing_from_being_sent_again(world: World) -> None:
+    world.dispatch.ready = True
     world.error = ResponseError("NOPERM")
     with pytest.raises(ResponseError):
-        sent(world, "a")
-    with pytest.raises(ResponseError):
-        world.tend(after_s=OLD_S)
+        sent(world, "content", "b")
+    world.refuses_looks = True
     world.error = None
-    assert world.tend() == [("send again", ("a",))]
+    assert world.tend(after_s=max(OLD_S, RENEW_S)) == [("look", ()), ("send again", ("content", "b"))]
+
+
+def test_what_is_not_sent_yet_is_not_lost(world: World) -> None:
+    world.dispatch.ready = True
+    world.error = RedisError("full")
+    with pytest.raises(RedisError):
+        sent(world, "a")
+    with pytest.raises(RedisError):
+        world.tend(after_s=OLD_S)
+    assert world.steps == [("look", ())]
+
+
+def test_what_is_lost_once_more_while_it_is_sent_again_is_sent_again_once_more(world: World) -> None:
+    """Another thread notices it."""
+    sent(world, "a", "b")
+    world.emptied = True
+
+    def emptied_again() -> None:
+        world.emptied = True
+        world.dispatch.tend()
+
+    world.meanwhile = [emptied_again]
+    assert world.tend() == [("send again", ("a", "b"))] * 2
+
+
+def test_what_is_answered_while_it_is_sent_again_leaves_nothing(world: World) -> None:
+    sent(world, "a", "b")
+    world.emptied = True
+    world.meanwhile = [lambda: world.chunks.pop("a")]
+    assert world.tend() == [("send again", ("a", "b")), ("forget", ("a",))]
+
+
+def test_a_chunk_that_cannot_be_sent_before_redis_was_ever_reached_is_not_sent_later(world: World) -> None:
+    world.error = RedisError("a wrong address")
+    with pytest.raises(RedisError):
+        sent(world, "a")
+    assert not world.dispatch.behind
 
 
 def test_content_that_waits_for_workers_is_renewed_in_time_and_no_other(world: World) -> None:
