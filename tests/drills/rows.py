@@ -356,7 +356,7 @@ ROWS: Mapping[str, Row] = {
         act=faults.upgrade,
         at_least=1,
         per_s=50,
-        needs=Needs(workers=4, bridges=2, env={"LOWTIDE_BATCH_DEADLINE_S": "300"}),
+        needs=Needs(workers=4, bridges=2, env={"LOWTIDE_BATCH_DEADLINE_S": "300", "LOWTIDE_STUCK_AFTER_S": "300"}),
         callers=True,
         flow_s=240.0,  # the long ones hold devices, and go from worker to worker
         broken=(ACK_FIRST,),

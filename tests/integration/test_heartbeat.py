@@ -2,30 +2,21 @@
 
 import statistics
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
 
 from lowtide.bridge.gauge import Gauge
 from lowtide.config import load_settings
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.held.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import alive, live
-from tests.integration.transport_fleet import PREFIX, Server, server_of
+from tests.integration.transport_fleet import PREFIX, Server
 
-SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 INTERVAL_S = 1.0
 PROCESSES = 20
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 def test_a_suspect_worker_is_alive_and_no_capacity(server: Server) -> None:

@@ -2,34 +2,25 @@
 
 import json
 import random
-from collections.abc import Iterator
 
 import pytest
 from redis import Redis
 
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.held import moves as moves_of
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.ledger import HeldTask
 from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
-from tests.integration.transport_fleet import PREFIX, Server, server_of
+from tests.integration.transport_fleet import PREFIX, Server
 from tests.unit.tasks.held.held_model import Model
 from tests.unit.tasks.held.held_state import Incarnation, Move, State
 
-SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 WALKS, STEPS, FAULTS = 60, 60, 8
 MODEL = Model(messages=2, faults=FAULTS)
 ELSEWHERE = ["start", "begin", "store", "learn", "CRASH", "HANDED", "SET", "PAUSED", "CLOCK", "STARTED", "FULL"]
 """Words of what changes none of the keys that are looked at."""
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 class World:

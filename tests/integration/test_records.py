@@ -8,19 +8,11 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from lowtide.bridge.held.records import END_ACKED_S, Claim, Record, Records
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.redis.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
-from tests.integration.transport_fleet import PREFIX, Server, server_of
+from tests.integration.transport_fleet import PREFIX, Server
 
-SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 MESSAGES = ["s:1", "s:2"]
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

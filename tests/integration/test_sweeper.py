@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from redis import Redis, ResponseError
 
 from lowtide.config import Settings
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.held.room import Budget, Turns
@@ -20,26 +19,12 @@ from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.redis.registry import strike
-from tests.integration.transport_fleet import PREFIX, Server, server_of, until
+from tests.clock import Clock
+from tests.integration.transport_fleet import PREFIX, Server, until
 
-SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 QUEUE = "lowtide.m"
 WORKER, OTHER = "0a", "0b"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -50,7 +35,7 @@ def redis(server: Server) -> Redis:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 @pytest.fixture
@@ -227,7 +212,7 @@ def test_a_bridge_that_is_silent_leaves_no_content(redis: Redis, sweeper: Sweepe
 
 def test_many_sweepers_give_back_once(redis: Redis, server: Server) -> None:
     take(redis, *(str(number) for number in range(40)))
-    clock = Clock()
+    clock = Clock(0.0)
     sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
     for _ in range(10):
         clock.now_s += 2
@@ -249,7 +234,7 @@ def looks(redis: Redis) -> int:
 
 def test_of_many_sweepers_one_looks_and_when_it_stops_another_does(redis: Redis, server: Server) -> None:
     take(redis, "a")
-    clock = Clock()
+    clock = Clock(0.0)
     first, *others = sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
     before = looks(redis)
     for _ in range(10):

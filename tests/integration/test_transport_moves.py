@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,7 +10,6 @@ from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
 from lowtide.config import load_settings
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.ledger import HeldTask
@@ -20,20 +18,13 @@ from lowtide.tasks.held.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.redis.keys import Keys
 from lowtide.workers.consumer.session import WorkerSession
-from tests.integration.transport_fleet import PREFIX, Server, server_of
+from tests.integration.transport_fleet import PREFIX, Server
 
-SERVERS = redis_servers()
 KEYS = Keys(PREFIX)
 QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]
 WORKER, OTHER = "0a", "0b"
 BEAT = 5.0
 NESTED = {"delivery_tag": 5, "lowtide-n": "x"}
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis")) as server:
-        yield server
 
 
 @pytest.fixture

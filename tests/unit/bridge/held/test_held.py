@@ -3,18 +3,7 @@ import pytest
 from lowtide.bridge.held.held import LEASE_S, LOOK_VALID_S, Held
 from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.tasks.wire.request import InferenceRequest
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1000.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def pass_(self, seconds: float) -> float:
-        self.now_s += seconds
-        return self.now_s
+from tests.clock import Clock
 
 
 def received(message_id: str, ack_id: str = "first", attributes: dict[str, str] | None = None) -> Received:

@@ -13,6 +13,7 @@ from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.pubsub.client import PubsubRefused
 from lowtide.bridge.pubsub.pulls import PARKED_S, Pulls
 from lowtide.bridge.waits import USUAL
+from tests.clock import Clock
 
 SUBSCRIPTIONS = ("urgent", "normal")
 TURN_S = 0.25
@@ -47,13 +48,6 @@ class Pubsub:
         message = {"message_id": "1", "data": b"x", "publish_time": datetime.now(UTC)}
         response = PullResponse(received_messages=[{"ack_id": "a", "message": message}])
         self.asked[subscription].set_result(PullResponse.pb(response))
-
-
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 class World:

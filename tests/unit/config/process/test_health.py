@@ -8,6 +8,7 @@ import pytest
 
 from lowtide.config import SettingsError
 from lowtide.config.process.health import Health, HealthServer, Progress
+from tests.clock import Clock
 
 ANSWER = {"health": Health(ok=True)}
 
@@ -58,21 +59,14 @@ def test_a_server_that_never_started_stops() -> None:
     HealthServer(lambda: ANSWER["health"], address="127.0.0.1", port=0).stop()
 
 
-class Clock:
-    now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def test_work_without_progress_is_stuck_only_after_the_time_allowed() -> None:
-    progress = Progress(stuck_after_s=10.0, clock=Clock())
+    progress = Progress(stuck_after_s=10.0, clock=Clock(100.0))
     assert not progress.stuck(110.0, True)
     assert progress.stuck(110.1, True)
 
 
 def test_progress_starts_the_time_again() -> None:
-    clock = Clock()
+    clock = Clock(100.0)
     progress = Progress(stuck_after_s=10.0, clock=clock)
     clock.now_s = 105.0
     progress.moved()
@@ -81,7 +75,7 @@ def test_progress_starts_the_time_again() -> None:
 
 
 def test_a_long_time_without_work_is_not_held_against_the_work_that_then_comes() -> None:
-    progress = Progress(stuck_after_s=10.0, clock=Clock())
+    progress = Progress(stuck_after_s=10.0, clock=Clock(100.0))
     assert not progress.stuck(1000.0, False)
     assert not progress.stuck(1005.0, True)
     assert progress.stuck(1011.0, True)

@@ -11,6 +11,7 @@ from lowtide.tasks import InvalidRequest, UnknownModel
 from lowtide.tasks.client.served import FRESH_S, Served, check, rates
 from lowtide.tasks.client.unanswered import why_unanswered
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
+from tests.clock import Clock
 
 
 class Store:
@@ -43,16 +44,8 @@ class Store:
         ]
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 def served(store: Store, clock: Any = None) -> Served:
-    return Served(store, Keys(""), clock=clock or Clock())
+    return Served(store, Keys(""), clock=clock or Clock(0.0))
 
 
 def test_what_neither_the_list_nor_a_live_worker_has_is_refused_and_what_there_is_is_named() -> None:
@@ -98,7 +91,7 @@ def test_a_model_that_was_added_a_moment_ago_is_never_refused() -> None:
 
 
 def test_redis_is_asked_now_and_then_and_not_for_every_call() -> None:
-    store, clock = Store(["a"]), Clock()
+    store, clock = Store(["a"]), Clock(0.0)
     fleet = served(store, clock)
     for _ in range(1000):
         fleet.check("a")
@@ -109,7 +102,7 @@ def test_redis_is_asked_now_and_then_and_not_for_every_call() -> None:
 
 
 def test_a_model_that_is_no_longer_served_is_refused_after_some_seconds() -> None:
-    store, clock = Store(["a", "b"]), Clock()
+    store, clock = Store(["a", "b"]), Clock(0.0)
     fleet = served(store, clock)
     fleet.check("b")
     store.models, clock.now_s = ["a"], FRESH_S
@@ -119,7 +112,7 @@ def test_a_model_that_is_no_longer_served_is_refused_after_some_seconds() -> Non
 
 
 def test_a_redis_that_is_away_is_not_asked_again_and_again() -> None:
-    store, clock = Store(["a"]), Clock()
+    store, clock = Store(["a"]), Clock(0.0)
     store.away = True
     fleet = served(store, clock)
     for _ in range(10):
@@ -137,7 +130,7 @@ def test_where_another_program_says_something_nothing_is_refused_and_nobody_fall
 
 
 def test_how_fast_models_are_is_asked_every_five_seconds_and_remembered_while_redis_is_away() -> None:
-    store, clock = Store(), Clock()
+    store, clock = Store(), Clock(0.0)
     store.measured = {b"a": b"0.25", b"b": b"fast", b"c": b"nan"}
     fleet = served(store, clock)
 

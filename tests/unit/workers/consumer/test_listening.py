@@ -1,14 +1,7 @@
 import pytest
 
 from lowtide.workers.consumer.listening import Listening
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
+from tests.clock import Clock
 
 
 @pytest.fixture
