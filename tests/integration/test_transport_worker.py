@@ -222,14 +222,13 @@ def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet)
 def test_a_restarted_worker_gives_back_its_predecessors_tasks_at_once(fleet: Fleet) -> None:
     first = fleet.worker(slot="7", threads=2)
     for number in range(2):
-        fleet.send("record", "out", str(number), 0.5)
+        fleet.send("record", "out", str(number), 20.0)  # longer than any pause of a busy machine before the kill
     until(lambda: len(fleet.out("started:out")) == 2)
     first.kill()
     first.wait()
     fleet.worker(slot="7", threads=2)
-    until(lambda: len(fleet.out()) == 2, timeout_s=3)
-    assert fleet.given_back() == 2
-    until(fleet.settled)
+    until(lambda: len(fleet.out("started:out")) == 4, timeout_s=3)
+    assert fleet.given_back() == fleet.held() == 2
 
 
 def test_killed_workers_lose_nothing(any_fleet: Fleet) -> None:

@@ -397,7 +397,7 @@ def test_a_chunk_whose_sender_keeps_no_content_is_answered_though_it_says_that_s
 def test_a_loss_keeps_the_content_beside_a_task(app, client, start_worker, tmp_path) -> None:
     worker = start_worker(batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    requests = tuple(request(number, 0, params={"sleep_s": 0.3}).to_wire() for number in range(3))
+    requests = tuple(request(number, 0, params={"sleep_s": 0.0 if number else 2.0}).to_wire() for number in range(3))
     ChunkSender(app).send([Chunk(task_id="o.1", queue="lowtide.sum", requests=requests, sent_at=0.0)])
     wait_for((tmp_path / "predicting").exists, worker)
     worker.stop(signal.SIGKILL)
@@ -415,7 +415,7 @@ def test_a_worker_that_stood_still_until_it_was_given_up_finishes_what_it_has_be
 ) -> None:
     worker = start_worker(batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    tasks = [infer.delay(request(number, 0, params={"sleep_s": 0.3})) for number in range(3)]
+    tasks = [infer.delay(request(number, 0, params={"sleep_s": 0.0 if number else 2.0})) for number in range(3)]
     wait_for(lambda: (tmp_path / "predicting").exists() and client.hlen(keys.holders) == 3, worker)
     [incarnation] = live(client, keys, "worker")
 
