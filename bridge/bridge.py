@@ -204,7 +204,7 @@ class Bridge:
         while parts.held.to_acknowledge and time.monotonic() < until_s:
             time.sleep(WATCH_S)
         rest = parts.held.keys()
-        parts.leaser.hand_back(rest, forgets=False)  # Redis may not answer in time
+        parts.leaser.hand_back(rest)
         log.info(
             "bridge %s drained in %.1f s: %d messages handed back", self.name, time.monotonic() - began_s, len(rest)
         )

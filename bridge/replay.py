@@ -131,8 +131,7 @@ class Replay:
         self._dry_run = dry_run
         self._pulls = Pulls(pubsub, [subscription])
         self._held = Held()
-        # Letters travel in no chunk.
-        self._leaser = Leaser(pubsub=pubsub, held=self._held, forget=lambda task_ids: None)
+        self._leaser = Leaser(pubsub=pubsub, held=self._held)
         self._renewing = Loop("replay-leaser", self._leaser.turn, stuck_after_s=STUCK_AFTER_S, wait_s=TICK_S)
         self._chosen = 0
         self.left: Counter[str] = Counter()

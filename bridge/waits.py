@@ -16,6 +16,8 @@ class Waits:
     """Until a call that Redis or Pub/Sub did not answer is made again."""
     refused_again_s: float = 5.0
     """Until a subscription that Pub/Sub refuses is pulled again."""
+    delete_again_s: float = 15.0
+    """Until results and content are deleted that Redis did not delete. Acknowledgements wait for each try."""
     anothers_s: float = 10.0
     """Until a message comes again that another bridge is about to settle."""
     unreadable_s: float = 60.0

@@ -71,7 +71,7 @@ def wire(settings: Settings, *, owner: str, waits: Waits = USUAL) -> Parts:
     )
     endings = Endings(settings)
     gauge = Gauge(redis, keys, settings, bridge=owner)
-    leaser = Leaser(pubsub=pubsub, held=held, forget=records.forget)
+    leaser = Leaser(pubsub=pubsub, held=held)
     settler = Settler(
         pubsub=pubsub,
         records=records,
@@ -111,5 +111,5 @@ def wire(settings: Settings, *, owner: str, waits: Waits = USUAL) -> Parts:
         ),
         collector=Collector(dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings, waits=waits),
         settler=settler,
-        acknowledger=Acknowledger(pubsub=pubsub, records=records, held=held, waits=waits),
+        acknowledger=Acknowledger(pubsub=pubsub, records=records, blobs=blobs, held=held, waits=waits),
     )

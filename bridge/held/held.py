@@ -2,13 +2,14 @@
 
 It has each message's lease and chunk, and a queue before each step: messages that were pulled, requests to be tried
 again, endings to be settled, messages to be acknowledged. A message is in one of them, or in a chunk that was sent.
+One more has chunks whose messages are all released, and whose results and content are to be deleted.
 
 | who | changes |
 |---|---|
 | `Puller` | adds messages, takes `pulled`, notes what was sent; fills `to_settle` and `to_acknowledge` |
 | `Collector` | notes what was answered, takes `to_try_again`; fills that and `to_settle` |
 | `Settler` | takes `to_settle`; fills that and `to_acknowledge` |
-| `Acknowledger` | takes `to_acknowledge`, releases messages |
+| `Acknowledger` | takes `to_acknowledge`, releases messages; takes `to_delete` |
 | `Leaser` | notes renewals, releases what is handed back, for any of them |
 | `RecordWatch` | notes when a record was looked at |
 
@@ -86,16 +87,6 @@ class Answered:
     content_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Released:
-    """What follows when messages are held no longer: their ack ids by subscription, and the chunks whose results and
-    content can be deleted.
-    """
-
-    ack_ids: dict[str, list[str]]
-    done_with: list[str]
-
-
 class Held:
     """Safe to use from any thread; each queue is taken from by one."""
 
@@ -112,6 +103,7 @@ class Held:
         self.to_try_again: Queue[Failed] = Queue(clock)
         self.to_settle: Queue[Ending | SilentEnding] = Queue(clock, weigh=_own_bytes)
         self.to_acknowledge: Queue[str] = Queue(clock)
+        self.to_delete: Queue[str] = Queue(clock)
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -156,17 +148,17 @@ class Held:
         with self._lock:
             return [message for message in messages if self._add(message, now_s)]
 
-    def release(self, keys: Iterable[str]) -> Released:
-        """Hold these no longer: they are acknowledged, or handed back."""
-        released = Released(ack_ids=defaultdict(list), done_with=[])
+    def release(self, keys: Iterable[str]) -> dict[str, list[str]]:
+        """Hold these no longer: they are acknowledged, or handed back. Returns subscription → their ack ids."""
+        ids: dict[str, list[str]] = defaultdict(list)
         with self._lock:
             for key in keys:
                 if lease := self._leases.pop(key, None):
                     self._bytes -= lease.size_bytes
-                    released.ack_ids[lease.subscription].append(lease.ack_id)
+                    ids[lease.subscription].append(lease.ack_id)
                     if lease.task_id and self._is_last_of(lease.task_id):
-                        released.done_with.append(lease.task_id)
-        return released
+                        self.to_delete.put([lease.task_id])
+        return ids
 
     # ---- leases
 

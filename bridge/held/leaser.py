@@ -18,18 +18,9 @@ TICK_S = 1.0
 class Leaser:
     """`turn` renews what is due; the rest may be called from any thread."""
 
-    def __init__(
-        self,
-        *,
-        pubsub: Pubsub,
-        held: Held,
-        forget: Callable[[Sequence[str]], object],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        """`forget` is called with the chunks of which nobody needs anything any more."""
+    def __init__(self, *, pubsub: Pubsub, held: Held, clock: Callable[[], float] = time.monotonic) -> None:
         self._pubsub = pubsub
         self._held = held
-        self._forget = forget
         self._clock = clock
         self._outages = Outages("can't change leases")
 
@@ -38,15 +29,12 @@ class Leaser:
         for subscription, keys in self._held.due(RENEW_AGE_S).items():
             self._renew(subscription, keys)
 
-    def hand_back(self, keys: Iterable[str], *, after_s: float = 0.0, forgets: bool = True) -> None:
-        """Give messages up: Pub/Sub delivers them again after `after_s`, to us or to others. `forgets`: Redis is told
-        of chunks that are done with.
+    def hand_back(self, keys: Iterable[str], *, after_s: float = 0.0) -> None:
+        """Give messages up: Pub/Sub delivers them again after `after_s`, to us or to others. Redis, which may be away,
+        is asked nothing.
         """
         # Released first: once Pub/Sub knows, a new delivery may arrive at any moment, and must count as new.
-        released = self._held.release(keys)
-        self._end_leases(released.ack_ids, after_s)
-        if released.done_with and forgets:
-            self._forget(released.done_with)
+        self._end_leases(self._held.release(keys), after_s)
 
     def _end_leases(self, ack_ids: Mapping[str, Sequence[str]], after_s: float) -> None:
         for subscription, ids in ack_ids.items():

@@ -2,7 +2,7 @@
 
 Two bridges may hold the same message: a lease was lost, or Pub/Sub delivered it twice. When one of them has settled it,
 its record stays for ten minutes. The other may wait for a worker for longer than that: it must see the record before it
-expires, and renews it until it claims. Deletions that Redis did not confirm are tried again here, too.
+expires, and renews it until it claims.
 """
 
 import logging
@@ -35,7 +35,6 @@ class RecordWatch:
         try:
             for start in range(0, len(keys), AT_ONCE):
                 self._look(keys[start : start + AT_ONCE])
-            self._records.forget([])
         except RedisError as error:
             log.debug("not looking at the records of what is held: %s", error)
 

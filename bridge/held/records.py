@@ -1,22 +1,17 @@
 """Records of messages in Redis: who is about to publish (lt2:end), and how often it was tried (lt2:try).
 
-Every method but `forget` raises RedisError when Redis did not confirm: the call may or may not have taken effect, and
-repeating it is safe.
+Every method raises RedisError when Redis did not confirm: the call may or may not have taken effect, and repeating it
+is safe.
 """
 
-import logging
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from redis import Redis, RedisError
+from redis import Redis
 
-from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.redis.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
 from lowtide.tasks.redis.scripts import lua
-
-log = logging.getLogger(__name__)
 
 END_ACKED_S = 600
 """How long a record stays when only copies can come that are at other bridges already. Those look again in time:
@@ -26,8 +21,6 @@ lowtide.bridge.held.record_watch.
 DONE = b"done"
 
 AT_ONCE = 1000
-UNFORGOTTEN_MAX = 10_000
-"""Of more the oldest expire, ten minutes after they were sent."""
 
 
 def forget_subscription(redis: Redis, keys: Keys, subscription: str) -> None:
@@ -62,9 +55,6 @@ class Records:
     def __init__(self, redis: Redis, keys: Keys, *, bridge: str) -> None:
         self._redis = redis
         self._keys = keys
-        self._blobs = Blobs(redis, keys, bridge=bridge)
-        self._unforgotten: list[str] = []
-        self._lock = threading.Lock()
         self._ours = f"c:{bridge}".encode()
         self._script = redis.register_script(lua(__package__, "settle"))
         self._count = redis.register_script(lua(__package__, "tries"))
@@ -98,19 +88,6 @@ class Records:
     def acknowledged(self, messages: Sequence[str]) -> None:
         """Pub/Sub has surely forgotten them, and the records may go in ten minutes."""
         self._run(messages, "done", END_ACKED_S)
-
-    def forget(self, task_ids: Sequence[str]) -> None:
-        """Nobody needs these tasks' results, nor their content, any more. Does not raise: what Redis does not
-        confirm goes with the next call, of which `RecordWatch` makes one every 15 s.
-        """
-        with self._lock:
-            tasks, self._unforgotten = [*self._unforgotten, *task_ids], []
-        try:
-            self._blobs.forget(tasks)
-        except RedisError as error:
-            log.debug("the results of %d chunks are deleted later: %s", len(tasks), error)
-            with self._lock:
-                self._unforgotten = [*tasks, *self._unforgotten][-UNFORGOTTEN_MAX:]
 
     def count_tries(self, messages: Sequence[str], *, before: Sequence[int]) -> list[int]:
         """One more attempt of each than there were when it was looked up; returns how many there are now. Not `INCR`:

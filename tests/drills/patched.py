@@ -54,7 +54,7 @@ def redis_dies() -> None:
     """Redis dies when the bridge is about to delete a result because its last request was handed back, and has others
     to hand back next.
     """
-    from lowtide.bridge.held.held import Held, Released
+    from lowtide.bridge.held.held import Held
     from lowtide.bridge.held.records import Records
 
     count_tries, release = Records.count_tries, Held.release
@@ -67,13 +67,14 @@ def redis_dies() -> None:
         left, server = len(counts), self._redis.info("server")["process_id"]
         return counts
 
-    def releasing(self: Held, keys: Sequence[str]) -> Released:
+    def releasing(self: Held, keys: Sequence[str]) -> dict[str, list[str]]:
         nonlocal left
         left -= len(keys)
-        released = release(self, keys)
-        if released.done_with and left > 0 and _is_now("before-forget"):
+        undeleted = len(self.to_delete)
+        ack_ids = release(self, keys)
+        if len(self.to_delete) > undeleted and left > 0 and _is_now("before-forget"):
             _kill(server)
-        return released
+        return ack_ids
 
     Records.count_tries = counting
     Held.release = releasing
@@ -89,9 +90,21 @@ def no_record() -> None:
 
 def forget_raises() -> None:
     """A result that can't be deleted ends the handing back of the retries after it."""
-    from lowtide.bridge.held.records import Records
+    from lowtide.bridge.held.leaser import Leaser
+    from lowtide.config import load_settings
+    from lowtide.tasks.chunks.blob import Blobs
+    from lowtide.tasks.redis.connect import connect
+    from lowtide.tasks.redis.keys import Keys
 
-    Records.forget = lambda self, task_ids: self._blobs.forget(task_ids)
+    settings, hand_back = load_settings(), Leaser.hand_back
+    blobs = Blobs(connect(settings), Keys.of(settings))
+
+    def raising(self: Leaser, keys: Sequence[str], *, after_s: float = 0.0) -> None:
+        hand_back(self, keys, after_s=after_s)
+        with self._held.to_delete.take(1000, timeout_s=0.0) as task_ids:
+            blobs.forget(task_ids)
+
+    Leaser.hand_back = raising
 
 
 def content_fails() -> None:

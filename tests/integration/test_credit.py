@@ -9,11 +9,14 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.credit import content_room_bytes
 from lowtide.bridge.gauge import Gauge
-from lowtide.bridge.held.records import Records
+from lowtide.bridge.held.held import Held
+from lowtide.bridge.waits import Waits
 from lowtide.config import load_settings
 from lowtide.tasks.app import App, celery_config
+from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
@@ -85,7 +88,15 @@ def test_content_that_could_not_be_deleted_is_deleted_when_redis_is_back(
 ) -> None:
     beat(redis, "one", {"content_bytes": 0})
     ours = Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0))
-    records = Records(ours, KEYS, bridge="one")
+    unused: Any = None
+    held = Held()
+    acknowledger = Acknowledger(
+        pubsub=unused,
+        records=unused,
+        blobs=Blobs(ours, KEYS, bridge="one"),
+        held=held,
+        waits=Waits(delete_again_s=0.0),
+    )
     with App(set_as_current=False) as app:
         app.conf.update(celery_config(load_settings(redis_url=redis_url, prefix=KEYS.prefix)))
         tasks = [f"one.{number}" for number in range(20)]
@@ -95,10 +106,11 @@ def test_content_that_could_not_be_deleted_is_deleted_when_redis_is_back(
         )
     pool, port = ours.connection_pool, ours.connection_pool.connection_kwargs["port"]
     pool.connection_kwargs["port"] = 1  # nobody listens there
-    records.forget(tasks)
+    held.to_delete.put(tasks)
+    acknowledger.turn(0.0)
     assert redis.hlen(KEYS.blobs("one")) == len(redis.keys(KEYS.blob("*"))) == 20
     assert room_mib() == 64 / 2 - 1
     pool.connection_kwargs["port"] = port
     pool.reset()
-    records.forget([])
+    acknowledger.turn(0.0)
     assert redis.keys("*blob*") == []

@@ -1,11 +1,13 @@
 from collections.abc import Sequence
 
 import pytest
+from redis import RedisError
 
 from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.held.held import LEASE_S, Held
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import PubsubError, PubsubRefused, PubsubUnavailable
+from lowtide.bridge.waits import USUAL
 
 
 class Outside:
@@ -16,6 +18,8 @@ class Outside:
         self.failing = {"s"}
         self.acknowledged_ids: list[str] = []
         self.let_expire: list[str] = []
+        self.redis_is_away = False
+        self.deleted: list[str] = []
 
     def acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> None:
         if self.error and subscription in self.failing:
@@ -25,7 +29,10 @@ class Outside:
     def acknowledged(self, keys: Sequence[str]) -> None:
         self.let_expire += keys
 
-    def forget(self, task_ids: Sequence[str]) -> None: ...
+    def forget(self, task_ids: Sequence[str]) -> None:
+        if self.redis_is_away and task_ids:
+            raise RedisError("away")
+        self.deleted += task_ids
 
 
 class World:
@@ -34,7 +41,7 @@ class World:
         self.outside = Outside()
         self.held = Held(lambda: self.now_s)
         self.held.add([self.delivery("1"), self.delivery("2")])
-        self.acknowledger = Acknowledger(pubsub=self.outside, records=self.outside, held=self.held)
+        self.acknowledger = Acknowledger(pubsub=self.outside, records=self.outside, blobs=self.outside, held=self.held)
         self.held.to_acknowledge.put(["s:1", "s:2"])
 
     @staticmethod
@@ -106,3 +113,17 @@ def test_a_subscription_that_fails_keeps_no_acknowledgement_from_another(world: 
     assert world.outside.acknowledged_ids == ["ack-3"]
     assert world.outside.let_expire == ["another:3"]
     assert world.held.ack_ids(["another:3"]) == {}
+
+
+def test_what_redis_did_not_delete_is_deleted_later_though_nothing_is_acknowledged(world: World) -> None:
+    world.held.to_delete.put(["b.1"])
+    world.outside.redis_is_away = True
+    world.acknowledger.turn(0.0)
+    assert world.outside.acknowledged_ids == ["ack-1", "ack-2"]
+
+    world.outside.redis_is_away = False
+    world.acknowledger.turn(0.0)
+    assert world.outside.deleted == [], "each try may keep acknowledgements waiting"
+    world.now_s += USUAL.delete_again_s
+    world.acknowledger.turn(0.0)
+    assert world.outside.deleted == ["b.1"]

@@ -1,17 +1,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 from lowtide.bridge.collect import Collector
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
-from lowtide.bridge.held.records import Records
 from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.tasks.chunks.results import ChunkResult
-from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.wire.outcome import Outcome
 from lowtide.tasks.wire.request import InferenceRequest
 
@@ -19,13 +13,12 @@ AGAIN = Outcome.failed("unavailable", "503", retry=True)
 
 
 class Outside:
-    """Pub/Sub, and a Redis that goes away after it has counted the tries."""
+    """Pub/Sub, and what counts the tries."""
 
     def __init__(self) -> None:
         self.results: list[ChunkResult] = []
         self.calls: list[tuple[int, list[str]]] = []
         self.tended = 0
-        self.forgotten: list[str] = []
 
     @property
     def handed_back(self) -> list[str]:
@@ -45,11 +38,6 @@ class Outside:
         assert list(before) == [int(key[-1]) % 3 for key in keys]
         return [tries + 1 for tries in before]
 
-    def forget(self, task_ids: Sequence[str]) -> None:
-        self.forgotten += task_ids
-        nobody = Redis(port=1, retry=Retry(NoBackoff(), 0))
-        Records(nobody, Keys(""), bridge="b").forget(task_ids)
-
 
 def translated(message_id: str) -> Translated:
     received = Received(
@@ -68,18 +56,19 @@ def collector_of(outside: Outside, held: Held, *, results: int, outcome: Outcome
         held.sent(f"c{index}", [item])
         read = {"outcomes": (outcome,)} if outcome else {"unreadable": "new"}
         outside.results.append(ChunkResult(task_id=f"c{index}", **read))
-    leaser = Leaser(pubsub=parts, held=held, forget=parts.forget)
+    leaser = Leaser(pubsub=parts, held=held)
     return Collector(dispatch=parts, held=held, records=parts, leaser=leaser, endings=parts)
 
 
-def test_every_retry_is_handed_back_though_redis_goes_away_in_between() -> None:
+def test_every_retry_is_handed_back_and_its_chunk_deleted() -> None:
     """Dropped, they would be leased for as long as the bridge lives, and never end."""
     outside, held = Outside(), Held()
     collector_of(outside, held, results=3, outcome=AGAIN).turn(0.0)
 
     assert sorted(outside.handed_back) == ["m0", "m1", "m2"]
-    assert sorted(outside.forgotten) == ["c0", "c1", "c2"]
     assert (len(held.to_try_again), outside.tended) == (0, 1)
+    with held.to_delete.take(10, timeout_s=0.0) as chunks:
+        assert sorted(chunks) == ["c0", "c1", "c2"]
 
 
 def test_retries_are_handed_back_in_one_call_for_each_backoff() -> None:

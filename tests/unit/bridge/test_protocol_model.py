@@ -275,7 +275,7 @@ def clock_that_jumps_after_the_claim() -> Any:
 def bridge_parts(outside: Any) -> Iterator[Any]:
     """The bridge's own parts, the last step first: their order is not that of the turns."""
     held, endings = Held(), Endings(SETTINGS)
-    leaser = Leaser(pubsub=outside, held=held, forget=outside.forget)
+    leaser = Leaser(pubsub=outside, held=held)
     settler = Settler(
         pubsub=outside,
         records=outside,
@@ -297,7 +297,7 @@ def bridge_parts(outside: Any) -> Iterator[Any]:
             gauge=outside, held=held, dispatch=outside, sizes=Sizes(["a"]), dead_letters=settler.dead_letters
         ),
     )
-    yield Acknowledger(pubsub=outside, records=outside, held=held)
+    yield Acknowledger(pubsub=outside, records=outside, blobs=outside, held=held)
     yield settler
     yield Collector(dispatch=dispatch, held=held, records=outside, leaser=leaser, endings=endings)
     yield SimpleNamespace(turn=lambda _: puller.turn())

@@ -27,7 +27,6 @@ class Outside:
         self.redis_is_away = False
         self.handed_back: list[tuple[str, int]] = []
         self.recorded: list[str] = []
-        self.forgotten: list[str] = []
 
     def publish(self, topic: str, messages: Sequence[Any]) -> None:
         self.publishes += 1
@@ -40,9 +39,6 @@ class Outside:
 
     def claim(self, keys: Sequence[str]) -> list[Claim]:
         return [Claim.OURS for _ in keys]
-
-    def forget(self, task_ids: Sequence[str]) -> None:
-        self.forgotten += task_ids
 
     def done(self, keys: Sequence[str]) -> None:
         if self.redis_is_away:
@@ -66,7 +62,7 @@ def settler_of(outside: Any, held: Held, **given: Any) -> Settler:
         pubsub=outside,
         records=outside,
         held=held,
-        leaser=Leaser(pubsub=outside, held=held, forget=outside.forget),
+        leaser=Leaser(pubsub=outside, held=held),
         dead_letter_topic="dead",
         waits=Waits(again_s=0.01),
         **given,
@@ -92,9 +88,10 @@ def test_what_another_bridge_may_have_published_long_ago_is_handed_back() -> Non
     assert outside.published == [b"result of new"]
     assert outside.recorded == ["s:new"]
     assert outside.handed_back == [("ack-old", 0), ("ack-last", 0)]
-    assert outside.forgotten == ["b.2"]
     assert held.keys() == ["s:new"]
-    assert held.release(["s:new"]).done_with == ["b.1"], "the old one counts as released: the new one was the last"
+    held.release(["s:new"])
+    with held.to_delete.take(2, timeout_s=0.0) as chunks:
+        assert chunks == ["b.2", "b.1"], "the old one counts as released: the new one was the last"
 
 
 AWAY = PubsubUnavailable("DEADLINE_EXCEEDED", "no answer")

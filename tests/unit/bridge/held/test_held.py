@@ -95,18 +95,26 @@ def sent(held: Held, task_id: str, *items: tuple[str, bytes]) -> None:
     held.sent(task_id, translated)
 
 
-def test_a_chunk_is_done_with_when_the_last_of_its_messages_is_released_after_its_result_came(held: Held) -> None:
+def to_delete(held: Held) -> list[str]:
+    with held.to_delete.take(10, timeout_s=0.0) as task_ids:
+        return task_ids
+
+
+def test_a_chunk_is_deleted_when_the_last_of_its_messages_is_released_after_its_result_came(held: Held) -> None:
     """Until then its content is in Redis."""
     sent(held, "a", ("1", b"12345"), ("2", b"123"))
     sent(held, "b", ("3", b"1"))
     assert (held.requests, held.chunks_sent, held.content_bytes) == (3, 2, 9)
 
-    assert held.release(["s:3"]).done_with == [], "its result may still come"
+    held.release(["s:3"])
+    assert to_delete(held) == [], "its result may still come"
     held.answered("a")
     held.answered("b")
     assert (held.requests, held.chunks_sent, held.content_bytes) == (0, 0, 8)
-    assert held.release(["s:1", "s:1", "s:9"]).done_with == []
-    assert held.release(["s:2"]).done_with == ["a"]
+    held.release(["s:1", "s:1", "s:9"])
+    assert to_delete(held) == []
+    held.release(["s:2"])
+    assert to_delete(held) == ["a"]
     assert held.content_bytes == 0
 
 
@@ -116,16 +124,18 @@ def test_a_message_that_came_again_in_another_chunk_says_nothing_of_the_first(he
     sent(held, "b", ("1", b"x"))
     held.answered("a")
     held.answered("b")
-    assert held.release(["s:1"]).done_with == ["b"]
-    assert held.release(["s:2"]).done_with == ["a"]
+    held.release(["s:1"])
+    assert to_delete(held) == ["b"]
+    held.release(["s:2"])
+    assert to_delete(held) == ["a"]
 
 
 def test_another_delivery_of_a_message_leaves_it_in_its_chunk(held: Held) -> None:
     sent(held, "a", ("1", b"x"))
     held.add([received("1", "second")])
     held.answered("a")
-    released = held.release(["s:1"])
-    assert (released.ack_ids, released.done_with) == ({"s": ["second"]}, ["a"])
+    assert held.release(["s:1"]) == {"s": ["second"]}
+    assert to_delete(held) == ["a"]
 
 
 def test_a_result_that_comes_twice_is_one(held: Held) -> None:

@@ -33,7 +33,7 @@ def test_a_pubsub_that_is_away_is_asked_once_to_take_messages_back(error: Pubsub
     outside: Any = Outside()
     held = Held()
     held.add([received("one"), received("two")])
-    Leaser(pubsub=outside, held=held, forget=list).hand_back(held.keys())
+    Leaser(pubsub=outside, held=held).hand_back(held.keys())
 
     assert calls == asked
     assert held.keys() == []
@@ -49,7 +49,7 @@ def test_a_subscription_that_refuses_is_told_of_once_while_another_is_served(cap
     now_s = 0.0
     held = Held(lambda: now_s)
     held.add([received("one"), received("two")])
-    leaser = Leaser(pubsub=outside, held=held, forget=list, clock=lambda: now_s)
+    leaser = Leaser(pubsub=outside, held=held, clock=lambda: now_s)
     for _ in range(5):
         now_s += RENEW_AGE_S
         leaser.turn()

@@ -15,15 +15,11 @@ class Records:
     def __init__(self) -> None:
         self.away = False
         self.kept: list[Sequence[str]] = []
-        self.forgotten: list[Sequence[str]] = []
 
     def keep(self, keys: Sequence[str]) -> None:
         if self.away:
             raise RedisError("away")
         self.kept.append(keys)
-
-    def forget(self, task_ids: Sequence[str]) -> None:
-        self.forgotten.append(task_ids)
 
 
 class World:
@@ -63,10 +59,3 @@ def test_records_are_looked_at_in_parts() -> None:
     world.watch.turn()
 
     assert [len(keys) for keys in world.records.kept] == [AT_ONCE, 1]
-
-
-def test_what_redis_did_not_delete_is_tried_again_though_nothing_is_settled() -> None:
-    world = World()
-    world.wait(3 * LOOK_S)
-
-    assert world.records.forgotten == [[]] * 3
