@@ -127,7 +127,7 @@ class Pubsub:
 
     def __init__(self, channel: grpc.Channel | None = None) -> None:
         """Raises NoCredentials."""
-        self._channel = channel or connect_channel()
+        self.channel = channel or connect_channel()
         self._pull = self.method("Subscriber/Pull", PullRequest, PullResponse)
         self._acknowledge = self.method("Subscriber/Acknowledge", AcknowledgeRequest, None)
         self._modify = self.method("Subscriber/ModifyAckDeadline", ModifyAckDeadlineRequest, None)
@@ -135,7 +135,7 @@ class Pubsub:
 
     def method(self, name: str, request: Pb, response: Pb | None) -> Any:
         """A callable for `Service/Method`. A response of None is one that says nothing."""
-        return self._channel.unary_unary(
+        return self.channel.unary_unary(
             f"/google.pubsub.v1.{name}",
             request_serializer=request.SerializeToString,
             response_deserializer=response.FromString if response else _nothing,
@@ -174,7 +174,7 @@ class Pubsub:
 
     def close(self) -> None:
         """End the connection, and with it every call in flight."""
-        self._channel.close()
+        self.channel.close()
 
     def _each(self, subscription: str, ack_ids: Sequence[str], call_of: Callable[[Sequence[str]], Any]) -> None:
         for start in range(0, len(ack_ids), IDS_AT_ONCE):

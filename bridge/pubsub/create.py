@@ -5,13 +5,17 @@ two subscriptions of one topic would get every request twice.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
-import grpc
-from google.protobuf.duration_pb2 import Duration
-from google.pubsub_v1 import types
+from google.api_core.exceptions import AlreadyExists, GoogleAPICallError, NotFound, RetryError
+from google.api_core.retry import Retry
+from google.pubsub_v1 import PublisherClient, SubscriberClient, types
+from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from redis import RedisError
 
 from lowtide.bridge.held.records import forget_subscription
@@ -26,13 +30,6 @@ log = logging.getLogger(__name__)
 
 RETENTION_S = 7 * 24 * 3600
 LEASE_S = 30
-
-Topic = types.Topic.pb()
-Subscription = types.Subscription.pb()
-GetTopicRequest = types.GetTopicRequest.pb()
-GetSubscriptionRequest = types.GetSubscriptionRequest.pb()
-DeleteSubscriptionRequest = types.DeleteSubscriptionRequest.pb()
-ExpirationPolicy = types.ExpirationPolicy.pb()
 
 
 class PubsubMissing(LowtideError):
@@ -146,63 +143,63 @@ def _forget(settings: Settings, subscription: str) -> None:
 
 
 class Admin:
-    """The few calls that are not on the hot path."""
+    """The few calls that are not on the hot path, by the library's own clients. What fails for the moment is tried
+    again for `CALL_S`.
+    """
 
     def __init__(self, pubsub: Pubsub) -> None:
-        self._get_topic = pubsub.method("Publisher/GetTopic", GetTopicRequest, Topic)
-        self._create_topic = pubsub.method("Publisher/CreateTopic", Topic, Topic)
-        self._get_subscription = pubsub.method("Subscriber/GetSubscription", GetSubscriptionRequest, Subscription)
-        self._create_subscription = pubsub.method("Subscriber/CreateSubscription", Subscription, Subscription)
-        self._delete_subscription = pubsub.method("Subscriber/DeleteSubscription", DeleteSubscriptionRequest, None)
+        self._publisher = PublisherClient(transport=PublisherGrpcTransport(channel=pubsub.channel))
+        self._subscriber = SubscriberClient(transport=SubscriberGrpcTransport(channel=pubsub.channel))
 
     def has_topic(self, name: str) -> bool:
         """Whether the topic exists."""
-        return self._call(self._get_topic, GetTopicRequest(topic=name), unless="NOT_FOUND")
+        return _call(self._publisher.get_topic, {"topic": name}, unless=NotFound) is not None
 
     def has_subscription(self, name: str) -> bool:
         """Whether the subscription exists."""
-        return self._call(self._get_subscription, GetSubscriptionRequest(subscription=name), unless="NOT_FOUND")
+        return _call(self._subscriber.get_subscription, {"subscription": name}, unless=NotFound) is not None
 
     def create_topic(self, name: str) -> None:
         """Make a topic. Somebody else may have made it meanwhile."""
-        if self._call(self._create_topic, Topic(name=name), unless="ALREADY_EXISTS"):
+        if _call(self._publisher.create_topic, {"name": name}, unless=AlreadyExists):
             log.info("created %s", name)
 
     def subscription(self, name: str) -> Pb:
         """The subscription as Pub/Sub has it. Raises PubsubRefused when there is none."""
-        try:
-            return self._get_subscription(GetSubscriptionRequest(subscription=name), timeout=CALL_S)
-        except grpc.RpcError as error:
-            raise error_of(error) from error
+        return types.Subscription.pb(_call(self._subscriber.get_subscription, {"subscription": name}))
 
     def delete_subscription(self, name: str) -> None:
         """Delete a subscription, if it is there."""
-        self._call(self._delete_subscription, DeleteSubscriptionRequest(subscription=name), unless="NOT_FOUND")
+        _call(self._subscriber.delete_subscription, {"subscription": name}, unless=NotFound)
 
     def create_subscription(self, name: str, topic: str, *, expires_s: int | None = None) -> None:
         """Make a subscription as the bridge needs it: it never expires (unless `expires_s` after its last use) and has
         no dead-letter policy of Pub/Sub's, whose counter would burn on preemptions.
         """
-        expiration = ExpirationPolicy(ttl=Duration(seconds=expires_s)) if expires_s else ExpirationPolicy()
-        subscription = Subscription(
-            name=name,
-            topic=topic,
-            ack_deadline_seconds=LEASE_S,
-            message_retention_duration=Duration(seconds=min(RETENTION_S, expires_s or RETENTION_S)),
-            expiration_policy=expiration,  # without a time to live: never
-        )
-        if self._call(self._create_subscription, subscription, unless="ALREADY_EXISTS"):
+        subscription = {
+            "name": name,
+            "topic": topic,
+            "ack_deadline_seconds": LEASE_S,
+            "message_retention_duration": timedelta(seconds=min(RETENTION_S, expires_s or RETENTION_S)),
+            # Without a time to live: never.
+            "expiration_policy": {"ttl": timedelta(seconds=expires_s)} if expires_s else {},
+        }
+        if _call(self._subscriber.create_subscription, subscription, unless=AlreadyExists):
             log.info("created %s of %s", name, topic)
 
-    def _call(self, method: grpc.UnaryUnaryMultiCallable, request: Pb, *, unless: str) -> bool:
-        try:
-            method(request, timeout=CALL_S, wait_for_ready=True)
-        except grpc.RpcError as error:
-            meaning = error_of(error)
-            if isinstance(meaning, PubsubRefused) and meaning.code == unless:
-                return False
-            raise meaning from error
-        return True
+
+def _call(
+    method: Callable[..., Any], request: Mapping[str, Any], *, unless: type[GoogleAPICallError] | None = None
+) -> Any:
+    """What Pub/Sub answers; None when it is the error `unless`. Raises PubsubError."""
+    try:
+        return method(request, retry=Retry(timeout=CALL_S), timeout=CALL_S)
+    except RetryError as error:
+        raise error_of(error.cause.errors[0]) from error
+    except GoogleAPICallError as error:
+        if unless and isinstance(error, unless):
+            return None
+        raise error_of(error.errors[0]) from error
 
 
 @contextmanager
