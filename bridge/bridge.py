@@ -17,6 +17,7 @@ from redis import RedisError
 from lowtide.bridge.held.leaser import TICK_S
 from lowtide.bridge.held.record_watch import LOOK_S
 from lowtide.bridge.outlook import outlook
+from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.bridge.wiring import wire
 from lowtide.config import Settings
@@ -24,14 +25,18 @@ from lowtide.config.process.ending import leave_after
 from lowtide.config.process.health import Health, HealthServer
 from lowtide.config.process.loop import Loop
 from lowtide.config.process.preemption import Preemption, wait_while_announced
-from lowtide.tasks.chunks.sending import new_owner
+from lowtide.tasks.app import configure
+from lowtide.tasks.chunks.sending import ChunkSender, new_owner
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.trouble import trouble_of
 from lowtide.tasks.waking.stock_watch import StockWatch
 
 log = logging.getLogger(__name__)
 
+CONNECTIONS = 10
+"""One for each thread that asks Redis, and one that listens: none waits for another."""
 WATCH_S = 0.1
 TAKE_S = 0.25
 JOIN_S = 5.0
@@ -64,7 +69,14 @@ class Bridge:
         self.name = new_owner()
         self._settings = settings
         self._stopping = threading.Event()
-        self._parts = parts = wire(settings, owner=self.name, waits=waits)
+        self._parts = parts = wire(
+            settings,
+            owner=self.name,
+            redis=connect(settings, most=CONNECTIONS),
+            pubsub=Pubsub(),
+            sender=ChunkSender(configure(settings), bridge=self.name),
+            waits=waits,
+        )
         self._puller = self._loop("puller", parts.puller.turn)
         self._collector = self._loop("collector", lambda: parts.collector.turn(TAKE_S))
         self._settler = self._loop("settler", lambda: parts.settler.turn(TAKE_S))

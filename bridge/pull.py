@@ -31,9 +31,6 @@ log = logging.getLogger(__name__)
 REST_S = 0.1
 PULLED_MAX = 10_000
 """Far more than one answer of Pub/Sub brings."""
-CREDIT_LOOK_S = 0.02
-"""How soon freed credit is seen: a fifth of a chunk's run time."""
-IDLE_LOOK_S = 0.25
 
 
 class Puller:
@@ -88,7 +85,8 @@ class Puller:
         """Also without credit, or without Redis: a pull that was asked for before may be answered now."""
         credit = self._credit()
         self._pulls.ask(credit)
-        arrived = self._pulls.take(CREDIT_LOOK_S if self._gauge.workers and not credit else IDLE_LOOK_S)
+        look_s = self._waits.credit_look_s if self._gauge.workers and not credit else self._waits.idle_look_s
+        arrived = self._pulls.take(look_s)
         self._held.pulled.put(self._with_room(self._held.add(arrived)))
         self._process()
 

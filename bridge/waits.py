@@ -12,6 +12,10 @@ LOOKS = Looks(old_s=60.0, gone_s=60.0)
 class Waits:
     """Seconds."""
 
+    credit_look_s: float = 0.02
+    """Until credit that is used up is looked at again: a fifth of a chunk's run time."""
+    idle_look_s: float = 0.25
+    """For messages, before credit is looked at again."""
     again_s: float = 1.0
     """Until a call that Redis or Pub/Sub did not answer is made again."""
     refused_again_s: float = 5.0

@@ -23,15 +23,10 @@ from lowtide.bridge.settle import Settler
 from lowtide.bridge.sizes import Sizes
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings
-from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.chunks.dispatch import Dispatch
 from lowtide.tasks.chunks.sending import ChunkSender
-from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
-
-CONNECTIONS = 10
-"""One for each thread that asks Redis, and one that listens: none waits for another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,17 +49,18 @@ class Parts:
     acknowledger: Acknowledger
 
 
-def wire(settings: Settings, *, owner: str, waits: Waits = USUAL) -> Parts:
-    """The parts of one bridge. Connects to Redis and Pub/Sub on first use."""
-    redis, keys = connect(settings, most=CONNECTIONS), Keys.of(settings)
-    pubsub, held = Pubsub(), Held()
+def wire(
+    settings: Settings, *, owner: str, redis: Redis, pubsub: Pubsub, sender: ChunkSender, waits: Waits = USUAL
+) -> Parts:
+    """The parts of one bridge, between the Redis, the Pub/Sub and the Celery that are given."""
+    keys, held = Keys.of(settings), Held()
     records = Records(redis, keys, bridge=owner)
     blobs = Blobs(redis, keys, bridge=owner)
     dispatch = Dispatch(
         redis,
         keys,
         owner=owner,
-        sender=ChunkSender(configure(settings), bridge=owner),
+        sender=sender,
         blobs=blobs,
         unanswered=UnansweredChunks(held),
         looks=waits.looks,

@@ -1,26 +1,31 @@
-"""A bridge of real parts, wired as ever, that dies at each of its calls: before it, or before it has the answer. Then
-another takes over. Time is told, and leases and claims lapse when it is said.
+"""A bridge of real parts that dies at each of its calls: before it, or before it has the answer. Then another takes
+over. Time is told, and leases and claims lapse when it is said.
 """
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis import Redis
 from redis.client import Pipeline
 
-from lowtide.bridge import wiring
-from lowtide.bridge.messages.kinds import Received
+from lowtide.bridge.pubsub.client import PullResponse
+from lowtide.bridge.waits import Waits
+from lowtide.bridge.wiring import wire
 from lowtide.config import Settings, load_settings
 from lowtide.local.pubsub.resources import Content, SubscriptionConfig, TopicConfig
 from lowtide.local.pubsub.state import PubsubState
+from lowtide.tasks.app import configure
+from lowtide.tasks.chunks.sending import ChunkSender
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 
 MESSAGES = 3
 TURNS = 12
+NO_WAITS = Waits(credit_look_s=0.0, idle_look_s=0.0)
 LAPSED_S = 60.0
 REQUESTS, RESULTS, DEAD = (f"projects/p/topics/{name}" for name in ("lowtide-requests", "lowtide-results", "dead"))
 SUBSCRIPTION = "projects/p/subscriptions/lowtide-requests"
@@ -57,6 +62,24 @@ class World:
 
     # Pub/Sub, as the bridge's client
 
+    def pull(self, subscription: str, max_messages: int) -> Any:
+        """Answered at once, if by nothing."""
+
+        def call() -> Any:
+            response = PullResponse()
+            for one in self.state.pull(subscription, max_messages=max_messages, now_s=self.now_s):
+                content = one.message.content
+                message = {
+                    "message_id": one.message.message_id,
+                    "data": content.data,
+                    "attributes": content.attributes,
+                    "publish_time": {"seconds": int(one.message.published_s)},
+                }
+                response.received_messages.add(ack_id=one.ack_id, message=message)
+            return SimpleNamespace(add_done_callback=lambda done: done(None), result=lambda: response)
+
+        return self.call("pull", call)
+
     def publish(self, topic: str, messages: Sequence[Any]) -> list[str]:
         def call() -> list[str]:
             contents = [Content(data=one.data, attributes=dict(one.attributes)) for one in messages]
@@ -71,29 +94,6 @@ class World:
 
     def modify_ack_deadline(self, subscription: str, ack_ids: Sequence[str], lease_s: int) -> None:
         self.state.modify_deadline(subscription, ack_ids, lease_s=lease_s, now_s=self.now_s)
-
-    def close(self) -> None: ...
-
-    # Pulls
-
-    def ask(self, credit: int) -> None:
-        self.credit = credit
-
-    def take(self, timeout_s: float) -> list[Received]:
-        if not self.credit:
-            return []
-        pulled = self.state.pull(SUBSCRIPTION, max_messages=self.credit, now_s=self.now_s)
-        return [
-            Received(
-                subscription=SUBSCRIPTION,
-                ack_id=one.ack_id,
-                message_id=one.message.message_id,
-                data=one.message.content.data,
-                attributes=one.message.content.attributes,
-                published_s=one.message.published_s,
-            )
-            for one in pulled
-        ]
 
     # a worker, and time
 
@@ -115,9 +115,8 @@ class World:
                 self.redis.delete(key)
 
 
-@contextmanager
-def mortal(world: World) -> Iterator[Callable[..., Redis]]:
-    """Clients of Redis whose calls are counted."""
+def mortal_redis(world: World, settings: Settings) -> Redis:
+    """A client, connected as ever, whose calls are counted."""
 
     class MortalPipeline(Pipeline):
         def execute(self, raise_on_error: bool = True) -> Any:
@@ -131,24 +130,18 @@ def mortal(world: World) -> Iterator[Callable[..., Redis]]:
         def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> MortalPipeline:
             return MortalPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
-    usual, made = wiring.connect, list[Redis]()
+    return MortalRedis.from_pool(connect(settings).connection_pool)
 
-    def connect(settings: Settings, **options: Any) -> Redis:
-        client = usual(settings, **options)
-        client.__class__ = MortalRedis
-        made.append(client)
-        return client
 
-    yield connect
-    for client in made:
-        client.close()
+def mortal_sender(world: World, sender: ChunkSender) -> Any:
+    return SimpleNamespace(send=lambda *args, **options: world.call("enqueue", lambda: sender.send(*args, **options)))
 
 
 def live(world: World, settings: Settings, owner: str) -> None:
     """One bridge, until it has nothing to do or dies."""
-    parts = wiring.wire(settings, owner=owner)
-    send = parts.dispatch._sender.send
-    parts.dispatch._sender.send = lambda *args, **options: world.call("enqueue", lambda: send(*args, **options))
+    redis = mortal_redis(world, settings)
+    sender = mortal_sender(world, ChunkSender(configure(settings), bridge=owner))
+    parts = wire(settings, owner=owner, redis=redis, pubsub=world, sender=sender, waits=NO_WAITS)
     try:
         for _ in range(TURNS):
             for turn in (parts.acknowledger.turn, parts.settler.turn, parts.collector.turn):
@@ -162,16 +155,13 @@ def live(world: World, settings: Settings, owner: str) -> None:
         raise
     finally:
         parts.dispatch.close()
+        redis.close()
 
 
 @pytest.fixture
-def world(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(redis_url: str) -> Iterator[World]:
     world = World(redis_url)
-    with mortal(world) as connect:
-        monkeypatch.setattr(wiring, "connect", connect)
-        monkeypatch.setattr(wiring, "Pubsub", lambda: world)
-        monkeypatch.setattr(wiring, "Pulls", lambda *_, **__: world)
-        yield world
+    yield world
     world.redis.close()
 
 
