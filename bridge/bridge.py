@@ -16,7 +16,7 @@ from redis import RedisError
 
 from lowtide.bridge.held.leaser import TICK_S
 from lowtide.bridge.held.record_watch import LOOK_S
-from lowtide.bridge.outlook import outlook
+from lowtide.bridge.lateness import lateness
 from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.bridge.wiring import wire
@@ -134,12 +134,12 @@ class Bridge:
         return (self._puller, self._collector, self._settler, self._acknowledger, self._leaser, self._record_watch)
 
     def _status(self) -> dict[str, Any]:
-        """What others see of this bridge. `held`: its requests in Redis, of which the `Outlook` tells more;
+        """What others see of this bridge. `held`: its requests in Redis, of which `Lateness` tells more;
         `content_bytes`: their inline content; `ignored`: events that asked for nothing, since it began; `refused`:
         subscriptions that Pub/Sub refuses it, and why.
         """
         parts, held = self._parts, self._parts.held
-        seen = outlook(held.chunks(), packing=parts.gauge.packing, workers=parts.gauge.workers, now_s=time.time())
+        seen = lateness(held.chunks(), packing=parts.fleet.packing, workers=parts.fleet.workers, now_s=time.time())
         counts = {
             "held": held.requests,
             "content_bytes": held.content_bytes,
@@ -238,10 +238,12 @@ class Bridge:
         return at_workers or bool(len(held.to_try_again) + len(held.to_settle) + len(held.to_acknowledge))
 
     def _workers_live(self) -> bool:
-        """Once the puller has ended, whose the gauge is. Workers that stop with us hand back what we wait for."""
+        """Only once the puller has ended, which reads the fleet until then. Workers that stop with us hand back what we
+        wait for.
+        """
         now_s = time.monotonic()
         try:
-            if self._parts.gauge.read().workers:
+            if self._parts.fleet.read().workers:
                 self._workers_seen_s = now_s
         except RedisError:
             return True  # not known: the grace period decides

@@ -1,7 +1,6 @@
 """Collect: learn what became of chunks, and turn outcomes into endings and further tries.
 
-Comes in: results of our chunks. Goes out: endings to be settled. What is to be tried again goes back to Pub/Sub, which
-delivers it after the backoff.
+What is to be tried again goes back to Pub/Sub, which delivers it after the backoff.
 """
 
 import logging

@@ -1,6 +1,5 @@
-"""Pull: on credit; then look up, translate, chunk, enqueue.
+"""Pull: on credit; then look up, translate, chunk, enqueue. A message that is no request gets an ending, to be settled.
 
-Comes in: messages. Goes out: chunks, sent to Redis; and an ending, to be settled, for each message that is no request.
 While something waits for Redis, nothing more is pulled.
 """
 
@@ -11,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from kombu.exceptions import KombuError
 from redis import RedisError
 
-from lowtide.bridge.allowance import HOLD_MAX_BYTES, Allowance
-from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.fleet import FleetReader
+from lowtide.bridge.flow_control import HOLD_MAX_BYTES, FlowControl
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Record, Records
@@ -45,8 +44,8 @@ class Puller:
         records: Records,
         reader: Reader,
         dispatch: Dispatch,
-        gauge: Gauge,
-        allowance: Allowance,
+        fleet: FleetReader,
+        flow: FlowControl,
         waits: Waits = USUAL,
     ) -> None:
         self._pulls = pulls
@@ -55,8 +54,8 @@ class Puller:
         self._records = records
         self._reader = reader
         self._dispatch = dispatch
-        self._gauge = gauge
-        self._allowance = allowance
+        self._fleet = fleet
+        self._flow = flow
         self._waits = waits
         self._again_at_s = 0.0
         self._redis = Outage("Redis can't be used: not pulling", why=told)
@@ -85,8 +84,8 @@ class Puller:
         """Also without credit, or without Redis: a pull that was asked for before may be answered now."""
         credit = self._credit()
         self._pulls.ask(credit)
-        look_s = self._waits.credit_look_s if self._gauge.workers and not credit else self._waits.idle_look_s
-        arrived = self._pulls.take(look_s)
+        freed_soon = self._fleet.workers and not credit
+        arrived = self._pulls.take(self._waits.credit_look_s if freed_soon else self._waits.idle_look_s)
         self._held.pulled.put(self._with_room(self._held.add(arrived)))
         self._process()
 
@@ -102,7 +101,7 @@ class Puller:
 
     def _credit(self) -> int:
         try:
-            credit = self._allowance.messages()
+            credit = self._flow.credit()
         except RedisError as error:
             self._redis.failed(error)
             return 0
@@ -137,8 +136,8 @@ class Puller:
         return [one for one in read if isinstance(one, Translated)]
 
     def _send(self, items: Sequence[Translated]) -> None:
-        packing = self._gauge.packing
-        self._allowance.saw(items)
+        packing = self._fleet.packing
+        self._flow.saw(items)
         if chunks := [chunk for group in chunks_of(items, packing) for chunk in self._made(group)]:
             self._dispatch.send(chunks)
 

@@ -1,8 +1,7 @@
 """Puts dead letters back as requests: publish, wait for the confirmation, then acknowledge the letter.
 
-Comes in: the dead-letter topic's subscription. Goes out: requests, on a topic that a bridge reads. A crash between two
-steps leaves a letter where it was, or a second copy of its request. Letters that are not put back stay leased until the
-end: handed back earlier, they would be delivered again and again meanwhile.
+A crash between two steps leaves a letter where it was, or a second copy of its request. Letters that are not put back
+stay leased until the end: handed back earlier, they would be delivered again and again meanwhile.
 """
 
 import contextlib

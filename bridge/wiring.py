@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from redis import Redis
 
 from lowtide.bridge.acknowledge import Acknowledger
-from lowtide.bridge.allowance import Allowance
 from lowtide.bridge.collect import Collector
-from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.fleet import FleetReader
+from lowtide.bridge.flow_control import FlowControl
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.record_watch import RecordWatch
@@ -20,7 +20,6 @@ from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.pubsub.pulls import Pulls
 from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import Settler
-from lowtide.bridge.sizes import Sizes
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings
 from lowtide.tasks.chunks.blob import Blobs
@@ -39,7 +38,7 @@ class Parts:
     pubsub: Pubsub
     dispatch: Dispatch
     held: Held
-    gauge: Gauge
+    fleet: FleetReader
     leaser: Leaser
     record_watch: RecordWatch
     pulls: Pulls
@@ -66,7 +65,7 @@ def wire(
         looks=waits.looks,
     )
     endings = Endings(settings)
-    gauge = Gauge(redis, keys, settings, bridge=owner)
+    fleet = FleetReader(redis, keys, settings, bridge=owner)
     leaser = Leaser(pubsub=pubsub, held=held)
     settler = Settler(
         pubsub=pubsub,
@@ -84,7 +83,7 @@ def wire(
         pubsub=pubsub,
         dispatch=dispatch,
         held=held,
-        gauge=gauge,
+        fleet=fleet,
         leaser=leaser,
         record_watch=RecordWatch(records=records, held=held),
         pulls=pulls,
@@ -95,12 +94,12 @@ def wire(
             records=records,
             reader=Reader(Rules.of(settings), endings),
             dispatch=dispatch,
-            gauge=gauge,
-            allowance=Allowance(
-                gauge=gauge,
+            fleet=fleet,
+            flow=FlowControl(
+                models=settings.model_names,
+                fleet=fleet,
                 held=held,
                 dispatch=dispatch,
-                sizes=Sizes(settings.model_names),
                 dead_letters=settler.dead_letters,
             ),
             waits=waits,

@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.credit import content_room_bytes
-from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.fleet import FleetReader
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.waits import Waits
 from lowtide.config import load_settings
@@ -38,7 +38,9 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def room_mib(redis: Redis) -> Callable[[], float]:
     """Of the bridge `here`, which has 1 MiB there."""
     settings = load_settings(project="p", prefix=KEYS.prefix, models="a")
-    return lambda: content_room_bytes(Gauge(redis, KEYS, settings, bridge="here").read(), outstanding_bytes=MIB) / MIB
+    return lambda: (
+        content_room_bytes(FleetReader(redis, KEYS, settings, bridge="here").read(), outstanding_bytes=MIB) / MIB
+    )
 
 
 def beat(redis: Redis, bridge: str, status: Mapping[str, Any]) -> None:

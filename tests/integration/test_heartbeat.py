@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.fleet import FleetReader
 from lowtide.config import load_settings
 from lowtide.tasks.held.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
@@ -28,8 +28,8 @@ def test_a_suspect_worker_is_alive_and_no_capacity(server: Server) -> None:
     other.beat()
     bridge = Heartbeat(server.redis, KEYS, kind="bridge", name="b")
     bridge.beat()
-    gauge = Gauge(server.redis, KEYS, load_settings(project="p", models="m"), bridge="b")
-    assert (gauge.read().workers, gauge.read().bridges) == (1, 1)
+    fleet = FleetReader(server.redis, KEYS, load_settings(project="p", models="m"), bridge="b")
+    assert (fleet.read().workers, fleet.read().bridges) == (1, 1)
     assert len(live(server.redis, KEYS, "worker")) == 2
     status["suspect"] = None
     other.beat()

@@ -7,9 +7,9 @@ from celery.backends.base import DisabledBackend
 from celery.worker.request import Request
 
 from lowtide.bridge.acknowledge import Acknowledger
-from lowtide.bridge.allowance import Allowance
 from lowtide.bridge.collect import Collector
 from lowtide.bridge.credit import Fleet
+from lowtide.bridge.flow_control import FlowControl
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Record
@@ -19,7 +19,6 @@ from lowtide.bridge.messages.reading import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import CLAIM_FRESH_S, Settler
-from lowtide.bridge.sizes import Sizes
 from lowtide.config import load_settings
 from lowtide.tasks import Outcome, infer_chunk, port
 from lowtide.tasks.app import app
@@ -292,10 +291,8 @@ def bridge_parts(outside: Any) -> Iterator[Any]:
         records=outside,
         reader=Reader(Rules.of(SETTINGS), endings),
         dispatch=outside,
-        gauge=outside,
-        allowance=Allowance(
-            gauge=outside, held=held, dispatch=outside, sizes=Sizes(["a"]), dead_letters=settler.dead_letters
-        ),
+        fleet=outside,
+        flow=FlowControl(models=["a"], fleet=outside, held=held, dispatch=outside, dead_letters=settler.dead_letters),
     )
     yield Acknowledger(pubsub=outside, records=outside, blobs=outside, held=held)
     yield settler

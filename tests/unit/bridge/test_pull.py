@@ -8,8 +8,8 @@ import pytest
 from redis import RedisError
 
 from lowtide.bridge import pull
-from lowtide.bridge.allowance import HOLD_MAX_BYTES, Allowance
 from lowtide.bridge.credit import Fleet
+from lowtide.bridge.flow_control import HOLD_MAX_BYTES, FlowControl
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.records import Record
 from lowtide.bridge.messages import reading
@@ -18,7 +18,6 @@ from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, Tra
 from lowtide.bridge.messages.reading import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pull import Puller
-from lowtide.bridge.sizes import Sizes
 from lowtide.bridge.waits import Waits
 from lowtide.config import load_settings
 from lowtide.config.process.outage import Outage
@@ -81,9 +80,9 @@ class Outside:
             records=outside,
             reader=Reader(Rules.of(SETTINGS), Endings(SETTINGS)),
             dispatch=outside,
-            gauge=outside,
-            allowance=Allowance(
-                gauge=outside, held=self.held, dispatch=outside, sizes=Sizes(["a"]), dead_letters=Outage("dead")
+            fleet=outside,
+            flow=FlowControl(
+                models=["a"], fleet=outside, held=self.held, dispatch=outside, dead_letters=Outage("dead")
             ),
             waits=Waits(again_s=0.0),
         )

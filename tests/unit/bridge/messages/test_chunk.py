@@ -1,8 +1,8 @@
 from typing import Any
 
+from lowtide.bridge.flow_control import RecentSizes
 from lowtide.bridge.messages.chunk import chunks_of, to_chunk
 from lowtide.bridge.messages.kinds import Received, Translated
-from lowtide.bridge.sizes import Sizes
 from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.wire.request import InferenceRequest
 
@@ -58,7 +58,7 @@ def test_a_chunk_says_what_workers_must_know_and_nothing_else() -> None:
 
 def test_sizes_follow_what_comes() -> None:
     packing = Packing(max_work_s=0.1, rates_s={"a": 0.001, "b": 0.01})
-    sizes = Sizes(["a", "b"])
+    sizes = RecentSizes(["a", "b"])
     assert sizes.chunk_requests(packing) == 10  # nothing known: as if all were for the slowest model
 
     sizes.saw([item(index) for index in range(200)], packing)

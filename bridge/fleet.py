@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from redis import Redis, ResponseError
 
@@ -13,11 +14,11 @@ from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.rates import measured
 from lowtide.tasks.redis.registry import alive, registered
 
-ROLL_EVERY_S = 1.0
+LOOK_EVERY_S = 1.0
 MEMORY_EVERY_S = 60.0
 
 
-class Gauge:
+class FleetReader:
     """Reads Redis. From one thread; `packing` and `workers` from any."""
 
     def __init__(
@@ -35,42 +36,43 @@ class Gauge:
         self._bridge = bridge
         self._clock = clock
         self._queues = [keys.queue(topic_queue(model)) for model in settings.model_names]
-        self._rolled_s = -ROLL_EVERY_S
+        self._looked_s = -LOOK_EVERY_S
         self._asked_memory_s = -MEMORY_EVERY_S
         self._redis_max_bytes = 0
-        self._bridges = 1
-        self._others_bytes = 0
-        self.workers = 0
+        self._fleet = Fleet(workers=0, bridges=1, waiting=0)
         self.packing = self._packing({})
+
+    @property
+    def workers(self) -> int:
+        """How many lived when that was read last."""
+        return self._fleet.workers
 
     def read(self) -> Fleet:
         """The fleet now; who lives and the rates are up to a second old. Raises RedisError."""
-        if self._clock() - self._rolled_s >= ROLL_EVERY_S:
-            self._roll()
+        if self._clock() - self._looked_s >= LOOK_EVERY_S:
+            self._look()
         with self._redis.pipeline(transaction=False) as pipe:
             for queue in self._queues:
                 pipe.llen(queue)
             waiting = sum(pipe.execute())
-        return Fleet(
-            workers=self.workers,
-            bridges=self._bridges,
-            waiting=waiting,
-            redis_max_bytes=self._redis_max_bytes,
-            others_bytes=self._others_bytes,
-        )
+        return replace(self._fleet, waiting=waiting)
 
-    def _roll(self) -> None:
-        self.workers = alive(self._redis, self._keys, "worker")
-        self._bridges = max(1, alive(self._redis, self._keys, "bridge"))
+    def _look(self) -> None:
         self._ask_memory()
-        self._others_bytes = self._content_of_others() if self._redis_max_bytes else 0
+        self._fleet = Fleet(
+            workers=alive(self._redis, self._keys, "worker"),
+            bridges=max(1, alive(self._redis, self._keys, "bridge")),
+            waiting=0,
+            redis_max_bytes=self._redis_max_bytes,
+            others_bytes=self._content_of_others() if self._redis_max_bytes else 0,
+        )
         found = measured(self._redis, self._keys)
         known = self.packing.rates_s
         # An emptied Redis must not make every model look unmeasured: the scaling signal counts in seconds.
         for model in known.keys() - found.keys():
             self._redis.hsetnx(self._keys.rates, model, str(known[model]))
         self.packing = self._packing({**known, **found})
-        self._rolled_s = self._clock()
+        self._looked_s = self._clock()
 
     def _content_of_others(self) -> int:
         """As their last heartbeats say, also those of bridges that vanished: they are in the register for as long as

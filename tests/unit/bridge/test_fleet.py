@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from redis import ResponseError
 
-from lowtide.bridge.gauge import Gauge
+from lowtide.bridge.fleet import FleetReader
 from lowtide.config import load_settings
 from lowtide.tasks.chunks.packing import GUESSED_RATE_S
 from lowtide.tasks.redis.keys import Keys
@@ -20,11 +20,11 @@ def test_what_others_have_written_ends_no_bridge_and_makes_no_rate() -> None:
         info=lambda section: {},
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [3])),
     )
-    gauge = Gauge(redis, Keys(""), load_settings(project="p", models="a,b,c"), bridge="b")
+    reader = FleetReader(redis, Keys(""), load_settings(project="p", models="a,b,c"), bridge="b")
 
-    fleet = gauge.read()
+    fleet = reader.read()
     assert (fleet.workers, fleet.waiting) == (2, 3)
-    assert {name: gauge.packing.request_s(name) for name in "abcdef"} == {
+    assert {name: reader.packing.request_s(name) for name in "abcdef"} == {
         "a": 0.25,
         **dict.fromkeys("bcdef", GUESSED_RATE_S),
     }
@@ -49,9 +49,9 @@ def test_what_redis_may_hold_is_asked_once_a_minute_and_may_be_hidden(info: Any,
         pipeline=lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0])),
     )
     settings = load_settings(project="p", models="a")
-    gauge = Gauge(redis, Keys(""), settings, bridge="b", clock=lambda: now_s)
+    reader = FleetReader(redis, Keys(""), settings, bridge="b", clock=lambda: now_s)
     for _ in range(100):
         now_s += 1.0
-        assert gauge.read().redis_max_bytes == redis_max_bytes
+        assert reader.read().redis_max_bytes == redis_max_bytes
 
     assert asked == [101, 161]

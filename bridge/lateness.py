@@ -8,7 +8,7 @@ from lowtide.tasks.chunks.packing import Packing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Lateness:
     """`oldest_at`: Unix time at which the oldest request was published; None without any. `at_risk`: how many have an
     `expires_at` that comes before the work ahead of them is done.
     """
@@ -17,7 +17,7 @@ class Outlook:
     at_risk: int
 
 
-def outlook(chunks: Iterable[SentChunk], *, packing: Packing, workers: int, now_s: float) -> Outlook:
+def lateness(chunks: Iterable[SentChunk], *, packing: Packing, workers: int, now_s: float) -> Lateness:
     """Of the chunks that are under way, in the order in which they were sent. `now_s`: Unix time.
 
     The fleet is taken to work them off in that order, side by side; a fleet of none as one that has a worker soon.
@@ -29,4 +29,4 @@ def outlook(chunks: Iterable[SentChunk], *, packing: Packing, workers: int, now_
             published_s.append(item.received.published_s)
             expires_at = item.request.expires_at
             at_risk += expires_at is not None and expires_at.timestamp() < now_s + ahead_s / max(1, workers)
-    return Outlook(oldest_at=min(published_s, default=None), at_risk=at_risk)
+    return Lateness(oldest_at=min(published_s, default=None), at_risk=at_risk)

@@ -1,8 +1,8 @@
 from datetime import UTC, datetime
 
 from lowtide.bridge.held.held import SentChunk
+from lowtide.bridge.lateness import Lateness, lateness
 from lowtide.bridge.messages.kinds import Received, Translated
-from lowtide.bridge.outlook import Outlook, outlook
 from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.wire.request import InferenceRequest
 
@@ -25,7 +25,7 @@ def chunk(
 
 
 def test_without_requests_nothing_waits_and_nothing_is_late() -> None:
-    assert outlook([], packing=PACKING, workers=0, now_s=NOW_S) == Outlook(oldest_at=None, at_risk=0)
+    assert lateness([], packing=PACKING, workers=0, now_s=NOW_S) == Lateness(oldest_at=None, at_risk=0)
 
 
 def test_the_oldest_is_told() -> None:
@@ -34,20 +34,20 @@ def test_the_oldest_is_told() -> None:
         chunk(sent_s=1, model="fast", published_s=NOW_S - 90, expires=(None, None)),
     ]
 
-    seen = outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S)
+    seen = lateness(chunks, packing=PACKING, workers=1, now_s=NOW_S)
 
-    assert seen == Outlook(oldest_at=NOW_S - 90, at_risk=0)
+    assert seen == Lateness(oldest_at=NOW_S - 90, at_risk=0)
 
 
 def test_a_deadline_is_at_risk_when_what_was_sent_before_takes_longer() -> None:
     chunks = [chunk(sent_s=2, expires=(3.5,)), chunk(sent_s=1, expires=(None, None, None))]
 
-    assert outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 1
-    assert outlook(chunks, packing=PACKING, workers=0, now_s=NOW_S).at_risk == 1
-    assert outlook(chunks, packing=PACKING, workers=2, now_s=NOW_S).at_risk == 0
+    assert lateness(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 1
+    assert lateness(chunks, packing=PACKING, workers=0, now_s=NOW_S).at_risk == 1
+    assert lateness(chunks, packing=PACKING, workers=2, now_s=NOW_S).at_risk == 0
 
 
 def test_what_is_behind_a_request_puts_it_at_no_risk() -> None:
     chunks = [chunk(sent_s=1, expires=(1.5,)), chunk(sent_s=2, expires=(None, None, None))]
 
-    assert outlook(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 0
+    assert lateness(chunks, packing=PACKING, workers=1, now_s=NOW_S).at_risk == 0
