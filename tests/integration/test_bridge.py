@@ -1,5 +1,6 @@
 import base64
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from lowtide.bridge.pubsub.client import PublishRequest, Pubsub, PullRequest, me
 from lowtide.bridge.pubsub.create import Admin, PubsubMissing, check_exists, create_missing, prepare
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings, load_settings
+from lowtide.local.cloud import CloudServer
 from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
@@ -432,6 +434,25 @@ def test_a_stop_does_not_wait_for_workers_that_are_gone(
     world.close()
 
 
+def test_what_redis_loses_while_a_bridge_drains_is_sent_again(
+    our_world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = our_world
+    caplog.set_level(logging.INFO)
+    Heartbeat(world.redis, world.keys, kind="worker", name="w", status=dict).beat()
+    published = world.publish(*uris(20))
+    with world.bridge() as bridge:
+        wait_for(lambda: bridge.health().details["held"] == 20)
+        time.sleep(1.2)  # the epoch was seen
+        bridge.stop()
+        wait_for(lambda: "drains: 20 messages held" in caplog.text)
+        world.redis.flushall()
+        with world.worker():
+            results = world.results(20)
+
+    assert sorted(result["message_id"] for result in results) == sorted(published)
+
+
 def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
     environment = our_world.settings.environment()
     program = "import sys; from lowtide.bridge.bridge import Bridge; from lowtide.config import load_settings; "
@@ -795,6 +816,20 @@ def test_a_subscription_that_is_made_anew_knows_nothing_of_an_earlier_ones_messa
 
     assert world.redis.exists(*old) == 0
     assert world.redis.exists(*kept) == len(kept)
+
+
+def test_topics_are_made_by_a_pubsub_that_begins_to_answer_meanwhile(
+    project: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port_number = free_port()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port_number}")
+    settings = load_settings(redis_url=redis_url, project=project)
+    with ExitStack() as stack:
+        later = threading.Timer(0.5, lambda: stack.enter_context(CloudServer(port=port_number)))
+        later.start()
+        create_missing(settings)
+        check_exists(settings)
+        later.join()
 
 
 def test_topics_are_made_without_redis_too(local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch) -> None:

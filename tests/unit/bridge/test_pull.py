@@ -1,4 +1,5 @@
 import gzip
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -71,7 +72,7 @@ class Outside:
     def hand_back(self, keys: Sequence[str], *, after_s: float) -> None:
         self.handed_back += keys
 
-    def puller(self) -> Puller:
+    def puller(self, *, again_s: float = 0.0) -> Puller:
         outside: Any = self
         return Puller(
             pulls=outside,
@@ -84,7 +85,7 @@ class Outside:
             flow=FlowControl(
                 models=["a"], fleet=outside, held=self.held, dispatch=outside, dead_letters=Outage("dead")
             ),
-            waits=Waits(again_s=0.0),
+            waits=Waits(again_s=again_s),
         )
 
 
@@ -135,15 +136,15 @@ def test_a_message_that_we_fail_on_becomes_a_dead_letter_and_its_neighbours_go_o
 
 
 @pytest.mark.parametrize(
-    ("messages_bytes", "letters_bytes", "pulls"),
+    ("messages_bytes", "outgoing_bytes", "pulls"),
     [(0, HOLD_MAX_BYTES, False), (1000, HOLD_MAX_BYTES - 1000, False), (1000, HOLD_MAX_BYTES - 5000, True)],
 )
 def test_results_that_wait_to_be_published_count_as_memory_and_stop_the_pulling(
-    messages_bytes: int, letters_bytes: int, pulls: bool
+    messages_bytes: int, outgoing_bytes: int, pulls: bool
 ) -> None:
     outside = Outside([])
     outside.held.add([replace(message("1"), data=b"x" * messages_bytes)])
-    outgoing = OutgoingMessage(topic="t", data=b"x" * letters_bytes, attributes={})
+    outgoing = OutgoingMessage(topic="t", data=b"x" * outgoing_bytes, attributes={})
     outside.held.to_settle.put([Ending(received=message("2"), outgoing=outgoing, request_id="r", tries=0)])
     outside.puller().turn()
 
@@ -179,6 +180,24 @@ def test_what_must_be_sent_again_is_sent_before_anything_is_pulled() -> None:
     outside.behind = True
     outside.puller().turn()
     assert (outside.asked, outside.sent, outside.behind) == ([], [], False)
+
+
+def test_while_redis_is_away_a_turn_is_short_and_asks_nothing() -> None:
+    """A stop is seen after a turn, and a grace period may be short."""
+    outside, asked = Outside([]), list[None]()
+
+    def away() -> None:
+        asked.append(None)
+        raise RedisError("away")
+
+    outside.behind, outside.send_again = True, away
+    puller = outside.puller(again_s=5.0)
+    began_s = time.monotonic()
+    for _ in range(5):
+        puller.turn()
+
+    assert time.monotonic() - began_s < 3.0
+    assert len(asked) == 1
 
 
 def test_what_was_pulled_waits_for_a_redis_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
