@@ -120,14 +120,18 @@ class Replay:
         choice: Choice,
         limit: int | None = None,
         dry_run: bool = False,
+        idle_s: float = IDLE_S,
+        again_s: float = AGAIN_S,
     ) -> None:
-        """Full names. `limit`: chosen letters at most."""
+        """Full names. `limit`: chosen letters at most. `again_s`: until a call that was not answered is made again."""
         self._pubsub = pubsub
         self._subscription = subscription
         self._topic = topic
         self._choice = choice
         self._limit = limit
         self._dry_run = dry_run
+        self._idle_s = idle_s
+        self._again_s = again_s
         self._pulls = Pulls(pubsub, [subscription])
         self._held = Held()
         self._leaser = Leaser(pubsub=pubsub, held=self._held)
@@ -150,7 +154,7 @@ class Replay:
     def run(self) -> Iterator[Handled]:
         """Each chosen letter, when it is done with, until there are no more. Raises PubsubError."""
         came_s = time.monotonic()
-        while self._room() and time.monotonic() - came_s < IDLE_S:
+        while self._room() and time.monotonic() - came_s < self._idle_s:
             if letters := self._persist(self._pull):
                 yield from self._handle(self._held.add(letters))
                 came_s = time.monotonic()
@@ -210,5 +214,5 @@ class Replay:
                 return call(*args)
             except PubsubUnavailable as error:
                 log.warning("Pub/Sub: %s; trying again", error)
-                time.sleep(attempt * AGAIN_S)
+                time.sleep(attempt * self._again_s)
         return call(*args)

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.bridge import replay as module
 from lowtide.bridge.messages.dead_letter import ORIGINALS_MAX, dead_letter
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.messages.translate import ATTRIBUTES
-from lowtide.bridge.pubsub.client import Pb, PubsubRefused, PubsubUnavailable, PullResponse
-from lowtide.bridge.replay import Became, Choice, Replay, reason_of, request_of, why_not
+from lowtide.bridge.pubsub.client import PUBLISH_AT_ONCE, Pb, PubsubRefused, PubsubUnavailable, PullResponse
+from lowtide.bridge.replay import PULL_AT_ONCE, TRIES, Became, Choice, Replay, reason_of, request_of, why_not
 
 NAMES = st.sampled_from([*ATTRIBUTES, "x-a", "ce-type", "eventType", "other"]) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -131,14 +130,8 @@ def letters(count: int, **attributes: str) -> list[Received]:
 
 
 def replay_of(pubsub: FakePubsub, **fields: Any) -> Replay:
-    given = {"choice": Choice(before_s=1000.0), **fields}
+    given = {"choice": Choice(before_s=1000.0), "idle_s": 0.2, "again_s": 0.0, **fields}
     return Replay(pubsub, subscription="dead", topic="requests", **given)
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "IDLE_S", 0.2)
-    monkeypatch.setattr(module, "AGAIN_S", 0.0)
 
 
 def run(pubsub: FakePubsub, **fields: Any) -> list[tuple[str, str | None]]:
@@ -151,6 +144,16 @@ def test_a_letter_is_acknowledged_after_its_request_was_confirmed() -> None:
 
     assert run(pubsub) == [("replayed", "new-0"), ("replayed", "new-1")]
     assert pubsub.calls == [("publish", [b"0", b"1"]), ("acknowledge", ["ack-0", "ack-1"])]
+
+
+def test_letters_that_come_at_once_go_in_as_many_publishes_as_pubsub_allows() -> None:
+    pubsub = FakePubsub(*letters(PULL_AT_ONCE))
+
+    assert len(run(pubsub)) == PULL_AT_ONCE
+    assert [len(requests) for what, requests in pubsub.calls if what == "publish"] == [
+        PUBLISH_AT_ONCE,
+        PULL_AT_ONCE - PUBLISH_AT_ONCE,
+    ]
 
 
 def test_what_is_not_chosen_is_handed_back_at_the_end() -> None:
@@ -195,14 +198,14 @@ def test_a_letter_that_pubsub_refuses_stays_alone() -> None:
 
 def test_an_unanswered_publish_is_tried_again_before_anything_is_acknowledged() -> None:
     pubsub = FakePubsub(*letters(1))
-    pubsub.failures["publish"] = [PubsubUnavailable("UNAVAILABLE", "away")] * (module.TRIES - 1)
+    pubsub.failures["publish"] = [PubsubUnavailable("UNAVAILABLE", "away")] * (TRIES - 1)
 
     assert run(pubsub) == [("replayed", "new-0")]
 
 
 @pytest.mark.parametrize(
     "failures",
-    [[PubsubUnavailable("UNAVAILABLE", "away")] * module.TRIES, [PubsubRefused("NOT_FOUND", "no topic")]],
+    [[PubsubUnavailable("UNAVAILABLE", "away")] * TRIES, [PubsubRefused("NOT_FOUND", "no topic")]],
 )
 def test_a_publish_that_fails_for_good_leaves_the_letters(failures: list[Exception]) -> None:
     pubsub = FakePubsub(*letters(2))
