@@ -5,9 +5,9 @@ from redis import RedisError
 
 from lowtide.bridge.acknowledge import Acknowledger
 from lowtide.bridge.held.held import LEASE_S, Held
-from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import PubsubError, PubsubRefused, PubsubUnavailable
 from lowtide.bridge.waits import USUAL
+from tests.unit.bridge.received import received
 
 
 class Outside:
@@ -40,20 +40,9 @@ class World:
         self.now_s = 0.0
         self.outside = Outside()
         self.held = Held(lambda: self.now_s)
-        self.held.add([self.delivery("1"), self.delivery("2")])
+        self.held.add([received("1"), received("2")])
         self.acknowledger = Acknowledger(pubsub=self.outside, records=self.outside, blobs=self.outside, held=self.held)
         self.held.to_acknowledge.put(["s:1", "s:2"])
-
-    @staticmethod
-    def delivery(message_id: str, subscription: str = "s") -> Received:
-        return Received(
-            subscription=subscription,
-            ack_id=f"ack-{message_id}",
-            message_id=message_id,
-            data=b"",
-            attributes={},
-            published_s=0.0,
-        )
 
 
 @pytest.fixture
@@ -72,7 +61,7 @@ def test_what_pubsub_has_surely_forgotten_may_be_forgotten_here(world: World) ->
 def test_the_record_of_a_message_whose_lease_lapsed_stays(world: World) -> None:
     world.now_s = LEASE_S + 1
     world.held.renewed(["s:1"], world.now_s)
-    world.held.add([world.delivery("2")])
+    world.held.add([received("2")])
     world.acknowledger.turn(0.0)
 
     assert world.outside.acknowledged_ids == ["ack-1", "ack-2"]
@@ -106,7 +95,7 @@ def test_an_acknowledgement_without_an_answer_is_tried_again(world: World) -> No
 @pytest.mark.parametrize("error", [PubsubRefused("NOT_FOUND", "gone"), PubsubUnavailable("UNAVAILABLE", "away")])
 def test_a_subscription_that_fails_keeps_no_acknowledgement_from_another(world: World, error: PubsubError) -> None:
     world.outside.error = error
-    world.held.add([world.delivery("3", "another")])
+    world.held.add([received("3", subscription="another")])
     world.held.to_acknowledge.put(["another:3"])
     world.acknowledger.turn(0.0)
 

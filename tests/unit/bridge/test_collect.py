@@ -4,10 +4,11 @@ from typing import Any
 from lowtide.bridge.collect import Collector
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
-from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.kinds import Translated
 from lowtide.tasks.chunks.results import ChunkResult
 from lowtide.tasks.wire.outcome import Outcome
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 AGAIN = Outcome.failed("unavailable", "503", retry=True)
 
@@ -40,11 +41,9 @@ class Outside:
 
 
 def translated(message_id: str) -> Translated:
-    received = Received(
-        subscription="s", ack_id=message_id, message_id=message_id, data=b"", attributes={}, published_s=0.0
-    )
     request = InferenceRequest(model="digits", data="MQ==")
-    return Translated(received=received, request=request, reply_topic="t", tries=int(message_id[-1]) % 3)
+    message = received(message_id, ack_id=message_id)
+    return Translated(received=message, request=request, reply_topic="t", tries=int(message_id[-1]) % 3)
 
 
 def collector_of(outside: Outside, held: Held, *, results: int, outcome: Outcome | None) -> Collector:

@@ -2,9 +2,10 @@ from datetime import UTC, datetime
 
 from lowtide.bridge.held.held import SentChunk
 from lowtide.bridge.lateness import Lateness, lateness
-from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.kinds import Translated
 from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 NOW_S = 1_800_000_000.0
 PACKING = Packing(rates_s={"slow": 1.0, "fast": 0.1})
@@ -13,14 +14,14 @@ PACKING = Packing(rates_s={"slow": 1.0, "fast": 0.1})
 def chunk(
     *, sent_s: float, model: str = "slow", published_s: float = NOW_S, expires: tuple[float | None, ...]
 ) -> SentChunk:
-    received = Received(subscription="s", ack_id="a", message_id="m", data=b"", attributes={}, published_s=published_s)
+    message = received(published_s=published_s)
     requests = [
         InferenceRequest(
             model=model, uri="file:///x", expires_at=None if in_s is None else datetime.fromtimestamp(NOW_S + in_s, UTC)
         )
         for in_s in expires
     ]
-    items = tuple(Translated(received=received, request=request, reply_topic="t") for request in requests)
+    items = tuple(Translated(received=message, request=request, reply_topic="t") for request in requests)
     return SentChunk(task_id=str(sent_s), items=items, sent_s=sent_s)
 
 

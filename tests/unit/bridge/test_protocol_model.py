@@ -40,6 +40,7 @@ from tests.unit.bridge.protocol_model import (
     Model,
 )
 from tests.unit.bridge.protocol_state import Circumstance, State
+from tests.unit.bridge.received import received
 from tests.unit.exploration import WEDGED, Violation, explore
 
 SETTINGS = load_settings(project="p", models="a")
@@ -206,16 +207,7 @@ class Outside:
         if "pull" in self.steps:
             return []
         self.steps.append("pull")
-        return [
-            Received(
-                subscription="s",
-                ack_id="k",
-                message_id="17",
-                data=self.data,
-                attributes=self.attributes,
-                published_s=0.0,
-            ),
-        ]
+        return [received(data=self.data, attributes=self.attributes)]
 
     def publish(self, topic: str, messages: Sequence[Any]) -> None:
         self.steps.append("publish")

@@ -25,6 +25,7 @@ from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.chunks.sending import Chunk
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 SETTINGS = load_settings(project="p", models="a")
 
@@ -91,9 +92,7 @@ class Outside:
 
 def message(message_id: str) -> Received:
     data = f'{{"model": "a", "uri": "gs://b/{message_id}", "request_id": "mine"}}'.encode()
-    return Received(
-        subscription="s", ack_id=message_id, message_id=message_id, data=data, attributes={}, published_s=0.0
-    )
+    return received(message_id, data)
 
 
 def sent_uris(outside: Outside) -> list[str]:
@@ -109,8 +108,8 @@ def test_a_message_that_we_fail_on_becomes_a_dead_letter_and_its_neighbours_go_o
 
     def fails_on_the_third(*args: Any) -> Any:
         given = args[0] if failing == "translate" else args[1]
-        received = [given] if failing == "translate" else [item.received for item in given]
-        if any(one.message_id == "3" for one in received):
+        messages = [given] if failing == "translate" else [item.received for item in given]
+        if any(one.message_id == "3" for one in messages):
             raise RecursionError("this is a mistake of ours")
         return usual(*args)
 

@@ -1,5 +1,4 @@
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +11,7 @@ from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.messages.translate import ATTRIBUTES
 from lowtide.bridge.pubsub.client import PUBLISH_AT_ONCE, Pb, PubsubRefused, PubsubUnavailable, PullResponse
 from lowtide.bridge.replay import PULL_AT_ONCE, TRIES, Became, Choice, Replay, reason_of, request_of, why_not
+from tests.unit.bridge.received import received
 
 NAMES = st.sampled_from([*ATTRIBUTES, "x-a", "ce-type", "eventType", "other"]) | st.text(
     st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20
@@ -19,56 +19,46 @@ NAMES = st.sampled_from([*ATTRIBUTES, "x-a", "ce-type", "eventType", "other"]) |
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
-def received(data: bytes = b"", message_id: str = "17", published_s: float = 100.0, **attributes: str) -> Received:
-    return Received(
-        subscription="dead",
-        ack_id=f"ack-{message_id}",
-        message_id=message_id,
-        data=data,
-        attributes=attributes,
-        published_s=published_s,
-    )
+def buried(data: bytes = b"", message_id: str = "17", published_s: float = 100.0, **attributes: str) -> Received:
+    return received(message_id, data, subscription="dead", attributes=attributes, published_s=published_s)
 
 
 def letter_of(original: Received, reason: str = "no_model") -> Received:
     letter = dead_letter(original, topic="t", reason=reason, error="why", tries=1, request_id=original.message_id)
-    # Not as keywords: an attribute may be called `message_id`.
-    return replace(received(letter.data), attributes=letter.attributes)
+    return received(data=letter.data, subscription="dead", attributes=letter.attributes, published_s=100.0)
 
 
 @given(data=st.binary(), attributes=st.dictionaries(NAMES, VALUES, max_size=ORIGINALS_MAX))
 def test_a_replayed_letter_is_the_message_that_was_published_first(data: bytes, attributes: dict[str, str]) -> None:
-    original = Received(subscription="s", ack_id="k", message_id="1", data=data, attributes=attributes, published_s=0.0)
-
-    request = request_of(letter_of(original))
+    request = request_of(letter_of(received(data=data, attributes=attributes)))
 
     assert (request.data, dict(request.attributes)) == (data, attributes)
 
 
 def test_a_request_without_an_id_of_its_own_gets_a_new_one_and_another_keeps_its_own() -> None:
-    assert "request_id" not in request_of(letter_of(received(b"x", model="a"))).attributes
-    assert request_of(letter_of(received(b"x", request_id="mine"))).attributes["request_id"] == "mine"
+    assert "request_id" not in request_of(letter_of(buried(b"x", model="a"))).attributes
+    assert request_of(letter_of(buried(b"x", request_id="mine"))).attributes["request_id"] == "mine"
 
 
 def test_what_a_request_is_made_of_survives_a_hundred_attributes() -> None:
     meant = dict.fromkeys((*ATTRIBUTES, "ce-type", "eventType", "bucketId", "objectId"), "v")
     noise = {f"a{number:02}": "v" for number in range(100 - len(meant))}
 
-    kept = request_of(letter_of(received(b"x", **noise, **meant))).attributes
+    kept = request_of(letter_of(buried(b"x", **noise, **meant))).attributes
 
     assert kept.items() >= meant.items()
     assert len(kept) == ORIGINALS_MAX
 
 
 def test_a_letter_that_lost_its_data_or_is_empty_cannot_be_replayed() -> None:
-    assert why_not(letter_of(received(b"x" * 9_999_000))) is Became.TRUNCATED
-    assert why_not(letter_of(received(b"", googclient="1"))) is Became.EMPTY
-    assert why_not(letter_of(received(b"", model="a"))) is None
-    assert why_not(letter_of(received(b"x"))) is None
+    assert why_not(letter_of(buried(b"x" * 9_999_000))) is Became.TRUNCATED
+    assert why_not(letter_of(buried(b"", googclient="1"))) is Became.EMPTY
+    assert why_not(letter_of(buried(b"", model="a"))) is None
+    assert why_not(letter_of(buried(b"x"))) is None
 
 
 def test_letters_are_chosen_by_reason_and_age() -> None:
-    letter = letter_of(received(b"x"), reason="no_model")  # published at 100 s
+    letter = letter_of(buried(b"x"), reason="no_model")  # published at 100 s
 
     assert Choice(before_s=100.1).takes(letter)
     assert not Choice(before_s=100.0).takes(letter)
@@ -76,7 +66,7 @@ def test_letters_are_chosen_by_reason_and_age() -> None:
     assert not Choice(before_s=101, after_s=100.1).takes(letter)
     assert Choice(before_s=101, reasons=frozenset({"no_model", "worker_lost"})).takes(letter)
     assert not Choice(before_s=101, reasons=frozenset({"worker_lost"})).takes(letter)
-    assert reason_of(received(b"x")) == ""
+    assert reason_of(buried(b"x")) == ""
 
 
 class FakePubsub:
@@ -125,7 +115,7 @@ class FakePubsub:
 
 def letters(count: int, **attributes: str) -> list[Received]:
     return [
-        received(str(number).encode(), f"{number}", lowtide_reason="no_model", **attributes) for number in range(count)
+        buried(str(number).encode(), f"{number}", lowtide_reason="no_model", **attributes) for number in range(count)
     ]
 
 
@@ -157,7 +147,7 @@ def test_letters_that_come_at_once_go_in_as_many_publishes_as_pubsub_allows() ->
 
 
 def test_what_is_not_chosen_is_handed_back_at_the_end() -> None:
-    others = [received(b"9", "9", lowtide_reason="worker_lost"), received(b"", "8", lowtide_truncated="true")]
+    others = [buried(b"9", "9", lowtide_reason="worker_lost"), buried(b"", "8", lowtide_truncated="true")]
     pubsub = FakePubsub(*letters(3), *others)
 
     with replay_of(pubsub, limit=2, choice=Choice(before_s=1000.0, reasons=frozenset({"no_model"}))) as one:
@@ -175,7 +165,7 @@ def test_a_dry_run_hands_everything_back() -> None:
 
 
 def test_what_no_bridge_has_written_is_put_back_only_when_it_is_asked_for() -> None:
-    foreign = received(b"9", "9")
+    foreign = buried(b"9", "9")
 
     assert run(FakePubsub(foreign, *letters(1))) == [("replayed", "new-0")]
     assert run(FakePubsub(foreign), choice=Choice(before_s=1000.0, foreign=True)) == [("replayed", "new-9")]

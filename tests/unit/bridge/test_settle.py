@@ -9,11 +9,12 @@ from redis import RedisError
 from lowtide.bridge.held.held import LOOK_VALID_S, Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim
-from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, SilentEnding, Translated
+from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, SilentEnding, Translated
 from lowtide.bridge.pubsub.client import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.settle import Settler
 from lowtide.bridge.waits import Waits
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 
 class Outside:
@@ -44,12 +45,6 @@ class Outside:
         if self.redis_is_away:
             raise RedisError("gone")
         self.recorded += keys
-
-
-def received(message_id: str) -> Received:
-    return Received(
-        subscription="s", ack_id=f"ack-{message_id}", message_id=message_id, data=b"", attributes={}, published_s=0.0
-    )
 
 
 def ending(message_id: str, topic: str = "t") -> Ending:

@@ -1,20 +1,10 @@
 import pytest
 
 from lowtide.bridge.held.held import LEASE_S, LOOK_VALID_S, Held
-from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.kinds import Translated
 from lowtide.tasks.wire.request import InferenceRequest
 from tests.clock import Clock
-
-
-def received(message_id: str, ack_id: str = "first", attributes: dict[str, str] | None = None) -> Received:
-    return Received(
-        subscription="s",
-        ack_id=ack_id,
-        message_id=message_id,
-        data=b"12345",
-        attributes=attributes or {},
-        published_s=0.0,
-    )
+from tests.unit.bridge.received import received
 
 
 @pytest.fixture
@@ -30,8 +20,8 @@ def held(clock: Clock) -> Held:
 
 
 def test_another_delivery_of_a_held_message_brings_its_ack_id_only(held: Held) -> None:
-    assert held.add([received("1", "second"), received("3")]) == [received("3")]
-    assert held.ack_ids(["s:1", "s:2"]) == {"s": ["second", "first"]}
+    assert held.add([received("1", ack_id="second"), received("3")]) == [received("3")]
+    assert held.ack_ids(["s:1", "s:2"]) == {"s": ["second", "ack-2"]}
     assert (len(held), held.message_bytes) == (3, 3 * received("3").size_bytes)
 
 
@@ -60,7 +50,7 @@ def test_what_lapsed_once_is_never_surely_ours_again(held: Held, clock: Clock) -
 
 
 def test_what_was_delivered_twice_is_not_surely_ours(held: Held) -> None:
-    held.add([received("1", "second")])
+    held.add([received("1", ack_id="second")])
 
     assert held.surely_ours(["s:1", "s:2"]) == ["s:2"]
 
@@ -68,14 +58,14 @@ def test_what_was_delivered_twice_is_not_surely_ours(held: Held) -> None:
 def test_looks_in_time_keep_a_message_seen(held: Held, clock: Clock) -> None:
     for _ in range(3):
         held.looked(["s:1"], clock.pass_(LOOK_VALID_S))
-    held.add([received("1", "second")])
+    held.add([received("1", ack_id="second")])
 
     assert held.unseen(["s:1", "s:2", "s:9"]) == {"s:2"}
 
 
 def test_a_look_that_comes_too_late_proves_nothing(held: Held, clock: Clock) -> None:
     held.looked(["s:1"], clock.pass_(LOOK_VALID_S + 1))
-    held.add([received("1", "second")])
+    held.add([received("1", ack_id="second")])
 
     assert held.unseen(["s:1"]) == {"s:1"}
 
@@ -132,7 +122,7 @@ def test_a_message_that_came_again_in_another_chunk_says_nothing_of_the_first(he
 
 def test_another_delivery_of_a_message_leaves_it_in_its_chunk(held: Held) -> None:
     sent(held, "a", ("1", b"x"))
-    held.add([received("1", "second")])
+    held.add([received("1", ack_id="second")])
     held.answered("a")
     assert held.release(["s:1"]) == {"s": ["second"]}
     assert to_delete(held) == ["a"]

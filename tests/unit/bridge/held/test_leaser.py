@@ -5,12 +5,8 @@ import pytest
 
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import RENEW_AGE_S, Leaser
-from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import PubsubError, PubsubRefused, PubsubUnavailable
-
-
-def received(subscription: str) -> Received:
-    return Received(subscription=subscription, ack_id="a", message_id="1", data=b"", attributes={}, published_s=0.0)
+from tests.unit.bridge.received import received
 
 
 @pytest.mark.parametrize(
@@ -32,7 +28,7 @@ def test_a_pubsub_that_is_away_is_asked_once_to_take_messages_back(error: Pubsub
 
     outside: Any = Outside()
     held = Held()
-    held.add([received("one"), received("two")])
+    held.add([received(subscription="one"), received(subscription="two")])
     Leaser(pubsub=outside, held=held).hand_back(held.keys())
 
     assert calls == asked
@@ -48,7 +44,7 @@ def test_a_subscription_that_refuses_is_told_of_once_while_another_is_served(cap
     outside: Any = Outside()
     now_s = 0.0
     held = Held(lambda: now_s)
-    held.add([received("one"), received("two")])
+    held.add([received(subscription="one"), received(subscription="two")])
     leaser = Leaser(pubsub=outside, held=held, clock=lambda: now_s)
     for _ in range(5):
         now_s += RENEW_AGE_S

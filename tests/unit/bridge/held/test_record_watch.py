@@ -4,11 +4,7 @@ from redis import RedisError
 
 from lowtide.bridge.held.held import LOOK_VALID_S, Held
 from lowtide.bridge.held.record_watch import AT_ONCE, LOOK_S, RecordWatch
-from lowtide.bridge.messages.kinds import Received
-
-
-def received(message_id: str) -> Received:
-    return Received(subscription="s", ack_id="k", message_id=message_id, data=b"", attributes={}, published_s=0.0)
+from tests.unit.bridge.received import received
 
 
 class Records:

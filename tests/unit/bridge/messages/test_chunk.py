@@ -2,22 +2,16 @@ from typing import Any
 
 from lowtide.bridge.flow_control import RecentSizes
 from lowtide.bridge.messages.chunk import chunks_of, to_chunk
-from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.kinds import Translated
 from lowtide.tasks.chunks.packing import Packing
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 
 def item(index: int, model: str = "a", published_s: float = 0.0, **fields: Any) -> Translated:
     fields = fields if "data" in fields else {"uri": f"gs://b/{index}", **fields}
-    received = Received(
-        subscription="s",
-        ack_id="a",
-        message_id=str(index),
-        data=b"12345678",
-        attributes={},
-        published_s=published_s,
-    )
-    return Translated(received=received, request=InferenceRequest(model=model, **fields), reply_topic="t")
+    message = received(str(index), b"12345678", published_s=published_s)
+    return Translated(received=message, request=InferenceRequest(model=model, **fields), reply_topic="t")
 
 
 def ids(chunks: Any) -> list[list[str]]:

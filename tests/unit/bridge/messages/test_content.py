@@ -12,6 +12,7 @@ from lowtide.bridge.messages.kinds import Received, Rejection, Translated
 from lowtide.bridge.messages.translate import Rules, claimed_id, translate
 from lowtide.bridge.replay import request_of
 from lowtide.config import load_settings
+from tests.unit.bridge.received import message
 
 RULES = Rules.of(load_settings(project="p", models="a", default_model="a"))
 REQUEST = {"model": "a", "uri": "gs://others/secret.png", "request_id": "theirs"}
@@ -56,11 +57,6 @@ TALKATIVE = {
 }
 
 
-def received(data: bytes, **attributes: str) -> Received:
-    given = {name.replace("__", "-"): value for name, value in attributes.items()}
-    return Received(subscription="s", ack_id="k", message_id="1", data=data, attributes=given, published_s=0.0)
-
-
 def content_of(message: Received) -> bytes:
     item = translate(message, RULES)
     assert isinstance(item, Translated), item
@@ -82,7 +78,7 @@ def test_pictures_can_be_nothing_but_content(data: bytes) -> None:
 @example(data=b"\xff\xfe{\0")
 def test_what_cannot_be_read_as_a_request_is_content_without_a_word(data: bytes) -> None:
     if not may_be_read_as_request(data):
-        assert content_of(received(data, model="a")) == data
+        assert content_of(message(data, model="a")) == data
 
 
 @pytest.mark.parametrize("beside", [{}, {"model": "a"}, TALKATIVE], ids=["alone", "model", "an event"])
@@ -90,41 +86,41 @@ def test_what_cannot_be_read_as_a_request_is_content_without_a_word(data: bytes)
 def test_raw_data_is_the_content_whatever_it_holds_and_whatever_stands_beside_it(
     data: bytes, beside: dict[str, str]
 ) -> None:
-    message = received(data, lowtide_content="raw", **beside)
+    given = message(data, lowtide_content="raw", **beside)
 
-    assert content_of(message) == data
-    assert claimed_id(message) == "1"
+    assert content_of(given) == data
+    assert claimed_id(given) == given.message_id
 
 
 def test_attributes_name_the_model_and_the_id_of_raw_data() -> None:
-    item = translate(received(TEXT.encode(), lowtide_content="raw", request_id="mine", params='{"k": 1}'), RULES)
+    item = translate(message(TEXT.encode(), lowtide_content="raw", request_id="mine", params='{"k": 1}'), RULES)
 
     assert isinstance(item, Translated)
     assert (item.request_id, item.request.params) == ("mine", {"k": 1})
 
 
 def test_raw_data_of_no_bytes_is_no_content() -> None:
-    item = translate(received(b"", lowtide_content="raw"), RULES)
+    item = translate(message(b"", lowtide_content="raw"), RULES)
     assert isinstance(item, Rejection)
     assert item.reason == "no_content"
 
 
 @pytest.mark.parametrize("said", ["", "RAW", "json"])
 def test_another_word_than_raw_is_an_error_that_names_it(said: str) -> None:
-    item = translate(received(TEXT.encode(), lowtide_content=said), RULES)
+    item = translate(message(TEXT.encode(), lowtide_content=said), RULES)
 
     assert isinstance(item, Rejection)
     assert item == Rejection(reason="invalid_request", message=f"lowtide_content: may be raw or absent, not {said!r}")
 
 
 def test_raw_data_stays_raw_as_a_dead_letter_and_when_that_is_replayed() -> None:
-    original = received(TEXT.encode(), lowtide_content="raw", lowtide_else="ours", model="gone")
+    original = message(TEXT.encode(), lowtide_content="raw", lowtide_else="ours", model="gone")
     noise = {f"a{number:02}": "v" for number in range(97)}
-    crowded = received(TEXT.encode(), lowtide_content="raw", **noise)
+    crowded = message(TEXT.encode(), lowtide_content="raw", **noise)
 
-    for message in (original, crowded):
-        outgoing = dead_letter(message, topic="t", reason="unknown_model", error="why", tries=0, request_id="1")
-        again = request_of(received(outgoing.data, **outgoing.attributes))
+    for buried in (original, crowded):
+        outgoing = dead_letter(buried, topic="t", reason="unknown_model", error="why", tries=0, request_id="1")
+        again = request_of(message(outgoing.data, **outgoing.attributes))
         assert again.attributes["lowtide_content"] == "raw"
         assert again.data == TEXT.encode()
         assert "lowtide_else" not in again.attributes

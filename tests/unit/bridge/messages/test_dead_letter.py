@@ -2,19 +2,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.bridge.messages.dead_letter import MESSAGE_MAX_BYTES, cut, dead_letter
-from lowtide.bridge.messages.kinds import OutgoingMessage, Received
+from lowtide.bridge.messages.kinds import OutgoingMessage
 from lowtide.bridge.pubsub.client import PublishRequest, message_of
 from lowtide.local.pubsub import limits
 from lowtide.local.pubsub.resources import Content
+from tests.unit.bridge.received import received
 
 TOPIC = "projects/p/topics/dead"
 
 
 def letter(data: bytes = b"{", error: str = "why", request_id: str = "17", **attributes: str) -> OutgoingMessage:
-    received = Received(
-        subscription="s", ack_id="a", message_id="17", data=data, attributes=attributes, published_s=0.0
-    )
-    return dead_letter(received, topic=TOPIC, reason="malformed_json", error=error, tries=2, request_id=request_id)
+    original = received(data=data, attributes=attributes)
+    return dead_letter(original, topic=TOPIC, reason="malformed_json", error=error, tries=2, request_id=request_id)
 
 
 def check_service_would_take(sent: OutgoingMessage) -> None:

@@ -20,7 +20,8 @@ from lowtide.bridge.messages.decode import (
     read_request,
     size_bytes,
 )
-from lowtide.bridge.messages.kinds import Received, decode
+from lowtide.bridge.messages.kinds import decode
+from tests.unit.bridge.received import received
 
 VALUE = {"model": "a", "uri": "gs://b/ü ✓"}
 TEXT = json.dumps(VALUE, ensure_ascii=False)
@@ -163,18 +164,17 @@ def test_what_claims_to_be_small_is_not_unpacked_to_more() -> None:
     assert peak_bytes < 1_000_000
 
 
-def received(data: bytes, **attributes: str) -> Received:
-    return Received(subscription="s", ack_id="k", message_id="1", data=data, attributes=attributes, published_s=0.0)
-
-
 def test_a_packed_message_counts_with_its_unpacked_size() -> None:
     packed = pack(b"{" + b" " * 5_000_000)
-    assert received(packed).size_bytes > 5_000_000 > len(packed)
-    assert received(b"x" * 100).size_bytes < 200
+    assert received(data=packed).size_bytes > 5_000_000 > len(packed)
+    assert received(data=b"x" * 100).size_bytes < 200
 
 
 def test_content_is_never_read_and_counts_as_it_came() -> None:
-    for content in (received(pack(b"x" * 5_000_000)), received(b"[" + b"0," * 50_000, lowtide_content="raw")):
+    for content in (
+        received(data=pack(b"x" * 5_000_000)),
+        received(data=b"[" + b"0," * 50_000, attributes={"lowtide_content": "raw"}),
+    ):
         assert content.size_bytes < len(content.data) + 100
 
 
@@ -187,5 +187,5 @@ def test_json_counts_with_the_objects_that_it_becomes(part: bytes, packing: Call
     takes_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
-    assert takes_bytes <= received(data).size_bytes < 20 * takes_bytes
+    assert takes_bytes <= received(data=data).size_bytes < 20 * takes_bytes
     assert document["model"] == "a"

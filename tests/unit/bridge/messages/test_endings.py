@@ -1,14 +1,15 @@
 import pytest
 
 from lowtide.bridge.messages.endings import Endings
-from lowtide.bridge.messages.kinds import Ending, Received, SilentEnding, Translated
+from lowtide.bridge.messages.kinds import Ending, SilentEnding, Translated
 from lowtide.config import load_settings
 from lowtide.tasks.errors import EMPTY_OBJECT
 from lowtide.tasks.wire.outcome import Outcome
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.unit.bridge.received import received
 
 ENDINGS = Endings(load_settings(project="p"))
-RECEIVED = Received(subscription="s", ack_id="k", message_id="17", data=b"", attributes={}, published_s=0.0)
+RECEIVED = received()
 EMPTY = Outcome.failed(EMPTY_OBJECT, "gs://b/o: generation 5 is empty")
 
 

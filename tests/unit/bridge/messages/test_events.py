@@ -8,6 +8,7 @@ import pytest
 from lowtide.bridge.messages.kinds import Ignored, Received, Rejection, Translated
 from lowtide.bridge.messages.translate import Rules, claimed_id, translate
 from lowtide.config import load_settings
+from tests.unit.bridge.received import message
 
 RULES = Rules.of(load_settings(project="p", models="a,b", default_model="b", reply_topics="mine"))
 NO_DEFAULT = Rules.of(load_settings(project="p", models="a,b", reply_topics="mine"))
@@ -16,17 +17,6 @@ JPEG = b"\xff\xd8\xff\xe0 jpeg"
 ASKS = {"model": "a", "uri": "gs://b/o"}
 EVENT = {"specversion": "1.0", "id": "e-1", "source": "/x", "type": "com.example.upload"}
 CONTENT_TYPES = [{}, {"content-type": "application/cloudevents+json"}, {"Content-Type": "application/json"}]
-
-
-def message(data: Any = b"", **attributes: str) -> Received:
-    return Received(
-        subscription="s",
-        ack_id="k",
-        message_id="17",
-        data=data if isinstance(data, bytes) else json.dumps(data).encode(),
-        attributes={name.replace("__", "-"): value for name, value in attributes.items()},
-        published_s=0.0,
-    )
 
 
 def accepted(received: Received, rules: Rules = RULES) -> Translated:

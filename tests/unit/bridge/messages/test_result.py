@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from lowtide.bridge.messages.kinds import Received, Translated
+from lowtide.bridge.messages.kinds import Translated
 from lowtide.bridge.messages.result import expiry, result_message
 from lowtide.tasks.wire.outcome import Outcome, Status, Timings
 from lowtide.tasks.wire.request import InferenceRequest
 from lowtide.tasks.wire.result import InferenceResult
+from tests.unit.bridge.received import received
 
 NOW_S = 1000.25
 OUTCOME = Outcome(
@@ -21,11 +22,9 @@ OUTCOME = Outcome(
 
 
 def item(tries: int = 0, published_s: float = 1000.0, attributes: dict[str, str] | None = None) -> Translated:
-    received = Received(
-        subscription="s", ack_id="a", message_id="17", data=b"", attributes=attributes or {}, published_s=published_s
-    )
+    message = received(attributes=attributes, published_s=published_s)
     request = InferenceRequest(model="a", uri="gs://b/c", request_id="mine")
-    return Translated(received=received, request=request, reply_topic="projects/p/topics/r", tries=tries)
+    return Translated(received=message, request=request, reply_topic="projects/p/topics/r", tries=tries)
 
 
 def body(outcome: Outcome, given: Translated | None = None, max_bytes: int = 10_000) -> dict[str, Any]:

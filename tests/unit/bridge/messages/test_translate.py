@@ -4,7 +4,6 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +13,7 @@ from lowtide.bridge.messages.kinds import Ignored, Received, Rejection, Translat
 from lowtide.bridge.messages.translate import Rules, translate
 from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest
+from tests.unit.bridge.received import message, received
 
 STORAGE = "google.cloud.storage."
 FINALIZED = f"{STORAGE}object.v1.finalized"
@@ -24,17 +24,6 @@ WITH_DEFAULT = Rules.of(load_settings(project="p", models="a,b", default_model="
 
 DEEP = '{"k": ' + "[" * 300 + "]" * 300 + "}"
 DEEP_PARAMS = b'{"model": "a", "uri": "x", "params": ' + DEEP.encode() + b"}"
-
-
-def message(data: bytes | dict[str, Any] = b"", **attributes: str) -> Received:
-    return Received(
-        subscription="projects/p/subscriptions/s",
-        ack_id="ack",
-        message_id="17",
-        data=json.dumps(data).encode() if isinstance(data, dict) else data,
-        attributes={name.replace("__", "-"): value for name, value in attributes.items()},
-        published_s=0.0,
-    )
 
 
 def accepted(received: Received, rules: Rules = RULES) -> Translated:
@@ -321,5 +310,6 @@ BODY = st.binary() | st.dictionaries(FIELDS, JSON | st.just("a")).map(lambda bod
 
 @given(data=BODY, attributes=st.dictionaries(ATTRIBUTES, st.text()))
 def test_whatever_comes_is_translated_or_rejected(data: bytes, attributes: dict[str, str]) -> None:
-    received = Received(subscription="s", ack_id="a", message_id="1", data=data, attributes=attributes, published_s=0.0)
-    assert isinstance(translate(received, WITH_DEFAULT), Translated | Rejection | Ignored)
+    assert isinstance(
+        translate(received(data=data, attributes=attributes), WITH_DEFAULT), Translated | Rejection | Ignored
+    )
