@@ -30,6 +30,7 @@ from lowtide.tasks.chunks.sending import ChunkSender, new_owner
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.trouble import trouble_of
 from lowtide.tasks.waking.stock_watch import StockWatch
 
@@ -49,16 +50,16 @@ LAST_S = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class End:
+class Exit:
     """How a bridge ends. `drains`: it waits for what may still come, and hands the rest back."""
 
     code: int
     drains: bool
 
 
-STOPPED = End(code=0, drains=True)
-BROKEN = End(code=1, drains=False)
-ESTRANGED = End(code=1, drains=True)
+STOPPED = Exit(code=0, drains=True)
+BROKEN = Exit(code=1, drains=False)
+ESTRANGED = Exit(code=1, drains=True)
 
 
 class Bridge:
@@ -69,11 +70,13 @@ class Bridge:
         self.name = new_owner()
         self._settings = settings
         self._stopping = threading.Event()
+        self._redis = redis = connect(settings, most=CONNECTIONS)
+        self._pubsub = pubsub = Pubsub()
         self._parts = parts = wire(
             settings,
             owner=self.name,
-            redis=connect(settings, most=CONNECTIONS),
-            pubsub=Pubsub(),
+            redis=redis,
+            pubsub=pubsub,
             sender=ChunkSender(configure(settings), bridge=self.name),
             waits=waits,
         )
@@ -83,11 +86,11 @@ class Bridge:
         self._acknowledger = self._loop("acknowledger", lambda: parts.acknowledger.turn(TAKE_S))
         self._leaser = self._loop("leaser", parts.leaser.turn, wait_s=TICK_S)
         self._record_watch = self._loop("record watch", parts.record_watch.turn, wait_s=LOOK_S)
+        keys = Keys.of(settings)
         self._heartbeat = Heartbeat(
-            parts.redis, parts.keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
+            redis, keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
         )
-        stock_watch = StockWatch(parts.redis, parts.keys, settings.model_names)
-        self._sweeper = Sweeper(parts.redis, parts.keys, stock_watch=stock_watch)
+        self._sweeper = Sweeper(redis, keys, stock_watch=StockWatch(redis, keys, settings.model_names))
         self._workers_seen_s = 0.0
         self._preemption = Preemption(settings)
 
@@ -171,7 +174,7 @@ class Bridge:
         self._puller.start()
         log.info("bridge %s serves %s", self.name, ", ".join(self._settings.subscription))
 
-    def _watch(self) -> End:
+    def _watch(self) -> Exit:
         # Asleep, not in `wait`: a signal's handler could not `set` an Event whose lock this thread holds.
         while not self._stopping.is_set():
             time.sleep(WATCH_S)
@@ -257,8 +260,8 @@ class Bridge:
         self._leave_no_content()
         self._heartbeat.stop()
         self._parts.dispatch.close()
-        self._parts.pubsub.close()
-        self._parts.redis.close()
+        self._pubsub.close()
+        self._redis.close()
 
     def _leave_no_content(self) -> None:
         """Who has its messages next sends it anew, and a worker passes by a task without it. Before the bridge signs

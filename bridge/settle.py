@@ -17,7 +17,7 @@ from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Records
 from lowtide.bridge.messages.dead_letter import dead_letter
-from lowtide.bridge.messages.kinds import Ending, SilentEnding, size_bytes
+from lowtide.bridge.messages.kinds import AnyEnding, Ending, SilentEnding, size_bytes
 from lowtide.bridge.pubsub.client import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outage
@@ -31,8 +31,7 @@ BULK_MAX_BYTES = 9_991_000
 """One message at its own limit fits: see dead_letter.MESSAGE_MAX_BYTES."""
 CLAIM_FRESH_S = 10.0
 
-Ends = Ending | SilentEnding
-End = TypeVar("End", bound=Ends)
+Some = TypeVar("Some", bound=AnyEnding)
 
 
 class Settler:
@@ -68,7 +67,7 @@ class Settler:
             if bulk:
                 self._settle(bulk)
 
-    def _settle(self, bulk: Sequence[Ends]) -> None:
+    def _settle(self, bulk: Sequence[AnyEnding]) -> None:
         claimed_s = self._clock()  # before the call: the claim counts from when Redis wrote it, at the latest from now
         claimed = self._claim(bulk)
         self._end_silently([ending for ending in claimed if isinstance(ending, SilentEnding)])
@@ -77,7 +76,7 @@ class Settler:
             [(topic, part) for topic, endings in topics.items() for part in _within_bytes(endings)], claimed_s
         )
 
-    def _claim(self, bulk: Sequence[End]) -> list[End]:
+    def _claim(self, bulk: Sequence[Some]) -> list[Some]:
         """Claim. A crash after it costs 30 s: then the claim lapses."""
         if unseen := self._held.unseen(ending.key for ending in bulk):
             self._leaser.hand_back([ending.key for ending in bulk if ending.key in unseen])
@@ -90,7 +89,7 @@ class Settler:
             self._held.to_settle.put(bulk, after_s=self._waits.again_s)
             return []
         self._redis.over()
-        sorted_: dict[Claim, list[End]] = {claim: [] for claim in Claim}
+        sorted_: dict[Claim, list[Some]] = {claim: [] for claim in Claim}
         for ending, claim in zip(bulk, claims, strict=True):
             sorted_[claim].append(ending)
         self._held.to_acknowledge.put(_keys(sorted_[Claim.DONE]))
@@ -193,5 +192,5 @@ def _size_bytes(ending: Ending) -> int:
     return size_bytes(ending.outgoing.data, ending.outgoing.attributes)
 
 
-def _keys(endings: Iterable[Ends]) -> list[str]:
+def _keys(endings: Iterable[AnyEnding]) -> list[str]:
     return [ending.key for ending in endings]

@@ -32,10 +32,7 @@ from lowtide.tasks.redis.keys import Keys
 class Parts:
     """The objects that `Bridge` runs, asks and closes."""
 
-    redis: Redis
-    keys: Keys
     blobs: Blobs
-    pubsub: Pubsub
     dispatch: Dispatch
     held: Held
     fleet: FleetReader
@@ -77,10 +74,7 @@ def wire(
     )
     pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription], waits=waits)
     return Parts(
-        redis=redis,
-        keys=keys,
         blobs=blobs,
-        pubsub=pubsub,
         dispatch=dispatch,
         held=held,
         fleet=fleet,

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lowtide.bridge.held.queue import Queue
-from lowtide.bridge.messages.kinds import Ending, Failed, Received, SilentEnding, Translated
+from lowtide.bridge.messages.kinds import AnyEnding, Failed, Received, SilentEnding, Translated
 
 LEASE_S = 30
 LOOK_VALID_S = 540.0
@@ -101,7 +101,7 @@ class Held:
         self._content_bytes = 0
         self.pulled: Queue[Received] = Queue(clock)
         self.to_try_again: Queue[Failed] = Queue(clock)
-        self.to_settle: Queue[Ending | SilentEnding] = Queue(clock, weigh=_own_bytes)
+        self.to_settle: Queue[AnyEnding] = Queue(clock, weigh=_own_bytes)
         self.to_acknowledge: Queue[str] = Queue(clock)
         self.to_delete: Queue[str] = Queue(clock)
 
@@ -280,7 +280,7 @@ class Held:
         return answered.held == 0
 
 
-def _own_bytes(ending: Ending | SilentEnding) -> int:
+def _own_bytes(ending: AnyEnding) -> int:
     """A dead letter's data is its message's own."""
     if isinstance(ending, SilentEnding):
         return 0

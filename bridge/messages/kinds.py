@@ -114,6 +114,9 @@ class SilentEnding:
         return self.received.key
 
 
+AnyEnding = Ending | SilentEnding
+
+
 def subscription_of(key: str) -> str:
     """The full name of the subscription that a message with this key came by."""
     return key.rpartition(":")[0]

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from lowtide.bridge.messages.endings import Endings
-from lowtide.bridge.messages.kinds import Ending, Ignored, Received, Rejection, SilentEnding, Translated
+from lowtide.bridge.messages.kinds import AnyEnding, Ending, Ignored, Received, Rejection, SilentEnding, Translated
 from lowtide.bridge.messages.translate import Rules, translate
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ class Reader:
         self._rules = rules
         self._endings = endings
 
-    def read(self, message: Received, *, tries: int) -> Translated | Ending | SilentEnding:
+    def read(self, message: Received, *, tries: int) -> Translated | AnyEnding:
         """`tries`: attempts that were counted before."""
         try:
             item = translate(message, self._rules)

@@ -18,6 +18,7 @@ from google.pubsub_v1.services.publisher.transports import PublisherGrpcTranspor
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 from redis import RedisError
 
+from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.held.records import forget_subscription
 from lowtide.bridge.pubsub.client import CALL_S, Pb, Pubsub, PubsubRefused, error_of
 from lowtide.config import Settings
@@ -29,7 +30,6 @@ from lowtide.tasks.redis.trouble import trouble_of
 log = logging.getLogger(__name__)
 
 RETENTION_S = 7 * 24 * 3600
-LEASE_S = 30
 
 
 class PubsubMissing(LowtideError):

@@ -54,7 +54,7 @@ TWICE = "published twice"
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """The protocol, or a variation of it: another order of steps, pieces left out, circumstances not excused. `silent`:
-    for a message that ends without a letter. `beside`: content travels beside the chunk.
+    for a message that ends in silence. `beside`: content travels beside the chunk.
     """
 
     bridge: Sequence[str] = BRIDGE

@@ -50,7 +50,7 @@ NO_CHUNK = {
 class State(NamedTuple):
     """Everything at one moment.
 
-    `copies`: letters that were published; of a message that ends in silence, whether it was recorded. `record`: ""
+    `copies`: outgoing messages that were published; of a message that ends in silence, whether it was recorded. `record`: ""
     (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven days), "short"
     (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step; `read`: it has
     the content.

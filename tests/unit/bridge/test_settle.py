@@ -143,7 +143,7 @@ def test_a_topic_that_alone_is_ill_does_not_hold_up_the_others() -> None:
     assert outside.published == [b"result of b", b"result of c"]
 
 
-def test_letters_that_wait_are_counted_in_bytes_until_they_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outgoing_messages_that_wait_are_counted_in_bytes_until_they_are_published() -> None:
     outside, held = Outside(), Held()
     outside.errors = [AWAY]
     dead = replace(received("3"), data=b"of the message itself")
