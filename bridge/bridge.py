@@ -19,7 +19,7 @@ from lowtide.bridge.held.record_watch import LOOK_S
 from lowtide.bridge.lateness import lateness
 from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.waits import USUAL, Waits
-from lowtide.bridge.wiring import wire
+from lowtide.bridge.wiring import Parts
 from lowtide.config import Settings
 from lowtide.config.process.ending import leave_after
 from lowtide.config.process.health import Health, HealthServer
@@ -72,7 +72,7 @@ class Bridge:
         self._stopping = threading.Event()
         self._redis = redis = connect(settings, most=CONNECTIONS)
         self._pubsub = pubsub = Pubsub()
-        self._parts = parts = wire(
+        self._parts = parts = Parts(
             settings,
             owner=self.name,
             redis=redis,

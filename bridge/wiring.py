@@ -1,7 +1,5 @@
 """Builds the objects of a bridge and connects them."""
 
-from dataclasses import dataclass
-
 from redis import Redis
 
 from lowtide.bridge.acknowledge import Acknowledger
@@ -12,7 +10,6 @@ from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.record_watch import RecordWatch
 from lowtide.bridge.held.records import Records
-from lowtide.bridge.held.unanswered import UnansweredChunks
 from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.reading import Reader
 from lowtide.bridge.messages.translate import Rules
@@ -28,61 +25,45 @@ from lowtide.tasks.chunks.sending import ChunkSender
 from lowtide.tasks.redis.keys import Keys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The objects that `Bridge` runs, asks and closes."""
+    """The objects that `Bridge` runs, asks and closes, between the Redis, the Pub/Sub and the Celery that are given."""
 
-    blobs: Blobs
-    dispatch: Dispatch
-    held: Held
-    fleet: FleetReader
-    leaser: Leaser
-    record_watch: RecordWatch
-    pulls: Pulls
-    puller: Puller
-    collector: Collector
-    settler: Settler
-    acknowledger: Acknowledger
-
-
-def wire(
-    settings: Settings, *, owner: str, redis: Redis, pubsub: Pubsub, sender: ChunkSender, waits: Waits = USUAL
-) -> Parts:
-    """The parts of one bridge, between the Redis, the Pub/Sub and the Celery that are given."""
-    keys, held = Keys.of(settings), Held()
-    records = Records(redis, keys, bridge=owner)
-    blobs = Blobs(redis, keys, bridge=owner)
-    dispatch = Dispatch(
-        redis,
-        keys,
-        owner=owner,
-        sender=sender,
-        blobs=blobs,
-        unanswered=UnansweredChunks(held),
-        looks=waits.looks,
-    )
-    endings = Endings(settings)
-    fleet = FleetReader(redis, keys, settings, bridge=owner)
-    leaser = Leaser(pubsub=pubsub, held=held)
-    settler = Settler(
-        pubsub=pubsub,
-        records=records,
-        held=held,
-        leaser=leaser,
-        dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
-        waits=waits,
-    )
-    pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription], waits=waits)
-    return Parts(
-        blobs=blobs,
-        dispatch=dispatch,
-        held=held,
-        fleet=fleet,
-        leaser=leaser,
-        record_watch=RecordWatch(records=records, held=held),
-        pulls=pulls,
-        puller=Puller(
-            pulls=pulls,
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        owner: str,
+        redis: Redis,
+        pubsub: Pubsub,
+        sender: ChunkSender,
+        waits: Waits = USUAL,
+    ) -> None:
+        """Raises SettingsError without a project."""
+        keys, endings = Keys.of(settings), Endings(settings)
+        records = Records(redis, keys, bridge=owner)
+        self.held = held = Held()
+        self.blobs = blobs = Blobs(redis, keys, bridge=owner)
+        self.fleet = fleet = FleetReader(redis, keys, settings, bridge=owner)
+        self.dispatch = dispatch = Dispatch(
+            redis, keys, owner=owner, sender=sender, blobs=blobs, unanswered=held, looks=waits.looks
+        )
+        self.leaser = leaser = Leaser(pubsub=pubsub, held=held)
+        self.record_watch = RecordWatch(records=records, held=held)
+        self.collector = Collector(
+            dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings, waits=waits
+        )
+        self.settler = Settler(
+            pubsub=pubsub,
+            records=records,
+            held=held,
+            leaser=leaser,
+            dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
+            waits=waits,
+        )
+        self.acknowledger = Acknowledger(pubsub=pubsub, records=records, blobs=blobs, held=held, waits=waits)
+        self.pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription], waits=waits)
+        self.puller = Puller(
+            pulls=self.pulls,
             held=held,
             leaser=leaser,
             records=records,
@@ -94,11 +75,7 @@ def wire(
                 fleet=fleet,
                 held=held,
                 dispatch=dispatch,
-                dead_letters=settler.dead_letters,
+                dead_letters=self.settler.dead_letters,
             ),
             waits=waits,
-        ),
-        collector=Collector(dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings, waits=waits),
-        settler=settler,
-        acknowledger=Acknowledger(pubsub=pubsub, records=records, blobs=blobs, held=held, waits=waits),
-    )
+        )

@@ -25,7 +25,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lowtide.bridge.held.queue import Queue
+from lowtide.bridge.messages.chunk import to_chunk
 from lowtide.bridge.messages.kinds import AnyEnding, Failed, Received, SilentEnding, Translated
+from lowtide.tasks.chunks.sending import Chunk
+from lowtide.tasks.queues import topic_queue
 
 LEASE_S = 30
 LOOK_VALID_S = 540.0
@@ -62,16 +65,6 @@ class SentChunk:
     def keys(self) -> list[str]:
         """Those of its messages."""
         return [item.received.key for item in self.items]
-
-    @property
-    def model(self) -> str:
-        """Of all of its requests."""
-        return self.items[0].request.model
-
-    @property
-    def has_content(self) -> bool:
-        """True when content travels with it."""
-        return any(item.request.uri is None for item in self.items)
 
     @property
     def content_bytes(self) -> int:
@@ -244,15 +237,30 @@ class Held:
                     self._content_bytes -= chunk.content_bytes
             return chunk
 
-    def chunk(self, task_id: str) -> SentChunk | None:
-        """One that has no result yet."""
-        return self._sent.get(task_id)
-
     def chunks(self, *, age_s: float = 0.0) -> list[SentChunk]:
         """Those that have had no result for so long."""
         now_s = self._clock()
         with self._lock:
             return [chunk for chunk in self._sent.values() if now_s - chunk.sent_s >= age_s]
+
+    # ---- chunks that have no result yet, as `Dispatch` asks for them
+
+    def chunk_of(self, task_id: str) -> Chunk | None:
+        """As it is sent. Built from its messages: kept, it would take as much memory again."""
+        chunk = self._sent.get(task_id)
+        return to_chunk(task_id, chunk.items) if chunk else None
+
+    def task_ids(self) -> list[str]:
+        """Of all."""
+        return [chunk.task_id for chunk in self.chunks()]
+
+    def queues(self, *, age_s: float) -> dict[str, str]:
+        """Where those are that were sent so long ago."""
+        return {chunk.task_id: topic_queue(chunk.items[0].request.model) for chunk in self.chunks(age_s=age_s)}
+
+    def with_content(self) -> list[str]:
+        """Of those that have content."""
+        return [chunk.task_id for chunk in self.chunks() if any(item.request.uri is None for item in chunk.items)]
 
     def _add(self, message: Received, now_s: float) -> bool:
         before = self._leases.get(message.key)

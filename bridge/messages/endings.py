@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from lowtide.bridge.messages.dead_letter import dead_letter
-from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, Rejection, SilentEnding, Translated
-from lowtide.bridge.messages.result import expiry, result_message
+from lowtide.bridge.messages.kinds import Ending, Received, Rejection, SilentEnding, Translated
+from lowtide.bridge.messages.result import result_message
 from lowtide.bridge.messages.translate import claimed_id
 from lowtide.config import Settings
 from lowtide.tasks.errors import EMPTY_OBJECT
@@ -35,7 +35,7 @@ class Endings:
 
     def of_expired(self, item: Translated) -> Ending:
         """A request that expired before it was sent to a worker."""
-        return self._ending(item, expiry(item, now_s=self._now(), max_bytes=self._max_bytes))
+        return self._result(item, Outcome(status=Status.EXPIRED))
 
     def of_outcome(self, item: Translated, outcome: Outcome) -> Ending | SilentEnding:
         """A request that a worker had."""
@@ -51,10 +51,10 @@ class Endings:
                 tries=item.tries,
                 request_id=item.request_id,
             )
-        outgoing = result_message(item, outcome, now_s=self._now(), max_bytes=self._max_bytes)
-        return self._ending(item, outgoing)
+        return self._result(item, outcome)
 
-    def _ending(self, item: Translated, outgoing: OutgoingMessage) -> Ending:
+    def _result(self, item: Translated, outcome: Outcome) -> Ending:
+        outgoing = result_message(item, outcome, now_s=self._now(), max_bytes=self._max_bytes)
         return Ending(received=item.received, outgoing=outgoing, request_id=item.request_id, tries=item.tries)
 
     def _dead(self, received: Received, reason: str, error: str, *, tries: int, request_id: str) -> Ending:

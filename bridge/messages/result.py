@@ -25,11 +25,6 @@ def result_message(translated: Translated, outcome: Outcome, *, now_s: float, ma
     return OutgoingMessage(topic=translated.reply_topic, data=data, attributes=_attributes(translated, result))
 
 
-def expiry(translated: Translated, *, now_s: float, max_bytes: int) -> OutgoingMessage:
-    """The notice that a request expired before a worker saw it."""
-    return result_message(translated, Outcome(status=Status.EXPIRED), now_s=now_s, max_bytes=max_bytes)
-
-
 def _result(translated: Translated, outcome: Outcome, *, now_s: float) -> InferenceResult:
     status = Status.FAILED if outcome.status is Status.RETRY else outcome.status
     # Not validated: every part was, when it came.

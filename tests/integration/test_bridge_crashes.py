@@ -14,7 +14,7 @@ from redis.client import Pipeline
 
 from lowtide.bridge.pubsub.client import PullResponse
 from lowtide.bridge.waits import Waits
-from lowtide.bridge.wiring import wire
+from lowtide.bridge.wiring import Parts
 from lowtide.config import Settings, load_settings
 from lowtide.local.pubsub.resources import Content, SubscriptionConfig, TopicConfig
 from lowtide.local.pubsub.state import PubsubState
@@ -141,7 +141,7 @@ def live(world: World, settings: Settings, owner: str) -> None:
     """One bridge, until it has nothing to do or dies."""
     redis = mortal_redis(world, settings)
     sender = mortal_sender(world, ChunkSender(configure(settings), bridge=owner))
-    parts = wire(settings, owner=owner, redis=redis, pubsub=world, sender=sender, waits=NO_WAITS)
+    parts = Parts(settings, owner=owner, redis=redis, pubsub=world, sender=sender, waits=NO_WAITS)
     try:
         for _ in range(TURNS):
             for turn in (parts.acknowledger.turn, parts.settler.turn, parts.collector.turn):

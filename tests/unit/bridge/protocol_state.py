@@ -50,10 +50,10 @@ NO_CHUNK = {
 class State(NamedTuple):
     """Everything at one moment.
 
-    `copies`: outgoing messages that were published; of a message that ends in silence, whether it was recorded. `record`: ""
-    (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven days), "short"
-    (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step; `read`: it has
-    the content.
+    `copies`: how often its outgoing message was published; of one that ends in silence, whether it was recorded.
+    `record`: "" (none), "0" or "1" (claimed by that bridge), "dead" (claimed by one that crashed), "done" (for seven
+    days), "short" (for ten minutes). `chunk`: the bridge whose chunk the worker runs; `worker`: index of its next step;
+    `read`: it has the content.
     `astray`: a lease or claim was lost. `excused`: a second copy is allowed; then copies are counted no longer.
     """
 

@@ -6,7 +6,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from lowtide.bridge.messages.kinds import Translated
-from lowtide.bridge.messages.result import expiry, result_message
+from lowtide.bridge.messages.result import result_message
 from lowtide.tasks.wire.outcome import Outcome, Status, Timings
 from lowtide.tasks.wire.request import InferenceRequest
 from lowtide.tasks.wire.result import InferenceResult
@@ -95,7 +95,7 @@ def test_the_last_failed_try_is_a_failure() -> None:
 
 
 def test_an_expiry_has_neither_outputs_nor_error() -> None:
-    found = json.loads(expiry(item(), now_s=NOW_S, max_bytes=9999).data)
+    found = body(Outcome(status=Status.EXPIRED))
     assert (found["status"], found["outputs"], found["error"]) == ("expired", [], None)
 
 

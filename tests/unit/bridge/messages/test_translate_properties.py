@@ -14,7 +14,7 @@ from lowtide.bridge.messages.chunk import to_chunk
 from lowtide.bridge.messages.dead_letter import dead_letter
 from lowtide.bridge.messages.kinds import OutgoingMessage, Received, Rejection, Translated
 from lowtide.bridge.messages.reasons import REASONS
-from lowtide.bridge.messages.result import expiry, result_message
+from lowtide.bridge.messages.result import result_message
 from lowtide.bridge.messages.translate import ATTRIBUTES, Rules, claimed_id, translate
 from lowtide.bridge.pubsub.client import PublishRequest, message_of
 from lowtide.config import load_settings
@@ -157,7 +157,8 @@ def test_every_message_is_a_request_or_a_dead_letter_with_a_known_reason(
         assert item.request.model in rules.models
         assert item.request.expired() in (True, False)
         assert InferenceRequest.parse(json.loads(json.dumps(item.request.to_wire()))).unpacked() == item.request
-        check_pubsub_would_take(expiry(item, now_s=2000.0, max_bytes=RESULT_MAX_BYTES))
+        expired = Outcome(status=Status.EXPIRED)
+        check_pubsub_would_take(result_message(item, expired, now_s=2000.0, max_bytes=RESULT_MAX_BYTES))
 
 
 @given(params=ODD_PARAMS, fields=FIELDS, content=URIS | INLINE, beside=st.booleans())

@@ -10,7 +10,6 @@ import pytest
 from google.pubsub_v1.types import PullResponse
 
 from lowtide.bridge.held.held import LEASE_S
-from lowtide.bridge.pubsub.client import PubsubRefused
 from lowtide.bridge.pubsub.pulls import PARKED_S, Pulls
 from lowtide.bridge.waits import USUAL
 from tests.clock import Clock
@@ -31,23 +30,28 @@ class Pubsub:
     """Answers when the test says so, or at once: subscriptions of `failing` with that code, others with a message."""
 
     def __init__(self) -> None:
-        self.asked: dict[str, Future[Any]] = {}
+        self.pulls: list[tuple[str, int, Future[Any]]] = []
         self.calls: Counter[str] = Counter()
         self.failing: dict[str, str] | None = None
 
     def pull(self, subscription: str, count: int) -> Future[Any]:
         self.calls[subscription] += 1
-        future = self.asked[subscription] = Future()
+        future = Future[Any]()
+        self.pulls.append((subscription, count, future))
         if self.failing is not None and subscription in self.failing:
             future.set_exception(Failure(self.failing[subscription]))
         elif self.failing is not None:
             self.answer(subscription)
         return future
 
+    def under_way(self, subscription: str) -> list[tuple[int, Future[Any]]]:
+        """Messages asked for, and what the answer is set in."""
+        return [(count, future) for name, count, future in self.pulls if name == subscription and not future.done()]
+
     def answer(self, subscription: str) -> None:
         message = {"message_id": "1", "data": b"x", "publish_time": datetime.now(UTC)}
         response = PullResponse(received_messages=[{"ack_id": "a", "message": message}])
-        self.asked[subscription].set_result(PullResponse.pb(response))
+        self.under_way(subscription)[-1][1].set_result(PullResponse.pb(response))
 
 
 class World:
@@ -107,10 +111,8 @@ def test_what_has_run_dry_leaves_the_others_half_of_the_credit(world: World) -> 
     world.pulls.take(0.0)
     world.pulls.ask(1000)
 
-    assert {source.name: (source.asked, len(source.pulls)) for source in world.pulls._sources} == {
-        "urgent": (500, 5),
-        "normal": (250, 2),
-    }
+    counts = {name: [count for count, _ in world.pubsub.under_way(name)] for name in SUBSCRIPTIONS}
+    assert counts == {"urgent": [100] * 5, "normal": [125] * 2}
 
 
 def test_a_refusal_is_told_once_with_its_subscription_and_once_when_it_is_over(
@@ -133,14 +135,18 @@ def test_a_refusal_is_told_once_with_its_subscription_and_once_when_it_is_over(
 
 
 def test_an_answer_to_what_was_asked_before_a_refusal_does_not_end_it(world: World) -> None:
-    world.pulls.ask(10)
-    early = world.pubsub.asked["urgent"]
+    world.pulls.ask(1000)
+    world.pubsub.answer("urgent")
+    world.pulls.take(0.0)
+    world.pulls.ask(1000)
+    (_, early), (_, late), *_ = world.pubsub.under_way("urgent")
     world.clock.now_s += TURN_S
-    world.pulls._sources[0].failed(PubsubRefused("NOT_FOUND", "gone"), world.clock.now_s)
+    late.set_exception(Failure("NOT_FOUND"))
+    world.pulls.take(0.0)
     early.set_result(PullResponse.pb(PullResponse()))
     world.pulls.take(0.0)
 
-    assert world.pulls.refused == {"urgent": "NOT_FOUND: gone"}
+    assert world.pulls.refused == {"urgent": "NOT_FOUND: no details"}
 
 
 def test_only_the_refusal_of_all_subscriptions_lasts(world: World) -> None:
