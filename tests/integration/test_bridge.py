@@ -10,7 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -126,27 +126,19 @@ class World:
         return self.keys.end(f"{self.requests}:{message_id}")
 
     @contextmanager
-    def bridge(self, waits: Waits = USUAL) -> Iterator[Bridge]:
-        """A bridge that drains at the end, and must end well."""
+    def bridge(self, waits: Waits = USUAL, *, fails: bool = False) -> Iterator[Bridge]:
+        """A bridge that drains at the end, and must end well; or one that fails, and ends by itself."""
         bridge, codes = Bridge(self.settings, waits=waits), []
         thread = threading.Thread(target=lambda: codes.append(bridge.run()))
         thread.start()
         try:
             yield bridge
         finally:
+            if fails:
+                thread.join(PATIENCE_S)
             bridge.stop()
             thread.join(30)
-        assert codes == [0]
-
-    def crash(self) -> None:
-        """A bridge that fails."""
-        bridge, codes = Bridge(self.settings), []
-        thread = threading.Thread(target=lambda: codes.append(bridge.run()))
-        thread.start()
-        thread.join(PATIENCE_S)
-        bridge.stop()
-        thread.join(PATIENCE_S)
-        assert codes == [1]
+        assert codes == [int(fails)]
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -185,12 +177,18 @@ def world(redis_url: str, pubsub_host: str, project: str) -> Iterator[World]:
 
 
 @pytest.fixture
-def our_world(redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """For what does not depend on Pub/Sub's ways."""
+def our_world_of(
+    redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., World]]:
+    """For what does not depend on Pub/Sub's ways, with settings of its own."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    made = make_world(redis_url, project)
-    yield made
-    made.close()
+    with ExitStack() as stack:
+        yield lambda **fields: stack.enter_context(closing(make_world(redis_url, project, **fields)))
+
+
+@pytest.fixture
+def our_world(our_world_of: Callable[..., World]) -> World:
+    return our_world_of()
 
 
 def uris(count: int, **fields: Any) -> list[dict[str, Any]]:
@@ -367,26 +365,18 @@ def test_a_stop_with_several_pulls_under_way_hands_back_what_they_bring(our_worl
     assert sorted(message.message_id for message in taken) == sorted(published)
 
 
-def test_a_stop_does_not_wait_for_workers_that_are_gone(
-    redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    world = make_world(redis_url, project, grace_s=600.0)
+def test_a_stop_does_not_wait_for_workers_that_are_gone(our_world_of: Callable[..., World]) -> None:
+    world = our_world_of(grace_s=600.0)
     heartbeat = Heartbeat(world.redis, world.keys, kind="worker", name="w", status=dict)
     heartbeat.start()
     world.publish(uris(1)[0])
-    bridge = Bridge(world.settings)
-    thread = threading.Thread(target=bridge.run)
-    thread.start()
-    wait_for(lambda: bridge.health().details["leased"] == 1)
-    bridge.stop()
-    thread.join(1.0)
-    assert thread.is_alive(), "a worker lives, and has a chunk"
-    heartbeat.stop()
-    thread.join(PATIENCE_S)
-    assert not thread.is_alive()
+    with world.bridge() as bridge:
+        wait_for(lambda: bridge.health().details["leased"] == 1)
+        bridge.stop()
+        time.sleep(1.0)
+        assert bridge.health().details["leased"] == 1, "a worker lives, and has a chunk"
+        heartbeat.stop()
     assert world.pull(world.settings.subscription[-1]), "handed back"
-    world.close()
 
 
 def test_what_redis_loses_while_a_bridge_drains_is_sent_again(
@@ -533,7 +523,8 @@ def test_a_bridge_that_fails_leaves_no_content(our_world: World, monkeypatch: py
 
     monkeypatch.setattr(RecordWatch, "turn", fail)
     our_world.publish(*inline(20))
-    our_world.crash()
+    with our_world.bridge(fails=True):
+        pass
     assert not list(our_world.redis.scan_iter("*blob*"))
 
 
@@ -684,37 +675,21 @@ def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) ->
 
 
 def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes_it(
-    redis_url: str,
-    local_pubsub: Any,
-    project: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    our_world_of: Callable[..., World], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    world = make_world(redis_url, project, stuck_after_s=3.0)
-    bridge, codes = Bridge(world.settings, waits=Waits(refused_again_s=0.1)), []
-    thread = threading.Thread(target=lambda: codes.append(bridge.run()))
-    thread.start()
-    Admin(world.pubsub).delete_subscription(world.requests)
-    wait_for(lambda: not bridge.health().ok)
-    assert "lowtide-requests" in bridge.health().reason
-    thread.join(PATIENCE_S)
-    bridge.stop()
-    world.close()
+    world = our_world_of(stuck_after_s=3.0)
+    with world.bridge(Waits(refused_again_s=0.1), fails=True) as bridge:
+        Admin(world.pubsub).delete_subscription(world.requests)
+        wait_for(lambda: not bridge.health().ok)
+        assert "lowtide-requests" in bridge.health().reason
 
-    assert codes == [1]
     assert f"Pub/Sub refuses to be pulled: {world.requests}: NOT_FOUND" in caplog.text
 
 
 def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_served_again_when_it_is_back(
-    redis_url: str,
-    local_pubsub: Any,
-    project: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    our_world_of: Callable[..., World], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    world = make_world(redis_url, project, subscription="urgent,lowtide-requests", stuck_after_s=1.0)
+    world = our_world_of(subscription="urgent,lowtide-requests", stuck_after_s=1.0)
     urgent = world.settings.subscription_path("urgent")
     with world.worker(), world.bridge(Waits(refused_again_s=0.1)) as bridge:
         Admin(world.pubsub).delete_subscription(urgent)
@@ -728,7 +703,6 @@ def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_
         world.pubsub.publish(world.settings.topic_path("urgent"), [message])
         assert len(world.results(1)) == 1
         wait_for(lambda: not bridge.health().reason)
-    world.close()
 
     assert health.ok, "a supervisor must not restart it"
     assert health.reason.startswith(f"Pub/Sub refuses to be pulled: {urgent}: NOT_FOUND")
@@ -803,11 +777,8 @@ def _delete_topic(world: World, name: str) -> None:
     world.pubsub.method("Publisher/DeleteTopic", request, None)(request(topic=name))
 
 
-def test_an_urgent_subscription_overtakes_a_backlog(
-    redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    world = make_world(redis_url, project, subscription="urgent,lowtide-requests", chunk_max_requests=10)
+def test_an_urgent_subscription_overtakes_a_backlog(our_world_of: Callable[..., World]) -> None:
+    world = our_world_of(subscription="urgent,lowtide-requests", chunk_max_requests=10)
     world.engine.delay_s = 0.05
     world.publish(*uris(300))
     with world.worker(), world.bridge():
@@ -815,7 +786,6 @@ def test_an_urgent_subscription_overtakes_a_backlog(
         urgent = [message_of(json.dumps({"model": "a", "uri": "gs://b/now"}).encode(), {})]
         world.pubsub.publish(world.settings.topic_path("urgent"), urgent)
         order = [result["outputs"][0] for result in world.results(301 - len(before))]
-    world.close()
 
     assert "a saw gs://b/now" in order[:200]
 
