@@ -24,6 +24,7 @@ class Call(grpc.RpcError):
 
     def __init__(self, count: int, late: Callable[[], Ids]) -> None:
         self.count = count
+        self.taken = False
         self._late = late
         self._code: str | None = None
         self._ids: Ids = []
@@ -52,6 +53,7 @@ class Call(grpc.RpcError):
         return "no details"
 
     def result(self) -> Any:
+        self.taken = True
         if self._code == "CANCELLED":
             raise grpc.FutureCancelledError
         if self._code != "OK":
@@ -68,6 +70,7 @@ class World:
     def __init__(self, random: Random, *, subscriptions: int, credit: int) -> None:
         self.random, self.subscriptions, self.credit = random, subscriptions, credit
         self.now_s = 100.0
+        self.calls: list[Call] = []
         self.under_way: list[Call] = []
         self.given: Ids = []
         self.taken: Ids = []
@@ -77,13 +80,15 @@ class World:
 
     def pull(self, subscription: str, count: int) -> Call:
         call = Call(count, lambda: self.give(self.random.choice([0, count])))
+        self.calls.append(call)
         self.under_way.append(call)
         assert len(self.under_way) <= PULLS_MAX * self.subscriptions
-        assert self.credit_is_kept_to(self.asked() + count)
+        assert self.credit_is_kept_to(self.asked())
         return call
 
     def asked(self) -> int:
-        return sum(source.asked for source in self.pulls._sources)
+        """Until an answer is taken, what was asked for may still come."""
+        return sum(call.count for call in self.calls if not call.taken)
 
     def credit_is_kept_to(self, asked: int) -> bool:
         """But for one message of each further subscription."""
