@@ -11,6 +11,7 @@ from lowtide.bridge.pubsub.create import create_missing, prepare
 from lowtide.cli.options import examples
 from lowtide.config import Process, Settings, SettingsError, load_settings
 from lowtide.config.process.logs import configure_logging
+from lowtide.config.process.memory import keep_freed
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.redis import protocol
 from lowtide.tasks.redis.rights import Rights
@@ -32,6 +33,7 @@ def command(*, create: bool, create_only: bool) -> None:
     Needs LOWTIDE_PROJECT, and what the workers have: LOWTIDE_REDIS_URL and LOWTIDE_MODELS.
     Stops on SIGTERM or Ctrl-C: settles what comes within LOWTIDE_GRACE_S and hands the rest back.
     """
+    keep_freed()
     settings = load_settings(Process.BRIDGE)
     configure_logging(settings)
     if not settings.subscription:
