@@ -117,7 +117,11 @@ IMPATIENT = Broken(
 PULL_ONCE = Broken(piece="a bridge that a pull failed does not pull again", patch="pull-once")
 PUBLISH_LOSSY = Broken(piece="what could not be published counts as published", patch="publish-lossy")
 NO_NOTICE = Broken(piece="nobody listens to the metadata server", patch="no-notice")
-NO_BISECTION = Broken(piece="a batch that fails fails all that are in it", patch="no-bisection")
+NO_BISECTION = Broken(
+    piece="a batch that fails fails all that are in it",
+    patch="no-bisection",
+    per_s=FLOOD_PER_S,  # else each is a batch of its own
+)
 NO_DEADLINE = Broken(piece="a batch may take an hour", patch="no-deadline")
 NO_SOLO = Broken(piece="nobody remembers that a task was lost", patch="no-solo")
 SEVERAL = Broken(
