@@ -228,26 +228,10 @@ def impatient() -> None:
 
 
 def pull_once() -> None:
-    """A bridge that a pull failed does not pull again."""
-    from lowtide.bridge.pubsub.client import PubsubError
-    from lowtide.bridge.pubsub.pulls import Pulls
+    """A bridge does not pull again from a subscription that a pull failed from."""
+    from lowtide.bridge.pubsub.subscription import PulledSubscription
 
-    ask, take = Pulls.ask, Pulls.take
-    failed = False
-
-    def asking(self: Pulls, credit: int) -> None:
-        if not failed:
-            ask(self, credit)
-
-    def taking(self: Pulls, timeout_s: float) -> Any:
-        nonlocal failed
-        try:
-            return take(self, timeout_s)
-        except PubsubError:
-            failed = True
-            raise
-
-    Pulls.ask, Pulls.take = asking, taking
+    PulledSubscription.rests = lambda self, now_s: self._failed_s > 0
 
 
 def publish_lossy() -> None:
