@@ -1,11 +1,11 @@
-"""What tests of the transport share: each Redis server of this machine."""
+"""What tests of Redis share: each server of this machine."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from lowtide.local.redis import redis_servers
-from tests.integration.transport_fleet import Server, server_of
+from tests.integration.bare_fleet import Server, server_of
 
 SERVERS = redis_servers()
 

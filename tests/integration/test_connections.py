@@ -25,7 +25,7 @@ from lowtide.tasks.redis.connect import MOST as MOST_AT_ONCE
 from lowtide.tasks.redis.trouble import trouble_of
 from lowtide.workers.consumer.results import install
 from tests.connected import Connected
-from tests.integration.transport_fleet import until
+from tests.integration.bare_fleet import until
 
 PROJECT = "test-connections"
 IDLE = 5

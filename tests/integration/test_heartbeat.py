@@ -12,7 +12,7 @@ from lowtide.tasks.held.heartbeat import MOMENTS, TELLS_EVERY, Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import alive, live
-from tests.integration.transport_fleet import PREFIX, Server
+from tests.integration.bare_fleet import PREFIX, Server
 
 KEYS = Keys(PREFIX)
 INTERVAL_S = 1.0

@@ -12,7 +12,7 @@ from lowtide.tasks.held.ledger import HeldTask
 from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
-from tests.integration.transport_fleet import PREFIX, Server
+from tests.integration.bare_fleet import PREFIX, Server
 from tests.unit.tasks.held.held_model import Model
 from tests.unit.tasks.held.held_state import Incarnation, Move, State
 

@@ -19,7 +19,7 @@ from lowtide.local.redis import find_redis
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.workers.consumer.channel import Misplaced
 from lowtide.workers.consumer.install import install, uninstall
-from tests.integration.transport_fleet import ROOT, Fleet, fleet_on, server_of, until
+from tests.integration.bare_fleet import ROOT, Fleet, fleet_on, server_of, until
 
 QUIET_S = 0.5
 

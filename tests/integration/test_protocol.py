@@ -22,8 +22,8 @@ from lowtide.tasks.redis import protocol
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from lowtide.tasks.redis.registry import alive
 from lowtide.tasks.redis.trouble import named
+from tests.integration.bare_fleet import Fleet, fleet_on, server_of, until
 from tests.integration.test_bridge import World, uris, wait_for
-from tests.integration.transport_fleet import Fleet, fleet_on, server_of, until
 
 KEYS = Keys("fleet:")
 SPOKEN = KEYS.protocol
@@ -202,7 +202,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def test_a_worker_that_finds_another_takes_nothing_until_its_own_is_spoken(fleet: Fleet) -> None:
-    fleet.worker(TRANSPORT_BEAT_S="5")
+    fleet.worker(BARE_BEAT_S="5")
     fleet.redis.set(SPOKEN, "3")
     fleet.send("record", "out", "theirs")
     time.sleep(1.5)

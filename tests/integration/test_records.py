@@ -9,7 +9,7 @@ from redis.exceptions import OutOfMemoryError
 
 from lowtide.bridge.held.records import END_ACKED_S, Claim, Record, Records
 from lowtide.tasks.redis.keys import END_CLAIM_S, END_DONE_S, TRY_S, Keys
-from tests.integration.transport_fleet import PREFIX, Server
+from tests.integration.bare_fleet import PREFIX, Server
 
 KEYS = Keys(PREFIX)
 MESSAGES = ["s:1", "s:2"]

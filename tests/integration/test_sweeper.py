@@ -20,7 +20,7 @@ from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.redis.registry import strike
 from tests.clock import Clock
-from tests.integration.transport_fleet import PREFIX, Server, until
+from tests.integration.bare_fleet import PREFIX, Server, until
 
 KEYS = Keys(PREFIX)
 QUEUE = "lowtide.m"

@@ -16,10 +16,10 @@ from lowtide.tasks.redis.access import Access
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.waking.stock_watch import StockWatch
-from tests.integration.transport_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
+from tests.integration.bare_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
 
 SERVERS = redis_servers()
-NEVER = {"TRANSPORT_LOOK_S": "600"}
+NEVER = {"BARE_LOOK_S": "600"}
 QUIET_S = 1.0
 MESSAGE_BYTES = 150_000
 
@@ -118,7 +118,7 @@ def test_a_task_that_a_vanished_worker_held_wakes_another(fleet: Fleet, ours: Ce
 
 
 def test_a_worker_that_was_not_woken_looks_for_itself(fleet: Fleet, ours: Celery) -> None:
-    fleet.worker(TRANSPORT_LOOK_S="0.2")
+    fleet.worker(BARE_LOOK_S="0.2")
     record(fleet.publisher, "of a stock application, without a leader")
     record(fleet.publisher, "in a queue that is not ours", queue="other")
     record(ours, "in a queue that is not ours, by our app", queue="other")
@@ -151,7 +151,7 @@ def test_only_the_worker_that_gets_it_is_sent_a_payload_and_only_it_is_woken(fle
 
 
 def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Fleet, ours: Celery) -> None:
-    fleet.worker(slot="a", **NEVER, TRANSPORT_PATIENCE_S="600")
+    fleet.worker(slot="a", **NEVER, BARE_PATIENCE_S="600")
     until(lambda: waiting(fleet) == 1, what="the one that will be deaf waits first")
     fleet.worker(slot="b", **NEVER)
     until(lambda: waiting(fleet) == 2, what="both wait")
@@ -166,7 +166,7 @@ def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Flee
 
 
 def test_a_worker_that_is_deaf_to_a_queue_hears_the_others_once_a_second(fleet: Fleet, ours: Celery) -> None:
-    fleet.worker(TRANSPORT_LOOK_S="0.2", TRANSPORT_PATIENCE_S="600")
+    fleet.worker(BARE_LOOK_S="0.2", BARE_PATIENCE_S="600")
     until(lambda: fleet.publisher.control.cancel_consumer("lowtide.m", reply=True), what="it is deaf")
     record(ours, "topic", queue="lowtide.m.topic")
     until(lambda: fleet.out() == ["topic"], what="done")
@@ -176,7 +176,7 @@ def test_a_worker_that_is_deaf_to_a_queue_hears_the_others_once_a_second(fleet: 
 
 
 def test_a_worker_that_is_not_registered_passes_its_wake_on(fleet: Fleet, ours: Celery) -> None:
-    first = fleet.worker(slot="a", **NEVER, TRANSPORT_BEAT_S="600")
+    first = fleet.worker(slot="a", **NEVER, BARE_BEAT_S="600")
     until(lambda: waiting(fleet) == 1, what="the one that will be struck off waits first")
     (incarnation,) = fleet.redis.zrange(fleet.keys.workers, 0, -1)
     fleet.worker(slot="b", **NEVER)

@@ -3,7 +3,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.version import WIRE_VERSION
 from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
+from tests.services import free_port
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
 
@@ -169,12 +169,6 @@ def wait_for(true: Callable[[], Any], worker: WorkerProcess) -> None:
         assert worker.process.poll() is None, worker.log.read_text()
         assert time.monotonic() < until_s, worker.log.read_text()
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def health(worker: WorkerProcess) -> Any:

@@ -18,7 +18,7 @@ from lowtide.tasks.held.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.redis.keys import Keys
 from lowtide.workers.consumer.session import WorkerSession
-from tests.integration.transport_fleet import PREFIX, Server
+from tests.integration.bare_fleet import PREFIX, Server
 
 KEYS = Keys(PREFIX)
 QUEUES = ["lowtide.m.high", "lowtide.m", "lowtide.m.topic"]

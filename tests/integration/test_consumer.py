@@ -1,4 +1,4 @@
-"""Worker processes with our transport, a stock publisher, a real Redis."""
+"""Worker processes with our consumer, a stock publisher, a real Redis."""
 
 import random
 import signal
@@ -13,7 +13,7 @@ from celery import Celery
 
 from lowtide.local.redis import find_redis, redis_servers
 from lowtide.tasks.app import celery_config
-from tests.integration.transport_fleet import Fleet, Server, fleet_on, server_of, until
+from tests.integration.bare_fleet import Fleet, Server, fleet_on, server_of, until
 
 SERVERS = redis_servers()
 
@@ -95,7 +95,7 @@ def test_an_idle_worker_starts_a_task_at_once(running: Fleet) -> None:
 
 
 def test_a_worker_takes_no_more_than_it_has_room_for(fleet: Fleet) -> None:
-    fleet.worker(threads=16, TRANSPORT_WORK_S="0.15")
+    fleet.worker(threads=16, BARE_WORK_S="0.15")
     for number in range(10):
         fleet.send("record", "out", str(number), 1.0)
     until(lambda: len(fleet.out("started:out")) == 2)
@@ -123,7 +123,7 @@ def test_a_worker_without_room_does_not_spin(fleet: Fleet) -> None:
 
 
 def test_a_large_chunk_counts_for_its_requests(fleet: Fleet) -> None:
-    fleet.worker(threads=16, TRANSPORT_WORK_S="0.01")
+    fleet.worker(threads=16, BARE_WORK_S="0.01")
     for number in range(4):
         fleet.send("record", "out", str(number), 0.7, headers={"lowtide-n": 15})
     until(lambda: len(fleet.out("started:out")) == 2)

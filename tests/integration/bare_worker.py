@@ -1,4 +1,4 @@
-"""A worker process with our transport and tasks without a model, for the tests beside. Settings: the environment's."""
+"""A worker process with our consumer, and tasks without a model. Settings: the environment's."""
 
 import os
 import time
@@ -19,16 +19,16 @@ from lowtide.workers.consumer.install import install
 from lowtide.workers.consumer.listening import Listening
 
 MODEL = "m"
-WORK_S = {"m": float(os.environ.get("TRANSPORT_WORK_S", "0"))}
+WORK_S = {"m": float(os.environ.get("BARE_WORK_S", "0"))}
 
 settings = load_settings()
 redis = connect(settings)
 SLOT = f"slot:{settings.worker_slot}"
 """In the place of the file that a worker locks: here no two of a slot live at once."""
-app = Celery("transport_test", set_as_current=False)
+app = Celery("bare", set_as_current=False)
 app.conf.update({**celery_config(settings), "task_routes": ()})
 app.conf.task_create_missing_queues = True
-app.conf.worker_send_task_events = os.environ.get("TRANSPORT_EVENTS") == "1"
+app.conf.worker_send_task_events = False
 
 
 class Ours(Task):
@@ -70,27 +70,26 @@ def ready(**_: object) -> None:
 
 
 def main() -> None:
-    if os.environ.get("TRANSPORT_STOCK") != "1":
-        beat_s = float(os.environ.get("TRANSPORT_BEAT_S", "0.5"))
-        heartbeat = Heartbeat(
-            connect(settings),
-            Keys.of(settings),
-            kind="worker",
-            on_registered=lambda incarnation: redis.set(SLOT, incarnation),
-            interval_s=beat_s,
-        )
-        install(
-            settings=settings,
-            heartbeat=heartbeat,
-            predecessor=redis.get(SLOT).decode() if redis.exists(SLOT) else None,
-            seconds_per_request=lambda model: WORK_S.get(model, 0.0),
-            look_s=float(os.environ.get("TRANSPORT_LOOK_S", "1")),
-        )
-        heartbeat.start()
-    if quiet_s := float(os.environ.get("TRANSPORT_QUIET_S", "0")):
+    beat_s = float(os.environ.get("BARE_BEAT_S", "0.5"))
+    heartbeat = Heartbeat(
+        connect(settings),
+        Keys.of(settings),
+        kind="worker",
+        on_registered=lambda incarnation: redis.set(SLOT, incarnation),
+        interval_s=beat_s,
+    )
+    install(
+        settings=settings,
+        heartbeat=heartbeat,
+        predecessor=redis.get(SLOT).decode() if redis.exists(SLOT) else None,
+        seconds_per_request=lambda model: WORK_S.get(model, 0.0),
+        look_s=float(os.environ.get("BARE_LOOK_S", "1")),
+    )
+    heartbeat.start()
+    if quiet_s := float(os.environ.get("BARE_QUIET_S", "0")):
         sweeping, keys = connect(settings), Keys.of(settings)
         Sweeper(sweeping, keys, stock_watch=StockWatch(sweeping, keys, [MODEL]), quiet_s=quiet_s).start()
-    Listening(worker_queues([MODEL]), patience_s=float(os.environ.get("TRANSPORT_PATIENCE_S", "1"))).install(app)
+    Listening(worker_queues([MODEL]), patience_s=float(os.environ.get("BARE_PATIENCE_S", "1"))).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]
     name = f"w{settings.worker_slot}@test"

@@ -1,8 +1,7 @@
-"""A Redis server and worker processes of our transport, for the tests beside. Everything started is ended."""
+"""A Redis server, and bare workers: our consumer, and tasks without a model. Everything started is ended."""
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,15 +16,10 @@ from redis import Redis, RedisError
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.keys import Keys
+from tests.services import free_port
 
 PREFIX = "fleet:"
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
@@ -92,10 +86,10 @@ class Fleet:
             "LOWTIDE_PREFIX": PREFIX,
             "LOWTIDE_THREADS": str(threads),
             "LOWTIDE_WORKER_SLOT": slot,
-            "TRANSPORT_QUIET_S": str(quiet_s),
+            "BARE_QUIET_S": str(quiet_s),
             **variables,
         }
-        command = [sys.executable, "-W", "ignore", "-m", "tests.integration.transport_worker"]
+        command = [sys.executable, "-W", "ignore", "-m", "tests.integration.bare_worker"]
         process = subprocess.Popen(
             command, env=environment, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
