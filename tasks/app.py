@@ -175,5 +175,6 @@ def _route_callback(name: str, *_: Any, otherwise: str, **__: Any) -> dict[str, 
 def configure(settings: Settings) -> Celery:
     """Give the app these settings instead of the environment's. For processes that we start."""
     app.conf.update(_own_config(settings))
-    app._backend_cache = app._pool = app.amqp._producer_pool = None  # of the settings before
+    app._after_fork()  # forgets the pools of the settings before
+    app._backend_cache = None
     return app

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-from celery import Celery, _state, current_app
+from celery import Celery, _state
+from celery.app import app_or_default
 
 CALLBACKS_HEADER = "lowtide-callbacks"
 """Header of a task: JSON object, a callback's task name → the queue that it goes to; `*` stands for all others."""
@@ -89,7 +90,7 @@ def _app_of(signature: Any, ours: Celery) -> Celery | None:
 
 def _calling_app(ours: Celery) -> Celery | None:
     """The app of this process, beside ours. A thread that didn't make it doesn't have it as its current one."""
-    current = current_app._get_current_object()
+    current = app_or_default()
     if current is not ours and current.main != CELERYS_OWN:
         return current
     others = [app for app in _state._get_active_apps() if app is not ours and app.main != CELERYS_OWN]

@@ -31,7 +31,7 @@ from lowtide.tasks.redis.rights import Rights
 from lowtide.tasks.running.gate import GATE
 from lowtide.tasks.waking.stock_watch import StockWatch
 from lowtide.workers.consumer import results
-from lowtide.workers.consumer.consumer import class_of
+from lowtide.workers.consumer.consumer import Consumer
 from lowtide.workers.consumer.install import install
 from lowtide.workers.consumer.listening import Listening
 from lowtide.workers.consumer.loop_liveness import LoopLiveness
@@ -108,7 +108,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
         limit=standing.limit,
     )
     app = configure(settings)
-    app.conf.worker_consumer = class_of(rights)
+    app.conf.worker_consumer = type("Consumer", (Consumer,), {"rights": rights})
     listening.install(app)
     patience = results.install(app)
     drain.start()

@@ -130,9 +130,14 @@ def _raise_first(answers: list[Any]) -> None:
 
 
 class Transport(stock.Transport):
-    """Kombu's, with that channel."""
+    """Kombu's, with that channel. In a worker both are the consumer's: `lowtide.workers.consumer.install`."""
 
     Channel = PublishingChannel
+    Poller = stock.MultiChannelPoller
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.cycle: Any = self.Poller()
 
 
 class SecureTransport(Transport):

@@ -3,12 +3,12 @@
 import os
 import time
 
-from celery import Celery, Task
+from celery import Task
 from celery.exceptions import Reject
 from celery.signals import worker_ready
 
 from lowtide.config import load_settings
-from lowtide.tasks.app import celery_config
+from lowtide.tasks.app import App, celery_config
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.queues import worker_queues
@@ -25,7 +25,7 @@ settings = load_settings()
 redis = connect(settings)
 SLOT = f"slot:{settings.worker_slot}"
 """In the place of the file that a worker locks: here no two of a slot live at once."""
-app = Celery("bare", set_as_current=False)
+app = App("bare", set_as_current=False)
 app.conf.update({**celery_config(settings), "task_routes": ()})
 app.conf.task_create_missing_queues = True
 app.conf.worker_send_task_events = False

@@ -18,6 +18,7 @@ from lowtide.tasks.held.room import TAKE_MAX_BYTES, Budget, Turns
 from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.redis.keys import Keys
 from lowtide.workers.consumer.session import WorkerSession
+from tests.clock import Clock
 from tests.integration.bare_fleet import PREFIX, Server
 
 KEYS = Keys(PREFIX)
@@ -83,6 +84,20 @@ def state(redis: Redis, incarnation: str = WORKER) -> tuple[int, int]:
 
 def sweep(moves: Moves, incarnation: str = WORKER) -> int:
     return moves.sweep(incarnation, BEAT)[0]
+
+
+def session_of(server: Server) -> tuple[WorkerSession, Clock]:
+    """Of a worker that is registered, and its clock."""
+    heartbeat, clock = Heartbeat(server.redis, KEYS, kind="worker", name=WORKER), Clock()
+    heartbeat.beat()
+    session = WorkerSession(
+        settings=load_settings(redis_url=server.url, prefix=PREFIX),
+        heartbeat=heartbeat,
+        predecessor=None,
+        seconds_per_request=lambda _: 0.0,
+        clock=clock,
+    )
+    return session, clock
 
 
 def test_a_take_leaves_what_it_took_with_the_worker(redis: Redis, moves: Moves) -> None:
@@ -295,10 +310,7 @@ def test_what_can_not_go_back_because_its_list_is_something_else_stays_and_goes_
 def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and_is_no_loss(
     server: Server, redis: Redis
 ) -> None:
-    settings = load_settings(redis_url=server.url, prefix=PREFIX)
-    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
-    heartbeat.beat()
-    session = WorkerSession(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
+    session, clock = session_of(server)
     session.connected()
     push(redis, "lowtide.m", message("a"))
     redis.set(KEYS.queue("lowtide.n"), "x")
@@ -310,7 +322,7 @@ def test_what_a_take_has_popped_before_it_fails_goes_back_with_the_next_turn_and
     session.turn(serve)
     assert (taken, state(redis)) == ([], (1, 1))
     redis.delete(KEYS.queue("lowtide.n"))
-    session._not_before = 0.0  # a second is over
+    clock.pass_(1.0)
 
     session.turn(serve)
     assert tasks(taken) == ["a"]
@@ -454,15 +466,12 @@ def test_who_sends_a_task_of_the_same_id_again_sends_another(redis: Redis, moves
 def test_what_redis_says_that_a_worker_holds_and_it_does_not_know_goes_back_while_it_lives(
     server: Server, redis: Redis, moves: Moves
 ) -> None:
-    settings = load_settings(redis_url=server.url, prefix=PREFIX)
-    heartbeat = Heartbeat(redis, KEYS, kind="worker", name=WORKER)
-    heartbeat.beat()
-    session = WorkerSession(settings=settings, heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0)
+    session, clock = session_of(server)
     session.turn(lambda: None)
     push(redis, "lowtide.m", message("a"))
     take(moves)  # whose answer nobody has got
     session.turn(lambda: None)
     assert state(redis) == (1, 1)
-    session._counted_s = -1e9  # half a minute is over
+    clock.pass_(30.0)
     session.turn(lambda: None)
     assert state(redis) == (0, 0)

@@ -16,6 +16,7 @@ from redis import Redis
 from lowtide.autoscaling.signal.backlog import BacklogReader
 from lowtide.config import load_settings
 from lowtide.local.redis import find_redis
+from lowtide.tasks.app import TRANSPORTS
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.workers.consumer.channel import Misplaced
 from lowtide.workers.consumer.install import install, uninstall
@@ -60,8 +61,8 @@ def installed(redis_url: str) -> Iterator[str]:
     uninstall()
 
 
-def test_what_a_model_reads_from_a_queue_of_an_application_stays_that_applications(installed: str) -> None:
-    with Redis.from_url(installed) as redis, Connection(installed) as connection:
+def test_what_our_app_reads_from_a_queue_outside_of_celerys_loop_stays_that_queues(installed: str) -> None:
+    with Redis.from_url(installed) as redis, Connection(installed, transport=TRANSPORTS["redis"]) as connection:
         with connection.SimpleQueue("own") as queue:
             queue.put("first")
             queue.put("second")
@@ -75,7 +76,7 @@ def test_what_a_model_reads_from_a_queue_of_an_application_stays_that_applicatio
 
 def test_a_worker_does_not_listen_where_the_fleet_does_not_take(installed: str) -> None:
     for options in ({}, {"global_keyprefix": "fleet:", "sep": ":"}):
-        with Connection(installed, transport_options=options) as connection:
+        with Connection(installed, transport=TRANSPORTS["redis"], transport_options=options) as connection:
             poller = connection.default_channel.connection.cycle
             with pytest.raises(Misplaced, match="broker_transport_options"):
                 poller.on_poll_init(None)

@@ -7,6 +7,7 @@ What didn't come by the intake (kombu's `basic_get`, a channel without an event 
 # Kombu has no types.
 
 import logging
+from functools import cached_property
 from typing import Any, ClassVar
 
 from celery.worker import state as worker_state
@@ -108,7 +109,7 @@ class QoS(stock.QoS):
 
 
 class Channel(publish.PublishingChannel):
-    """A worker's channel. `install` puts a subclass with a session in the place of kombu's."""
+    """A worker's channel. `install` gives our app's transport a subclass with a session."""
 
     QoS = QoS
     session: ClassVar[WorkerSession]
@@ -166,19 +167,16 @@ class Channel(publish.PublishingChannel):
             self.intake.close()
         super().close()
 
-    def _get_pool(self, asynchronous: bool = False) -> Any:
-        """Kombu's own, a pool for each channel; but one for all in the place of those that wait for nothing."""
-        if asynchronous:
-            return super()._get_pool(asynchronous=True)
+    @property
+    def pool(self) -> Any:
+        """Kombu's own, one for each channel; but the session's where the session's Redis is meant."""
+        return self.session.pool if self._is_our_redis else super().pool
+
+    @cached_property
+    def _is_our_redis(self) -> bool:
         to = self._connparams()
         parts = {name: to[name] for name in ("host", "port", "db", "username", "password")}
-        ours = RedisAddress(**parts, tls=self.connection.client.ssl or None) == self.session.address
-        return self.session.pool if ours else super()._get_pool()  # a model's own broker is elsewhere
-
-    def _disconnect_pools(self) -> None:
-        if self._pool is self.session.pool:
-            self._pool = None
-        super()._disconnect_pools()
+        return RedisAddress(**parts, tls=self.connection.client.ssl or None) == self.session.address
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         # Kombu makes a client per command, a third of a worker's time. A closed pool means a new client.

@@ -2,12 +2,12 @@
 malformed task that it was refused.
 """
 
-# mypy: disallow-untyped-calls=False
+# mypy: disallow-untyped-calls=False, disallow-subclassing-any=False
 # Celery has no types.
 
 import logging
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer
@@ -24,28 +24,27 @@ NO_ROOM = "max number of clients"
 """So says a Redis that has no room for one more connection; redis-py takes it for a connection that broke."""
 
 
-def class_of(rights: Rights) -> type[consumer.Consumer]:
-    """For `worker_consumer`, which Celery instantiates itself."""
+class Consumer(consumer.Consumer):
+    """`worker_consumer` is a subclass with the rights: Celery instantiates it itself."""
 
-    class Consumer(consumer.Consumer):  # type: ignore[misc]  # Celery has no types
-        def on_connection_error_after_connected(self, exc: Exception) -> Any:
-            """Celery's own, which closes the connection, and a pause."""
-            with warnings.catch_warnings():
-                # It would tell of a setting that we have chosen.
-                warnings.simplefilter("ignore", category=CPendingDeprecationWarning)
-                super().on_connection_error_after_connected(exc)
-            if isinstance(exc, ResponseError) or NO_ROOM in str(exc):
-                log.warning("Redis refuses what a worker needs: %s", trouble_of(exc))
-                rights.wait(maybe_shutdown, refused=True)
+    rights: ClassVar[Rights]
 
-        def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
-            """Celery's own, which drops it."""
-            super().on_invalid_task(body, message, exc)
-            fail(self.app, message, body, exc)
+    def on_connection_error_after_connected(self, exc: Exception) -> Any:
+        """Celery's own, which closes the connection, and a pause."""
+        with warnings.catch_warnings():
+            # It would tell of a setting that we have chosen.
+            warnings.simplefilter("ignore", category=CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
+        if isinstance(exc, ResponseError) or NO_ROOM in str(exc):
+            log.warning("Redis refuses what a worker needs: %s", trouble_of(exc))
+            self.rights.wait(maybe_shutdown, refused=True)
 
-        def on_decode_error(self, message: Any, exc: Exception) -> None:
-            """Celery's own, which drops it."""
-            super().on_decode_error(message, exc)
-            fail(self.app, message, None, exc)
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """Celery's own, which drops it."""
+        super().on_invalid_task(body, message, exc)
+        fail(self.app, message, body, exc)
 
-    return Consumer
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Celery's own, which drops it."""
+        super().on_decode_error(message, exc)
+        fail(self.app, message, None, exc)

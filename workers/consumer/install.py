@@ -1,9 +1,7 @@
-"""Puts our channel and poller in kombu's place, in this process. A worker calls it before it connects."""
+"""Lets our app's connections take tasks, in this process. A worker calls it before it connects."""
 
 from collections.abc import Callable
 from typing import Any
-
-from kombu.transport import redis as stock
 
 from lowtide.config import Settings
 from lowtide.tasks.chunks import publish
@@ -15,8 +13,7 @@ from lowtide.workers.consumer.poller import Poller
 from lowtide.workers.consumer.session import WorkerSession
 from lowtide.workers.consumer.wake import LOOK_S
 
-_kombu: Any = stock  # whose classes are replaced
-_ours: Any = publish
+_transport: Any = publish.Transport  # whose classes are replaced
 
 
 def install(
@@ -29,7 +26,7 @@ def install(
     look_s: float = LOOK_S,
     limit: Callable[[], int | None] = lambda: None,
 ) -> LoopLiveness:
-    """Make every `redis://` connection that this process opens from now on take tasks our way. Returns the liveness of
+    """Make every connection to Redis that our app opens in this process from now on take tasks. Returns the liveness of
     its event loop.
 
     Tasks are taken as long as `heartbeat` has this process registered. `predecessor`: an incarnation that is known to
@@ -46,14 +43,12 @@ def install(
         look_s=look_s,
         limit=limit,
     )
-    _kombu.Transport.Channel = _ours.Transport.Channel = type("Channel", (Channel,), {"session": session})
-    _kombu.MultiChannelPoller = Poller
+    _transport.Channel, _transport.Poller = type("Channel", (Channel,), {"session": session}), Poller
     ownership.decide_by(session.is_ours)
     return session.liveness
 
 
 def uninstall() -> None:
-    """Put kombu's own back for connections to come. For tests; a worker simply ends."""
-    _kombu.Transport.Channel, _ours.Transport.Channel = stock.Channel, publish.PublishingChannel
-    _kombu.MultiChannelPoller = Poller.__base__
+    """Let connections to come only send. For tests; a worker simply ends."""
+    _transport.Channel, _transport.Poller = publish.PublishingChannel, Poller.__base__
     ownership.decide_by(None)

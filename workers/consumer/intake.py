@@ -36,6 +36,7 @@ class Intake:
         """Take while there is room; wait when there was nothing. Who has no room, may not take, or serves nothing any
         more, passes on what woke it, and waits for nothing more until the next turn: it would wake itself.
         """
+        self._wake.drop_if_overdue(grace_s=self._channel.health_check_interval)
         for _ in range(TAKES_PER_TURN):
             queues: list[str] = self._channel.active_queues
             self._wake.drop_if_other(queues)
@@ -55,10 +56,6 @@ class Intake:
             if not took.messages or (not took.more and self._channel.qos.can_consume()):
                 self._wake.arm(queues)
                 return
-
-    def check(self) -> None:
-        """Drop a wait whose connection is open at this end only."""
-        self._wake.drop_if_overdue(grace_s=self._channel.health_check_interval)
 
     def close(self) -> None:
         """Disconnect. Idempotent."""

@@ -40,16 +40,7 @@ class Poller(MultiChannelPoller):
         if not self.in_loop:
             super().on_readable(fileno)
             return
-        channel, kind = self._fd_to_chan.get(fileno, (None, ""))
+        channel, kind = self.fds.get(fileno, (None, ""))
         handler: Callable[[], object] | None = channel.handlers.get(kind) if channel else None
         if handler:
             handler()
-
-    def maybe_restore_messages(self) -> None:
-        """Kombu's restores what is old, dead or not; the sweeper restores what is dead."""
-
-    def maybe_check_brpop_health(self) -> None:
-        """Kombu's timer for connections that are open at this end only."""
-        super().maybe_check_brpop_health()
-        for channel in self._channels:
-            channel.intake.check()

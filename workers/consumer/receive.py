@@ -85,18 +85,16 @@ class Request(request.Request):
     """Celery's own, described by what the task holds."""
 
     def __init__(self, message: Any, **options: Any) -> None:
-        super().__init__(message, **options)
-        _, _ = self.time_limits  # as Celery does in a thread of the pool
-        if not isinstance(self.name, str):
-            # Celery counts by it, in a thread of the pool: see below.
-            raise InvalidTaskError("the name that it is shown by (shadow) is no text")
-        args, kwargs, embed = self._payload
+        args, kwargs, embed = options["body"] if options["decoded"] else message.payload
         if not (isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embed, dict | None)):
             # Celery sees it too late, in a thread of the pool, and would hold the message as long as the worker lives.
             raise InvalidTaskError("its body is not [args, kwargs, embed]")
-        described = {"argsrepr": _described(self.args, self.kwargs), "kwargsrepr": ""}
-        self._argsrepr, self._kwargsrepr = described.values()
-        self.request_dict.update(described)
+        described = {"argsrepr": _described(args, kwargs), "kwargsrepr": ""}
+        super().__init__(message, **{**options, "headers": {**options["headers"], **described}})
+        _, _ = self.time_limits  # as Celery does in a thread of the pool
+        if not isinstance(self.name, str):
+            # Celery counts by it, in a thread of the pool: see above.
+            raise InvalidTaskError("the name that it is shown by (shadow) is no text")
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What remote control tells of a running task: never its arguments."""

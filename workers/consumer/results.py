@@ -22,6 +22,8 @@ from lowtide.tasks.redis.scripts import lua
 from lowtide.tasks.redis.trouble import told
 
 AGAIN_S = 1.0
+STRING_MAX_BYTES = 512 * 1024 * 1024
+"""Of Redis (proto-max-bulk-len), unless it is configured otherwise."""
 
 Thing = TypeVar("Thing")
 
@@ -65,7 +67,7 @@ class ResultBackend(SharedBackend):
 
     def set(self, key: str, value: Any, expires: int | None = None, **_: Any) -> None:
         """Store a result. Raises BackendStoreError when it is larger than Redis allows."""
-        if len(value) > self._MAX_STR_VALUE_SIZE:
+        if len(value) > STRING_MAX_BYTES:
             raise BackendStoreError("value too large for Redis backend")
         expires_s = (self.expires if expires is None else expires) or 0
         self.patience.ask(lambda: self._store(keys=[key], args=[value, expires_s]))

@@ -2,8 +2,8 @@
 
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Any
 
 from redis import RedisError, ResponseError
@@ -47,12 +47,14 @@ class WorkerSession:
         closed: Callable[[], bool] = lambda: False,
         look_s: float = LOOK_S,
         limit: Callable[[], int | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`predecessor`: the incarnation that is known to be dead, whose place this process has taken."""
         self.look_s = look_s
+        self.clock = clock
         self.keys = Keys.of(settings)
         self.ledger = Ledger()
-        self.liveness = LoopLiveness(stuck_after_s=settings.stuck_after_s)
+        self.liveness = LoopLiveness(stuck_after_s=settings.stuck_after_s, clock=clock)
         self.address = RedisAddress.of(settings.redis_url)
         redis = connect(settings, most=LOOP_CONNECTIONS)
         self.pool = redis.connection_pool
@@ -76,7 +78,7 @@ class WorkerSession:
         """Settle, then `serve`. A Redis that refuses (full, read-only, no right) is asked again in a second: kombu
         would take that for an error of ours and end the worker. Raises RedisError when there is no connection.
         """
-        if monotonic() < self._not_before:
+        if self.clock() < self._not_before:
             return
         try:
             if self._reclaim_due or self._holds_unknown():
@@ -86,7 +88,7 @@ class WorkerSession:
             serve()
         except ResponseError as error:
             self._outage.failed(error)
-            self._not_before = monotonic() + AGAIN_S
+            self._not_before = self.clock() + AGAIN_S
             self._reclaim_due = True  # what a take had popped before it failed
 
     def budget(self, prefetch: int) -> Budget:
@@ -152,9 +154,9 @@ class WorkerSession:
         """What nobody would ever give back, as this worker lives: a take that came to Redis after its answer was given
         up, or an acknowledgement that a failover undid.
         """
-        if monotonic() - self._counted_s < COUNT_S or (incarnation := self._heartbeat.incarnation) is None:
+        if self.clock() - self._counted_s < COUNT_S or (incarnation := self._heartbeat.incarnation) is None:
             return False
-        self._counted_s = monotonic()
+        self._counted_s = self.clock()
         known = sum(held.incarnation == incarnation for held in self.ledger.everything())
         return self.moves.count_held(incarnation) > known
 

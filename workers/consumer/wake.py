@@ -6,8 +6,7 @@ one that was delivered to a dead machine's connection delays others by a second,
 # Kombu has no types.
 
 import logging
-from collections.abc import Sequence
-from time import monotonic
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import ResponseError
@@ -41,19 +40,20 @@ class Wake:
         """There was none as long as it waited."""
         self._channel = channel
         self._look_s: float = channel.session.look_s
+        self._clock: Callable[[], float] = channel.session.clock
         self._keys: list[str] = []
         self._armed_at = 0.0
         self._not_before = 0.0
 
     def arm(self, queues: Sequence[str]) -> None:
         """Ask to be told of tasks in these, unless Redis refused just now. Raises kombu's connection errors."""
-        if monotonic() < self._not_before:
+        if self._clock() < self._not_before:
             return
-        if self.connection is None or self.connection._sock is None:
+        if self.connection is None or not self.connection.is_connected:
             self._connect()
         self._keys = self._keys_of(queues)
         self.connection.send_command("BLPOP", *self._keys, self._look_s)
-        self.armed, self.in_vain, self._armed_at = True, False, monotonic()
+        self.armed, self.in_vain, self._armed_at = True, False, self._clock()
 
     def read(self) -> None:
         """Take the answer off the wire: a token's key, or none when there was nothing in time."""
@@ -64,7 +64,7 @@ class Wake:
             # A read-only Redis refuses `BLPOP`. Whether tasks can be taken is another question: the take finds out,
             # and the loop turns every second or two without us.
             log.debug("%s is refused: %s", self.type, error)
-            self._not_before = monotonic() + AGAIN_S
+            self._not_before = self._clock() + AGAIN_S
             return
         self.token = answer[0].decode() if answer else None
         self.in_vain = answer is None
@@ -76,8 +76,8 @@ class Wake:
 
     def drop_if_overdue(self, *, grace_s: float) -> None:
         """Give up a connection that is open at this end only."""
-        if self.armed and monotonic() - self._armed_at > self._look_s + grace_s:
-            log.warning("Redis didn't answer on %s for %.0f s; reconnecting", self.type, monotonic() - self._armed_at)
+        if self.armed and self._clock() - self._armed_at > self._look_s + grace_s:
+            log.warning("Redis didn't answer on %s for %.0f s; reconnecting", self.type, self._clock() - self._armed_at)
             self.close()
 
     def close(self) -> None:
@@ -91,8 +91,6 @@ class Wake:
 
     def _connect(self) -> None:
         if self.connection is None:
-            params = self._channel._connparams(asynchronous=True)
-            params.pop("max_connections", None)  # the pool's business; this has its own connection
-            self.connection = params.pop("connection_class")(**params)
+            self.connection = self._channel.async_pool.get_connection()
         self._channel.handlers[self.type] = self.read
         self._channel.connection.cycle._register(self._channel, self, self.type)

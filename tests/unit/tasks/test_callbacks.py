@@ -4,7 +4,7 @@ from typing import Any
 from weakref import WeakSet
 
 import pytest
-from celery import Celery, _state, chain, chord, group
+from celery import Celery, Signature, _state, chain, chord, group
 
 from lowtide.config import load_settings
 from lowtide.tasks import InferenceRequest, InvalidRequest, infer, infer_chunk
@@ -85,6 +85,12 @@ def test_a_chain_takes_the_callers_app_along_though_celery_makes_it_ours(
     chain(infer.s(REQUEST), theirs.tasks["theirs.done"].s(), theirs.signature("theirs.report")).apply_async()
 
     assert sent[0]["headers"][CALLBACKS_HEADER] == {"*": "web", "theirs.report": "reports"}
+
+
+def test_of_several_applications_the_one_that_made_a_callback_is_asked(theirs: Celery) -> None:
+    with Celery("others", set_as_current=False):
+        assert queues_of({"link": theirs.signature("theirs.report")}, ours=ours)["theirs.report"] == "reports"
+        assert queues_of({"link": Signature(theirs.tasks["theirs.done"])}, ours=ours) == {"*": "web"}
 
 
 def test_a_worker_sends_callbacks_where_the_task_that_ran_was_told() -> None:

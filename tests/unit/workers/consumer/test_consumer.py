@@ -7,7 +7,7 @@ from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import consumer as celerys
 from redis import exceptions
 
-from lowtide.workers.consumer import consumer
+from lowtide.workers.consumer.consumer import Consumer
 
 
 @pytest.mark.parametrize(
@@ -30,11 +30,12 @@ def test_what_redis_refuses_is_not_tried_again_at_once(
         )
 
     waits: list[bool] = []
-    rights = SimpleNamespace(wait=lambda look, refused: waits.append(refused))
+    rights: Any = SimpleNamespace(wait=lambda look, refused: waits.append(refused))
     monkeypatch.setattr(celerys.Consumer, "on_connection_error_after_connected", told_by_celery)
-    made = consumer.class_of(rights)
+    made = Consumer.__new__(Consumer)
+    made.rights = rights
 
-    made.on_connection_error_after_connected(made.__new__(made), error)
+    made.on_connection_error_after_connected(error)
 
     assert waits == [True] * pauses
     assert len(caplog.messages) == pauses

@@ -1,5 +1,5 @@
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import InvalidOperation
 from types import SimpleNamespace
 from typing import Any
@@ -8,9 +8,10 @@ import pytest
 
 from lowtide.config import Settings
 from lowtide.tasks.held.ledger import HeldTask
-from lowtide.tasks.held.moves import Taken
+from lowtide.tasks.held.moves import Taken, Took
 from lowtide.workers.consumer.intake import Intake
 from lowtide.workers.consumer.session import WorkerSession
+from tests.clock import Clock
 
 
 def of(raw: bytes, *, tag: str = "a", task: str = "", again: bool = False) -> Taken:
@@ -22,18 +23,27 @@ def taken(tag: str, *, again: bool = False) -> Taken:
     return of(json.dumps(message).encode(), tag=tag, task=tag, again=again)
 
 
-def session_of(
-    closed: Callable[[], bool] = lambda: False, limit: Callable[[], int | None] = lambda: None
-) -> WorkerSession:
-    heartbeat: Any = SimpleNamespace(incarnation="1")
-    return WorkerSession(
-        settings=Settings(),
-        heartbeat=heartbeat,
-        predecessor=None,
-        seconds_per_request=lambda _: 0.0,
-        closed=closed,
-        limit=limit,
-    )
+class Session(WorkerSession):
+    """Without Redis: a take gives what is `there`, and whether a task is finished is known."""
+
+    def __init__(self, **options: Any) -> None:
+        self.heartbeat: Any = SimpleNamespace(incarnation="1")
+        super().__init__(
+            settings=Settings(),
+            heartbeat=self.heartbeat,
+            predecessor=None,
+            seconds_per_request=lambda _: 0.0,
+            **options,
+        )
+        self.there: list[Taken] = []
+        self.done = frozenset[str]()
+
+    def take(self, queues: Sequence[str], *, prefetch: int) -> Took | None:
+        messages, self.there = self.there, []
+        return Took(messages=messages) if messages else None
+
+    def finished(self, task: str) -> bool:
+        return task in self.done
 
 
 def tags(settled: tuple[HeldTask, ...]) -> tuple[str, ...]:
@@ -41,56 +51,74 @@ def tags(settled: tuple[HeldTask, ...]) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def session() -> WorkerSession:
-    return session_of()
+def session() -> Session:
+    return Session()
 
 
-def intake(session: WorkerSession, deliver: Any, *, no_ack: frozenset[str] = frozenset()) -> Intake:
-    connection = SimpleNamespace(_deliver=deliver)
-    return Intake(SimpleNamespace(session=session, connection=connection, no_ack_queues=no_ack))
+def take(
+    session: Session,
+    *messages: Taken,
+    deliver: Callable[[Any, str], object] = lambda message, queue: None,
+    ack: Callable[[str], None] | None = None,
+    no_ack: frozenset[str] = frozenset(),
+) -> None:
+    """One turn, in which these are there."""
+    session.there = list(messages)
+    qos = SimpleNamespace(can_consume=lambda: bool(session.there), prefetch_count=0, ack=ack)
+    channel = SimpleNamespace(session=session, connection=SimpleNamespace(_deliver=deliver), no_ack_queues=no_ack)
+    channel.qos, channel.active_queues, channel.health_check_interval = qos, ["lowtide.m"], 10
+    Intake(channel).serve()
 
 
-def test_what_could_not_be_delivered_goes_back(session: WorkerSession) -> None:
+def test_what_could_not_be_delivered_goes_back(session: Session) -> None:
     def deliver(message: Any, queue: str) -> None:
         if message["headers"]["id"] == "b":
             raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        intake(session, deliver)._deliver_all([taken("a"), taken("b"), taken("c")])
+        take(session, taken("a"), taken("b"), taken("c"), deliver=deliver)
     assert tags(session.ledger.settled().back) == ("b", "c")
     assert "1/a" in session.ledger
 
 
-def test_all_are_held_before_the_first_is_delivered(session: WorkerSession) -> None:
+def test_all_are_held_before_the_first_is_delivered(session: Session) -> None:
     seen: list[int] = []
-    intake(session, lambda *_: seen.append(len(session.ledger)))._deliver_all([taken("a"), taken("b")])
+    take(session, taken("a"), taken("b"), deliver=lambda *_: seen.append(len(session.ledger)))
     assert seen == [2, 2]
 
 
-def test_what_nobody_will_acknowledge_is_done_when_delivered(session: WorkerSession) -> None:
-    intake(session, lambda *_: None, no_ack=frozenset(["lowtide.m"]))._deliver_all([taken("a")])
+def test_what_nobody_will_acknowledge_is_done_when_delivered(session: Session) -> None:
+    take(session, taken("a"), no_ack=frozenset(["lowtide.m"]))
     assert tags(session.ledger.settled().done) == ("a",)
 
 
-def test_a_take_is_never_repeated_by_the_client(session: WorkerSession) -> None:
+def test_a_take_is_never_repeated_by_the_client(session: Session) -> None:
     assert session.pool.make_connection().retry.get_retries() == 0
 
 
 def test_while_a_task_runs_alone_nothing_is_taken() -> None:
     closed = [True]
-    session = session_of(lambda: closed[0])
+    session = Session(closed=lambda: closed[0])
     assert session.budget(0).empty
     closed[0] = False
     assert not session.budget(0).empty
 
 
+def test_while_a_task_runs_alone_the_loop_is_watched_as_ever() -> None:
+    clock = Clock()
+    session = Session(closed=lambda: True, clock=clock)
+    session.liveness.beat()
+    clock.pass_(1000)
+    assert session.liveness.stuck()
+
+
 def test_no_more_tasks_are_taken_than_the_limit_says() -> None:
     limit: list[int | None] = [0]
-    session = session_of(limit=lambda: limit[0])
+    session = Session(limit=lambda: limit[0])
     assert session.budget(64).empty
     limit[0] = 1
     assert session.budget(64).messages == session.budget(0).messages == 1
-    intake(session, lambda *_: None)._deliver_all([taken("a")])
+    take(session, taken("a"))
     assert session.budget(64).empty
     limit[0] = None
     assert session.budget(64).messages == 63
@@ -108,7 +136,7 @@ def test_no_more_tasks_are_taken_than_the_limit_says() -> None:
     ],
 )
 def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
-    session: WorkerSession, error: Exception, caplog: pytest.LogCaptureFixture
+    session: Session, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     delivered, acknowledged = [], []
 
@@ -117,9 +145,7 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
             raise error
         delivered.append(message["headers"]["id"])
 
-    feeds = intake(session, deliver)
-    feeds._channel.qos = SimpleNamespace(ack=acknowledged.append)
-    feeds._deliver_all([taken("a"), taken("b"), taken("c")])
+    take(session, taken("a"), taken("b"), taken("c"), deliver=deliver, ack=acknowledged.append)
     assert (delivered, acknowledged) == (["a", "c"], ["1/b"])
     assert (
         f"message b of lowtide.m is no task, {len(taken('b').raw)} bytes dropped: {type(error).__name__}" in caplog.text
@@ -141,44 +167,45 @@ def test_what_celery_chokes_on_is_dropped_and_the_others_are_delivered(
     ],
 )
 def test_what_is_no_message_is_dropped_and_not_quoted(
-    session: WorkerSession, raw: bytes, caplog: pytest.LogCaptureFixture
+    session: Session, raw: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    intake(session, lambda *_: pytest.fail("delivered"))._deliver_all([of(raw)])
+    take(session, of(raw), deliver=lambda *_: pytest.fail("delivered"))
     assert tags(session.ledger.settled().done) == ("a",)
     assert "is no task" in caplog.text
     assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize("tag", [None, 5, "its-own"])
-def test_a_message_is_acknowledged_as_what_it_is_filed_under(session: WorkerSession, tag: Any) -> None:
+def test_a_message_is_acknowledged_as_what_it_is_filed_under(session: Session, tag: Any) -> None:
     delivered = []
     raw = json.dumps({"headers": {"id": "t"}, "properties": {"delivery_tag": tag}}).encode()
-    intake(session, lambda message, queue: delivered.append(message["properties"]["delivery_tag"]))._deliver_all(
-        [of(raw, tag="filed", task="t")]
-    )
+    filed = of(raw, tag="filed", task="t")
+    take(session, filed, deliver=lambda message, _: delivered.append(message["properties"]["delivery_tag"]))
     assert delivered == ["1/filed"]
 
 
-def test_a_task_whose_id_is_not_the_one_that_redis_knows_is_dropped(session: WorkerSession) -> None:
+def test_a_task_whose_id_is_not_the_one_that_redis_knows_is_dropped(session: Session) -> None:
     raw = json.dumps({"headers": {"id": "a\nb"}, "properties": {}}).encode()
-    intake(session, lambda *_: pytest.fail("delivered"))._deliver_all([of(raw)])
+    take(session, of(raw), deliver=lambda *_: pytest.fail("delivered"))
     assert tags(session.ledger.settled().done) == ("a",)
 
 
-def test_what_was_held_before_is_delivered_as_such(session: WorkerSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "finished", lambda task: task == "b")
+def test_what_was_held_before_is_delivered_as_such(session: Session) -> None:
+    session.done = frozenset("b")
     delivered: list[bool] = []
-    feeds = intake(session, lambda message, _: delivered.append(message["properties"]["delivery_info"]["redelivered"]))
-    feeds._deliver_all([taken("a", again=True), taken("b", again=True)])
+    take(
+        session,
+        *(taken("a", again=True), taken("b", again=True)),
+        deliver=lambda message, _: delivered.append(message["properties"]["delivery_info"]["redelivered"]),
+    )
     assert delivered == [True]
     assert tags(session.ledger.settled().done) == ("b",), "a result is there"
 
 
-def test_what_was_given_up_is_no_longer_ours(session: WorkerSession) -> None:
-    feeds = intake(session, lambda *_: None)
-    feeds._deliver_all([taken("a")])
+def test_what_was_given_up_is_no_longer_ours(session: Session) -> None:
+    take(session, taken("a"))
     assert session.is_ours("1/a")
-    session._heartbeat.incarnation = "2"
+    session.heartbeat.incarnation = "2"
     assert not session.is_ours("1/a")
     session.ledger.settle("1/a", done=True)
     session.settle()  # no Redis is there that it could ask

@@ -1,36 +1,68 @@
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from redis import ResponseError
 
-from lowtide.config import Settings
+from lowtide.tasks.held.ledger import Ledger
 from lowtide.tasks.held.moves import Taken, Took
 from lowtide.tasks.queues import worker_queues
-from lowtide.workers.consumer import wake
+from lowtide.tasks.redis.keys import Keys
 from lowtide.workers.consumer.intake import Intake
-from lowtide.workers.consumer.session import WorkerSession
-from lowtide.workers.consumer.wake import Wake
+from lowtide.workers.consumer.wake import LOOK_S, Wake
+from tests.clock import Clock
+
+TOKEN = [b"fleet:lt2:wake:m", b""]
+NO_MESSAGE = Taken(queue="lowtide.m", incarnation="1", tag="t", requests=1, task="", again=False, raw=b"no message")
 
 
 class Connection:
     """Of redis-py, as far as a wait needs it."""
 
     def __init__(self) -> None:
-        self._sock: object | None = object()
+        self.is_connected = True
         self.sent: list[tuple[Any, ...]] = []
+        self.waits = False
         self.answer: Any = None
 
     def send_command(self, *command: Any) -> None:
         self.sent.append(command)
+        self.waits = True
 
     def read_response(self, *, disable_decoding: bool) -> Any:
+        self.waits = False
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
     def disconnect(self) -> None:
-        self._sock = None
+        self.is_connected = self.waits = False
+
+
+class Session:
+    """Of a worker, as far as an intake needs it: what takes give, one after the other, and then nothing."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.look_s = LOOK_S
+        self.keys = Keys("fleet:")
+        self.moves = self
+        self.ledger = Ledger()
+        self.gives: list[Took] = []
+        self.takes = 0
+        self.there_is: list[bool] = []
+        self.passed_on: list[str] = []
+
+    def take(self, queues: Sequence[str], *, prefetch: int) -> Took:
+        self.takes += 1
+        return self.gives.pop(0) if self.gives else Took()
+
+    def anything(self, queues: Sequence[str]) -> bool:
+        return self.there_is.pop(0)
+
+    def pass_on(self, key: str) -> None:
+        self.passed_on.append(key)
 
 
 @pytest.fixture
@@ -39,25 +71,26 @@ def connection() -> Connection:
 
 
 @pytest.fixture
-def channel(connection: Connection) -> SimpleNamespace:
-    heartbeat: Any = SimpleNamespace(incarnation="1")
-    return SimpleNamespace(
-        session=WorkerSession(
-            settings=Settings(prefix="fleet:"), heartbeat=heartbeat, predecessor=None, seconds_per_request=lambda _: 0.0
-        ),
-        active_queues=[*worker_queues(["m", "n"]), "other"],
-        qos=SimpleNamespace(can_consume=lambda: True, prefetch_count=0),
-        handlers={},
-        _connparams=lambda asynchronous: {"connection_class": lambda: connection},
-        connection=SimpleNamespace(cycle=SimpleNamespace(_register=lambda *_: None)),
-    )
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    now = [1000.0]
-    monkeypatch.setattr(wake, "monotonic", lambda: now[0])
-    return now
+def session(clock: Clock) -> Session:
+    return Session(clock)
+
+
+@pytest.fixture
+def channel(connection: Connection, session: Session) -> SimpleNamespace:
+    return SimpleNamespace(
+        session=session,
+        active_queues=[*worker_queues(["m", "n"]), "other"],
+        qos=SimpleNamespace(can_consume=lambda: True, prefetch_count=0),
+        handlers={},
+        health_check_interval=10,
+        async_pool=SimpleNamespace(get_connection=lambda: connection),
+        connection=SimpleNamespace(cycle=SimpleNamespace(_register=lambda *_: None)),
+    )
 
 
 def test_one_command_waits_for_all_models(channel: SimpleNamespace, connection: Connection) -> None:
@@ -70,7 +103,7 @@ def test_without_a_queue_of_ours_nobody_wakes_it(channel: SimpleNamespace, conne
     assert connection.sent == [("BLPOP", "fleet:lt2:wake:", 1.0)]
 
 
-@pytest.mark.parametrize(("answer", "token"), [([b"fleet:lt2:wake:m", b""], "fleet:lt2:wake:m"), (None, None)])
+@pytest.mark.parametrize(("answer", "token"), [(TOKEN, "fleet:lt2:wake:m"), (None, None)])
 def test_an_answer_is_a_token_or_none(
     channel: SimpleNamespace, connection: Connection, answer: Any, token: str | None
 ) -> None:
@@ -82,7 +115,7 @@ def test_an_answer_is_a_token_or_none(
 
 
 def test_who_is_refused_asks_again_a_second_later(
-    channel: SimpleNamespace, connection: Connection, clock: list[float]
+    channel: SimpleNamespace, connection: Connection, clock: Clock
 ) -> None:
     waits = Wake(channel)
     waits.arm(channel.active_queues)
@@ -90,23 +123,9 @@ def test_who_is_refused_asks_again_a_second_later(
     waits.read()
     waits.arm(channel.active_queues)
     assert not waits.armed
-    clock[0] += 1.0
+    clock.pass_(1.0)
     waits.arm(channel.active_queues)
     assert waits.armed
-
-
-def test_a_wait_that_lasts_too_long_is_given_up(
-    channel: SimpleNamespace, connection: Connection, clock: list[float]
-) -> None:
-    waits = Wake(channel)
-    waits.arm(channel.active_queues)
-    clock[0] += 11.0
-    waits.drop_if_overdue(grace_s=10)
-    assert waits.armed
-    clock[0] += 0.1
-    waits.drop_if_overdue(grace_s=10)
-    assert not waits.armed
-    assert connection._sock is None
 
 
 def test_who_serves_other_models_waits_for_others(channel: SimpleNamespace, connection: Connection) -> None:
@@ -116,7 +135,7 @@ def test_who_serves_other_models_waits_for_others(channel: SimpleNamespace, conn
     assert waits.armed, "the models are the same"
     waits.drop_if_other(worker_queues(["m"]))
     assert not waits.armed
-    assert connection._sock is None
+    assert not connection.is_connected
 
 
 def test_who_is_deaf_to_a_queue_of_a_model_waits_for_no_token_of_it(
@@ -126,96 +145,92 @@ def test_who_is_deaf_to_a_queue_of_a_model_waits_for_no_token_of_it(
     assert connection.sent == [("BLPOP", "fleet:lt2:wake:m", 1.0)]
 
 
+def answered(channel: SimpleNamespace, connection: Connection, answer: Any) -> None:
+    connection.answer = answer
+    channel.handlers["WAKE"]()
+
+
 def test_who_is_woken_without_room_wakes_another_and_looks_when_it_has_room(
-    channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    channel: SimpleNamespace, session: Session, connection: Connection
 ) -> None:
-    passed_on: list[str] = []
-    takes: list[list[str]] = []
-    monkeypatch.setattr(channel.session.moves, "pass_on", passed_on.append)
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: takes.append(queues) or Took())
     intake = Intake(channel)
     intake.serve()
-    connection.answer = [b"fleet:lt2:wake:m", b""]
-    intake._wake.read()
+    answered(channel, connection, TOKEN)
     channel.qos.can_consume = lambda: False
     intake.serve()
     intake.serve()
-    assert passed_on == ["fleet:lt2:wake:m"], "once"
+    assert session.passed_on == ["fleet:lt2:wake:m"], "once"
     channel.qos.can_consume = lambda: True
     intake.serve()
-    assert len(takes) == 2
-    assert intake._wake.armed
+    assert (session.takes, connection.waits) == (2, True)
 
 
 def test_who_is_woken_and_takes_keeps_the_token(
-    channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    channel: SimpleNamespace, session: Session, connection: Connection
 ) -> None:
-    monkeypatch.setattr(channel.session.moves, "pass_on", lambda key: pytest.fail("passed on"))
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: Took())
-    monkeypatch.setattr(channel.session.moves, "anything", lambda queues: False)
     intake = Intake(channel)
     intake.serve()
-    connection.answer = [b"fleet:lt2:wake:m", b""]
-    intake._wake.read()
+    answered(channel, connection, TOKEN)
     intake.serve()
     channel.qos.can_consume = lambda: False
-    connection.answer = None
-    intake._wake.read()
+    answered(channel, connection, None)
     intake.serve()
+    assert (session.takes, session.passed_on) == (2, [])
 
 
 def test_who_waited_in_vain_takes_only_where_there_is_something(
-    channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    channel: SimpleNamespace, session: Session, connection: Connection
 ) -> None:
-    takes, anything = list[Any](), [False, True]
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: takes.append(queues) or Took())
-    monkeypatch.setattr(channel.session.moves, "anything", lambda queues: anything.pop(0))
+    session.there_is = [False, True]
     intake = Intake(channel)
     intake.serve()
     for takes_by_then in (1, 2):
-        intake._wake.read()
+        answered(channel, connection, None)
         intake.serve()
-        assert (len(takes), intake._wake.armed) == (takes_by_then, True)
-    connection.answer = [b"fleet:lt2:wake:m", b""]
-    intake._wake.read()
+        assert (session.takes, connection.waits) == (takes_by_then, True)
+    answered(channel, connection, TOKEN)
     intake.serve()
-    assert len(takes) == 3, "a token needs no look"
+    assert session.takes == 3, "a token needs no look"
 
 
 @pytest.mark.parametrize("more", [True, False])
 def test_who_took_the_last_waits_at_once_and_who_did_not_takes_again(
-    channel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, more: bool
+    channel: SimpleNamespace, session: Session, connection: Connection, more: bool
 ) -> None:
-    item = Taken(queue="lowtide.m", incarnation="1", tag="t", requests=1, task="", again=False, raw=b"no message")
-    takes = [Took(messages=[item], more=more), Took()]
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: takes.pop(0))
-    intake = Intake(channel)
-    intake.serve()
-    assert (len(takes), intake._wake.armed) == (0 if more else 1, True)
+    session.gives = [Took(messages=[NO_MESSAGE], more=more)]
+    Intake(channel).serve()
+    assert (session.takes, connection.waits) == (2 if more else 1, True)
 
 
 def test_who_took_the_last_and_has_no_room_is_not_woken(
-    channel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+    channel: SimpleNamespace, session: Session, connection: Connection
 ) -> None:
-    item = Taken(queue="lowtide.m", incarnation="1", tag="t", requests=1, task="", again=False, raw=b"no message")
     rooms = [True, False, False]
     channel.qos.can_consume = lambda: rooms.pop(0)
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: Took(messages=[item]))
-    intake = Intake(channel)
-    intake.serve()
-    assert not intake._wake.armed
+    session.gives = [Took(messages=[NO_MESSAGE])]
+    Intake(channel).serve()
+    assert not connection.waits
 
 
 def test_who_serves_nothing_any_more_wakes_another(
-    channel: SimpleNamespace, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    channel: SimpleNamespace, session: Session, connection: Connection
 ) -> None:
-    passed_on: list[str] = []
-    monkeypatch.setattr(channel.session.moves, "pass_on", passed_on.append)
-    monkeypatch.setattr(channel.session, "take", lambda queues, prefetch: Took())
     intake = Intake(channel)
     intake.serve()
-    connection.answer = [b"fleet:lt2:wake:m", b""]
-    intake._wake.read()
+    answered(channel, connection, TOKEN)
     channel.active_queues = []
     intake.serve()
-    assert passed_on == ["fleet:lt2:wake:m"]
+    assert session.passed_on == ["fleet:lt2:wake:m"]
+
+
+def test_a_wait_whose_connection_is_open_at_this_end_only_begins_anew(
+    channel: SimpleNamespace, connection: Connection, clock: Clock
+) -> None:
+    intake = Intake(channel)
+    intake.serve()
+    clock.pass_(LOOK_S + channel.health_check_interval)
+    intake.serve()
+    assert len(connection.sent) == 1
+    clock.pass_(0.1)
+    intake.serve()
+    assert len(connection.sent) == 2
