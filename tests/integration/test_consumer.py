@@ -13,9 +13,13 @@ from celery import Celery
 
 from lowtide.local.redis import find_redis, redis_servers
 from lowtide.tasks.app import celery_config
+from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.wire.version import WIRE_VERSION
 from tests.integration.bare_fleet import Fleet, Server, fleet_on, server_of, until
 
 SERVERS = redis_servers()
+NEWER = {WIRE_VERSION_HEADER: WIRE_VERSION + 1}
+"""Headers of a task of a newer release: it is held for a while, and not started."""
 
 
 @pytest.fixture(scope="module", params=sorted(SERVERS))
@@ -208,14 +212,31 @@ def test_who_is_to_be_terminated_ends_by_itself(running: Fleet) -> None:
 def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet) -> None:
     process = fleet.worker(threads=2)
     fleet.send("record", "out", "much later", queue="lowtide.m.high", countdown=600)
+    fleet.send("record", "out", "newer", queue="lowtide.m.high", headers=NEWER)
     for number in range(6):
         fleet.send("record", "out", str(number), 0.6)
-    until(lambda: len(fleet.out("started:out")) == fleet.held() == 2)
+    until(lambda: len(fleet.out("started:out")) == 1 and fleet.held() == 2)
+    before = fleet.given_back()
     process.terminate()
     assert process.wait(10) == 0
     assert fleet.settled()
-    assert len(fleet.out()) + fleet.redis.llen(fleet.keys.queue("lowtide.m")) == 6
+    assert fleet.given_back() > before
+    waiting = [fleet.redis.llen(fleet.keys.queue(queue)) for queue in ("lowtide.m.high", "lowtide.m")]
+    assert [waiting[0], len(fleet.out()) + waiting[1]] == [1, 6]
     assert fleet.redis.zcard(fleet.keys.scheduled) == 1
+    assert fleet.losses() == 0
+
+
+def test_what_was_not_started_when_the_connection_broke_goes_back_and_what_runs_does_not(fleet: Fleet) -> None:
+    fleet.worker(threads=2)
+    fleet.send("record", "out", "newer", headers=NEWER)
+    fleet.send("record", "out", "runs", 2.0)
+    until(lambda: len(fleet.out("started:out")) == 1 and fleet.held() == 2)
+    before = fleet.given_back()
+    fleet.redis.client_kill_filter(_type="normal", skipme=True)
+    until(lambda: fleet.given_back() > before, what="it went back")
+    until(lambda: fleet.out() == ["runs"], what="done")
+    assert fleet.out("started:out") == ["runs"]
     assert fleet.losses() == 0
 
 
