@@ -233,7 +233,7 @@ def _run(
 ) -> list[Outcome]:
     if ownership.given_up((task.request.properties or {}).get("delivery_tag")):
         raise Ignore
-    run = Run(task.request.id or "", requests, partial(Losses.of, task), blobs=blobs)
+    run = Run(task.request.id or "", requests, partial(Losses.of, task), blobs=blobs, pause_s=PAUSE_S)
     try:
         return run.outcomes(redelivered=_redelivered(task))
     except HandBack as error:

@@ -57,8 +57,9 @@ def metadata_url(settings: Settings, *, environ: Mapping[str, str] = os.environ,
 class Metadata:
     """The metadata server. Every method raises OSError when it does not answer."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, wait_s: float = WAIT_S) -> None:
         self._url = url
+        self._wait_s = wait_s
         # Never through a proxy: it would tell of its own VM.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._etag: str | None = None
@@ -73,15 +74,16 @@ class Metadata:
         return self._look(PREEMPTED, {}) or self._look(MAINTENANCE, {})
 
     def follow(self) -> str | None:
-        """The same, as soon as `preempted` changes: at most `WAIT_S` later."""
-        wait = {"wait_for_change": "true", "timeout_sec": str(WAIT_S), "last_etag": self._etag} if self._etag else {}
+        """The same, as soon as `preempted` changes: at most `wait_s` later."""
+        wait_s = str(self._wait_s)
+        wait = {"wait_for_change": "true", "timeout_sec": wait_s, "last_etag": self._etag} if self._etag else {}
         return self._look(PREEMPTED, wait) or self._look(MAINTENANCE, {})
 
     def _look(self, key: str, query: Mapping[str, str]) -> str | None:
         url = f"{self._url}/computeMetadata/v1/instance/{key}?{urllib.parse.urlencode(query)}"
         request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})  # noqa: S310 (Settings allow http)
         try:
-            with self._opener.open(request, timeout=ANSWER_S + (WAIT_S if query else 0)) as answer:
+            with self._opener.open(request, timeout=ANSWER_S + (self._wait_s if query else 0)) as answer:
                 word = answer.read(1000).decode("utf-8", "replace").strip()
                 if key == PREEMPTED:
                     self._etag = answer.headers["ETag"]
@@ -98,9 +100,18 @@ def drain_this_process() -> None:
 class Preemption:
     """Its life is `start` → a notice, or `stop`. Without a metadata server it does nothing."""
 
-    def __init__(self, settings: Settings, *, on_notice: Callable[[], None] = drain_this_process) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_notice: Callable[[], None] = drain_this_process,
+        wait_s: float = WAIT_S,
+        again_s: float = AGAIN_S,
+    ) -> None:
         self._url = metadata_url(settings)
         self._on_notice = on_notice
+        self._wait_s = wait_s
+        self._again_s = again_s
         self._stopped = threading.Event()
         self._outage = Outage("notices of preemption can't be read")
 
@@ -115,13 +126,13 @@ class Preemption:
         self._stopped.set()
 
     def _run(self, url: str) -> None:
-        metadata = Metadata(url)
+        metadata = Metadata(url, wait_s=self._wait_s)
         while not self._stopped.is_set():
             try:
                 notice = metadata.follow()
             except OSError as error:  # now and then the server is away for a second, says its documentation
                 self._outage.failed(error)
-                self._stopped.wait(AGAIN_S)
+                self._stopped.wait(self._again_s)
                 continue
             self._outage.over()
             if notice and not self._stopped.is_set():
@@ -129,10 +140,12 @@ class Preemption:
                 self._on_notice()
                 return
             if not metadata.waits:
-                self._stopped.wait(AGAIN_S)
+                self._stopped.wait(self._again_s)
 
 
-def wait_while_announced(settings: Settings, *, stopped: Callable[[], bool] = lambda: False) -> None:
+def wait_while_announced(
+    settings: Settings, *, stopped: Callable[[], bool] = lambda: False, again_s: float = AGAIN_S
+) -> None:
     """Return at once, as a rule. While a notice stands wait: a supervisor has started us again on a VM that is about to
     vanish, where work would only be lost, and would do so over and over if we ended.
     """
@@ -142,7 +155,7 @@ def wait_while_announced(settings: Settings, *, stopped: Callable[[], bool] = la
         return
     log.warning("%s: waiting without taking work", notice)
     while not stopped() and _announced(url, unknown=notice):
-        time.sleep(AGAIN_S)
+        time.sleep(again_s)
     log.info("done waiting: %s no more, or a stop", notice)
 
 

@@ -43,6 +43,7 @@ class Run:
         losses: Callable[[], Losses],
         *,
         blobs: Callable[[], Blobs] | None = None,
+        pause_s: float = PAUSE_S,
     ) -> None:
         """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them.
         `blobs` has the content beside the task; without it, there can be none.
@@ -51,6 +52,7 @@ class Run:
         self._given = requests
         self._blobs_of = blobs
         self._losses_of = losses
+        self._pause_s = pause_s
         self._count = len(requests)
         self._outcomes: dict[int, Outcome] = {}
         self._requests: dict[int, InferenceRequest] = {}
@@ -72,7 +74,7 @@ class Run:
                 with GATE.together():
                     self._all_at_once()
         except RedisError as error:
-            time.sleep(PAUSE_S)
+            time.sleep(self._pause_s)
             raise HandBack(f"Redis can't be asked for content, or what befell the task: {error}") from error
         return [self._outcomes[index] for index in range(self._count)]
 

@@ -67,14 +67,19 @@ class Recording(StubEngine):
     def __init__(self) -> None:
         super().__init__(lambda request: [request.uri])
         self.batches: list[list[str]] = []
+        self.steps: list[str] = []
+        self.fetching: Callable[[], object] = lambda: None
 
     def fetch(self, requests: Sequence) -> Sequence:
+        self.steps.append("fetch")
+        self.fetching()
         if any(request.uri == "fetch crash" for request in requests):
             raise SystemExit
         return super().fetch(requests)
 
     def submit(self, requests: Sequence) -> list[Future[Outcome]]:
         uris = [request.uri for request in requests]
+        self.steps.append("run")
         self.batches.append(uris)
         if "crash" in uris or "fetch crash" in uris:
             raise SystemExit
@@ -100,9 +105,20 @@ def redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
+class Looked(Losses):
+    """Losses, with what a test does after each look."""
+
+    then: Callable[[], object] = staticmethod(lambda: None)
+
+    def look(self, task: str) -> History:
+        history = super().look(task)
+        self.then()
+        return history
+
+
 @pytest.fixture
-def losses(redis: Redis) -> Losses:
-    return Losses(redis, KEYS)
+def losses(redis: Redis) -> Looked:
+    return Looked(redis, KEYS)
 
 
 @pytest.fixture
@@ -191,15 +207,14 @@ def test_content_that_ends_the_process_while_it_is_fetched_is_given_up_after_sev
     assert outcomes == ["a", "b", "worker_lost", "d"]
 
 
-def test_while_content_of_a_lost_task_is_fetched_others_run(run, engine, losses, monkeypatch) -> None:
+def test_while_content_of_a_lost_task_is_fetched_others_run(run, engine, losses) -> None:
     began, others_ran = threading.Event(), threading.Event()
 
-    def slow(requests: Sequence) -> Sequence:
+    def slow() -> None:
         began.set()
         assert others_ran.wait(30)
-        return requests
 
-    monkeypatch.setattr(engine, "fetch", slow)
+    engine.fetching = slow
     losses.lost(TASK)
     with ThreadPoolExecutor() as pool:
         lost = pool.submit(run, "a", "b")
@@ -210,30 +225,13 @@ def test_while_content_of_a_lost_task_is_fetched_others_run(run, engine, losses,
         assert lost.result(30) == ["a", "b"]
 
 
-def test_of_two_lost_tasks_the_second_fetches_when_the_first_is_done(run, engine, losses, monkeypatch) -> None:
-    steps: list[str] = []
-    both_here, look = threading.Barrier(2), losses.look
-
-    def looked(task: str) -> History:
-        history = look(task)
-        both_here.wait(30)
-        return history
-
-    def fetch(requests: Sequence) -> Sequence:
-        steps.append("fetch")
-        return requests
-
-    def submit(requests: Sequence) -> list[Future[Outcome]]:
-        steps.append("run")
-        return Recording.submit(engine, requests)
-
+def test_of_two_lost_tasks_the_second_fetches_when_the_first_is_done(run, engine, losses) -> None:
+    both_here = threading.Barrier(2)
     losses.lost(TASK)
-    monkeypatch.setattr(losses, "look", looked)
-    monkeypatch.setattr(engine, "fetch", fetch)
-    monkeypatch.setattr(engine, "submit", submit)
+    losses.then = lambda: both_here.wait(30)
     with ThreadPoolExecutor() as pool:
         assert [one.result(30) for one in [pool.submit(run, "a") for _ in range(2)]] == [["a"]] * 2
-    assert steps == ["fetch", "run"] * 2
+    assert engine.steps == ["fetch", "run"] * 2
 
 
 def test_a_loss_while_several_ran_is_no_strike(run, losses) -> None:
@@ -298,10 +296,9 @@ def test_histories_are_forgotten_after_a_day(run, redis, losses) -> None:
         assert 0 < redis.ttl(key) <= LOSS_S
 
 
-def test_a_task_whose_history_cannot_be_read_goes_back(engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.tasks.running.run.PAUSE_S", 0.0)
+def test_a_task_whose_history_cannot_be_read_goes_back(engine) -> None:
     with Redis(port=1, retry=None) as nobody:
-        run = Run(TASK, [{"model": "m", "uri": "a"}], lambda: Losses(nobody, KEYS))
+        run = Run(TASK, [{"model": "m", "uri": "a"}], lambda: Losses(nobody, KEYS), pause_s=0.0)
         with pytest.raises(HandBack) as caught:
             run.outcomes(redelivered=True)
     assert isinstance(caught.value.__cause__, Unreachable)

@@ -17,7 +17,6 @@ from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.infer import ChunksWithQueue, Outcomes, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
 from lowtide.tasks.running import ownership
-from lowtide.tasks.running import run as run_module
 from lowtide.tasks.stub import StubEngine
 
 infer_module = import_module("lowtide.tasks.infer")
@@ -124,7 +123,7 @@ def test_a_redis_that_does_not_take_that_content_is_gone_hands_the_task_back(mon
 
 
 def test_a_redis_that_cannot_be_asked_for_content_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(infer_module, "PAUSE_S", 0.0)
     monkeypatch.setattr(Blobs, "of", lambda task: Missing(RedisError("away")))
     with pytest.raises(Reject) as caught:
         run_of_a_sender_that_keeps_content([BESIDE])

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lowtide.config import Settings, SettingsError, load_settings
-from lowtide.config.process import preemption
 from lowtide.config.process.preemption import (
     GOOGLE,
     MAINTENANCE,
@@ -58,12 +58,9 @@ def test_a_notice_from_before_the_start_is_heard(server: MetadataServer) -> None
     assert event.wait(PATIENCE_S)
 
 
-def test_only_a_maintenance_that_ends_the_machine_is_heard(
-    server: MetadataServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(preemption, "WAIT_S", 0.05)
+def test_only_a_maintenance_that_ends_the_machine_is_heard(server: MetadataServer) -> None:
     event = threading.Event()
-    Preemption(Settings(metadata_url=server.url), on_notice=event.set).start()
+    Preemption(Settings(metadata_url=server.url), on_notice=event.set, wait_s=0.05).start()
     server.announce(MAINTENANCE, "MIGRATE_ON_HOST_MAINTENANCE")
     assert not event.wait(0.3)
     server.announce(MAINTENANCE, "TERMINATE_ON_HOST_MAINTENANCE")
@@ -79,11 +76,8 @@ def test_after_a_stop_nothing_is_heard(server: MetadataServer) -> None:
     assert not event.wait(0.3)
 
 
-def test_an_answer_of_503_is_asked_again_and_said_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_answer_of_503_is_asked_again_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
     """Its documentation says that the server may be away for a second."""
-    monkeypatch.setattr(preemption, "AGAIN_S", 0.02)
     statuses = [503, 503, 503, 200]
 
     class Answer(BaseHTTPRequestHandler):
@@ -99,19 +93,25 @@ def test_an_answer_of_503_is_asked_again_and_said_once(
     event = threading.Event()
     with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        Preemption(Settings(metadata_url=f"http://127.0.0.1:{server.server_port}/"), on_notice=event.set).start()
+        settings = Settings(metadata_url=f"http://127.0.0.1:{server.server_port}/")
+        Preemption(settings, on_notice=event.set, again_s=0.02).start()
         assert event.wait(PATIENCE_S)
         server.shutdown()
     assert [caplog.text.count(f"can't be read: {word}") for word in ("trying on", "back after")] == [1, 1]
 
 
+def waiting_for(server: MetadataServer, **options: Any) -> threading.Thread:
+    settings = Settings(metadata_url=server.url)
+    thread = threading.Thread(target=wait_while_announced, args=(settings,), kwargs={"again_s": 0.02, **options})
+    thread.start()
+    return thread
+
+
 def test_who_starts_under_a_notice_waits_until_it_is_withdrawn(
-    server: MetadataServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    server: MetadataServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(preemption, "AGAIN_S", 0.02)
     server.announce(PREEMPTED, "TRUE")
-    waiting = threading.Thread(target=wait_while_announced, args=(Settings(metadata_url=server.url),))
-    waiting.start()
+    waiting = waiting_for(server)
     until(lambda: "waiting without taking work" in caplog.text)
     time.sleep(0.1)
     assert waiting.is_alive()
@@ -120,14 +120,10 @@ def test_who_starts_under_a_notice_waits_until_it_is_withdrawn(
     assert not waiting.is_alive()
 
 
-def test_who_waits_under_a_notice_ends_at_a_stop(server: MetadataServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preemption, "AGAIN_S", 0.02)
+def test_who_waits_under_a_notice_ends_at_a_stop(server: MetadataServer) -> None:
     server.announce(MAINTENANCE, "TERMINATE_ON_HOST_MAINTENANCE")
     stopped = threading.Event()
-    waiting = threading.Thread(
-        target=wait_while_announced, args=(Settings(metadata_url=server.url),), kwargs={"stopped": stopped.is_set}
-    )
-    waiting.start()
+    waiting = waiting_for(server, stopped=stopped.is_set)
     stopped.set()
     waiting.join(PATIENCE_S)
     assert not waiting.is_alive()
