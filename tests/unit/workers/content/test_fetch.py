@@ -5,7 +5,7 @@ import threading
 import time
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -49,12 +49,23 @@ class Web:
         self.server.server_close()
 
     def page(self, path: str, body: bytes = b"", *, status: int = 200, **headers: str) -> None:
+        self.stream(path, [body], status=status, **{"Content-Length": str(len(body)), **headers})
+
+    def stream(
+        self, path: str, pieces: Iterable[bytes], *, status: int = 200, pause_s: float = 0.0, **headers: str
+    ) -> None:
+        """The body in these pieces, until whoever asked goes away."""
+
         def answer(to: BaseHTTPRequestHandler) -> None:
+            to.protocol_version = "HTTP/1.1" if "Transfer-Encoding" in headers else "HTTP/1.0"
             to.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            for name, value in headers.items():
                 to.send_header(name, value)
             to.end_headers()
-            to.wfile.write(body)
+            with contextlib.suppress(OSError):
+                for piece in pieces:
+                    to.wfile.write(piece)
+                    time.sleep(pause_s)
 
         self.pages[path] = answer
 
@@ -212,110 +223,60 @@ def test_content_that_announces_too_many_bytes_is_refused_before_it_is_read(web:
 
 
 def test_content_that_announces_nothing_is_cut_off_at_the_bound(web: Web, https: HttpsSource) -> None:
-    sent = 0
-
-    def endless(to: BaseHTTPRequestHandler) -> None:
-        nonlocal sent
-        to.send_response(200)
-        to.end_headers()
-        try:
-            while sent < 100_000_000:
-                sent += to.wfile.write(b"x" * 10_000)
-        except OSError:
-            pass
-
-    web.pages["/cat.jpg"] = endless
+    left = iter(range(10_000))
+    web.stream("/cat.jpg", (b"x" * 10_000 for _ in left))
     assert refusal(lambda: https.read("https://good.org/cat.jpg", timeout_s=5))[0] == "too_large"
-    assert sent < 100_000_000
+    assert list(left)
+
+
+@contextlib.contextmanager
+def little_memory() -> Iterator[None]:
+    """What the block takes: less than what unpacks to 50 MB."""
+    tracemalloc.start()
+    yield
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 10_000_000
 
 
 def test_content_that_unpacks_to_more_than_the_bound_is_not_unpacked(web: Web, https: HttpsSource) -> None:
-    bomb = zlib.compress(bytes(50_000_000))
-
-    def explode(to: BaseHTTPRequestHandler) -> None:
-        to.send_response(200)
-        to.send_header("Content-Encoding", "deflate")
-        to.end_headers()
-        with contextlib.suppress(OSError):
-            to.wfile.write(bomb)
-
-    web.pages["/cat.jpg"] = explode
-    tracemalloc.start()
-    assert refusal(lambda: https.read("https://good.org/cat.jpg", timeout_s=5))[0] == "too_large"
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-
-    assert peak_bytes < 10_000_000
-
-
-@pytest.mark.parametrize("kind", ["large", "packed", "dripping"])
-def test_of_a_redirect_only_its_target_is_read(web: Web, https: HttpsSource, kind: str) -> None:
-    packed = zlib.compress(bytes(50_000_000))
-
-    def redirect(to: BaseHTTPRequestHandler) -> None:
-        to.send_response(302)
-        to.send_header("Location", "/cat.jpg")
-        if kind == "packed":
-            to.send_header("Content-Encoding", "deflate")
-        to.end_headers()
-        with contextlib.suppress(OSError):
-            to.wfile.write(packed if kind == "packed" else b"x")
-            for _ in range(50):
-                to.wfile.write(b"x" if kind == "dripping" else bytes(1_000_000))
-                time.sleep(0.02 if kind == "dripping" else 0.0)
-
-    web.pages["/moved.jpg"] = redirect
-    web.page("/cat.jpg", b"meow")
-    began_s = time.monotonic()
-    tracemalloc.start()
-    assert https.read("https://good.org/moved.jpg", timeout_s=30) == b"meow"
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-
-    assert peak_bytes < 10_000_000
-    assert time.monotonic() - began_s < 0.9
-
-
-def test_a_server_that_drips_is_left_at_the_deadline(web: Web, https: HttpsSource) -> None:
-    def drip(to: BaseHTTPRequestHandler) -> None:
-        to.send_response(200)
-        to.end_headers()
-        try:
-            for _ in range(100):
-                to.wfile.write(b"x")
-                time.sleep(0.02)
-        except OSError:
-            pass
-
-    web.pages["/cat.jpg"] = drip
-    began_s = time.monotonic()
-    with pytest.raises(ContentUnavailable, match="not here in time"):
-        https.read("https://good.org/cat.jpg", timeout_s=0.2)
-    assert time.monotonic() - began_s < 1.0
+    web.stream("/cat.jpg", [zlib.compress(bytes(50_000_000))], **{"Content-Encoding": "deflate"})
+    with little_memory():
+        assert refusal(lambda: https.read("https://good.org/cat.jpg", timeout_s=5))[0] == "too_large"
 
 
 @pytest.mark.parametrize(
-    ("first", "then"),
-    [(b"1;", b"a"), (b"1\r\na\r\n0\r\n", b"X-More: b\r\n")],
-    ids=["the size of a chunk", "trailers"],
+    ("pieces", "pause_s", "headers"),
+    [
+        ([b"x", *[bytes(1_000_000)] * 50], 0.0, {}),
+        ([zlib.compress(bytes(50_000_000)), *[bytes(1_000_000)] * 50], 0.0, {"Content-Encoding": "deflate"}),
+        ([b"x"] * 51, 0.02, {}),
+    ],
+    ids=["large", "packed", "dripping"],
 )
-def test_a_server_that_drips_what_is_no_content_is_left_at_the_deadline(
-    web: Web, https: HttpsSource, first: bytes, then: bytes
+def test_of_a_redirect_only_its_target_is_read(
+    web: Web, https: HttpsSource, pieces: list[bytes], pause_s: float, headers: dict[str, str]
 ) -> None:
-    def drip(to: BaseHTTPRequestHandler) -> None:
-        to.protocol_version = "HTTP/1.1"
-        to.send_response(200)
-        to.send_header("Transfer-Encoding", "chunked")
-        to.end_headers()
-        try:
-            to.wfile.write(first)
-            for _ in range(150):
-                to.wfile.write(then)
-                time.sleep(0.02)
-        except OSError:
-            pass
+    web.stream("/moved.jpg", pieces, status=302, pause_s=pause_s, Location="/cat.jpg", **headers)
+    web.page("/cat.jpg", b"meow")
+    began_s = time.monotonic()
+    with little_memory():
+        assert https.read("https://good.org/moved.jpg", timeout_s=30) == b"meow"
+    assert time.monotonic() - began_s < 0.9
 
-    web.pages["/cat.jpg"] = drip
+
+CHUNKED = {"Transfer-Encoding": "chunked"}
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "headers"),
+    [(b"x", b"x", {}), (b"1;", b"a", CHUNKED), (b"1\r\na\r\n0\r\n", b"X-More: b\r\n", CHUNKED)],
+    ids=["content", "the size of a chunk", "trailers"],
+)
+def test_a_server_that_drips_is_left_at_the_deadline(
+    web: Web, https: HttpsSource, first: bytes, then: bytes, headers: dict[str, str]
+) -> None:
+    web.stream("/cat.jpg", [first, *[then] * 150], pause_s=0.02, **headers)
     began_s = time.monotonic()
     with pytest.raises(ContentUnavailable, match="not here in time"):
         https.read("https://good.org/cat.jpg", timeout_s=0.2)
@@ -323,13 +284,7 @@ def test_a_server_that_drips_what_is_no_content_is_left_at_the_deadline(
 
 
 def test_a_body_that_breaks_off_may_be_whole_next_time(web: Web, https: HttpsSource) -> None:
-    def cut(to: BaseHTTPRequestHandler) -> None:
-        to.send_response(200)
-        to.send_header("Content-Length", "100")
-        to.end_headers()
-        to.wfile.write(b"x" * 50)
-
-    web.pages["/cat.jpg"] = cut
+    web.page("/cat.jpg", b"x" * 50, **{"Content-Length": "100"})
     with pytest.raises(ContentUnavailable):
         https.read("https://good.org/cat.jpg", timeout_s=5)
 
@@ -500,26 +455,12 @@ def test_an_object_over_the_bound_is_too_large_and_never_read_whole(web: Web, bu
 
 def test_an_object_that_is_stored_packed_is_not_unpacked_beyond_the_bound(web: Web, bucket: GsSource) -> None:
     """Cloud Storage unpacks it itself only for who does not take gzip; the library says that it does."""
-    packed = {name: gzip.compress(bytes(size)) for name, size in {"small": 4, "bomb": 50_000_000}.items()}
-
-    def answer(to: BaseHTTPRequestHandler) -> None:
-        body = packed[to.path.rpartition("/")[2].partition("?")[0]]
-        to.send_response(206)
-        to.send_header("Content-Encoding", "gzip")
-        to.send_header("Content-Length", str(len(body)))
-        to.end_headers()
-        with contextlib.suppress(OSError):
-            to.wfile.write(body)
-
-    for name in packed:
-        web.pages[f"/download/storage/v1/b/cats/o/{name}"] = answer
+    for name, size in {"small": 4, "bomb": 50_000_000}.items():
+        packed = gzip.compress(bytes(size))
+        web.page(f"/download/storage/v1/b/cats/o/{name}", packed, status=206, **{"Content-Encoding": "gzip"})
     assert bucket.read("gs://cats/small", timeout_s=5) == bytes(4)
-    tracemalloc.start()
-    assert refusal(lambda: bucket.read("gs://cats/bomb", timeout_s=5))[0] == "too_large"
-    peak_bytes = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-
-    assert peak_bytes < 10_000_000
+    with little_memory():
+        assert refusal(lambda: bucket.read("gs://cats/bomb", timeout_s=5))[0] == "too_large"
 
 
 @pytest.mark.parametrize(("status", "type"), [(404, "not_found"), (403, "forbidden")])
@@ -573,25 +514,16 @@ def test_a_third_try_may_bring_it() -> None:
     assert all(25 < timeout_s <= 30 for timeout_s in source.timeouts_s)
 
 
-def test_there_is_no_fourth_try() -> None:
-    source = Flaky(failures=3)
-    with pytest.raises(ContentUnavailable):
-        Fetcher({"x": source}, timeout_s=30, sleep=lambda _: None).fetch("x://a")
-    assert len(source.timeouts_s) == 3
-
-
-def test_no_try_begins_after_the_time_is_over() -> None:
-    source = Flaky(failures=3)
-    with pytest.raises(ContentUnavailable):
-        Fetcher({"x": source}, timeout_s=0.1, sleep=lambda _: None).fetch("x://a")
-    assert len(source.timeouts_s) == 1
-
-
-def test_what_can_never_be_had_is_tried_once() -> None:
-    source = Flaky(failures=3, error=ContentError)
-    with pytest.raises(ContentError):
-        Fetcher({"x": source}, timeout_s=30, sleep=lambda _: None).fetch("x://a")
-    assert len(source.timeouts_s) == 1
+@pytest.mark.parametrize(
+    ("error", "timeout_s", "tries"),
+    [(ContentUnavailable, 30, 3), (ContentUnavailable, 0.1, 1), (ContentError, 30, 1)],
+    ids=["not a fourth time", "not after the time is over", "not what can never be had"],
+)
+def test_it_is_tried_again(error: type[ContentError], timeout_s: float, tries: int) -> None:
+    source = Flaky(failures=3, error=error)
+    with pytest.raises(error):
+        Fetcher({"x": source}, timeout_s=timeout_s, sleep=lambda _: None).fetch("x://a")
+    assert len(source.timeouts_s) == tries
 
 
 @pytest.mark.parametrize("uri", ["ftp://good.org/a", "/etc/passwd", "HTTP://good.org/", "data:,a"])
