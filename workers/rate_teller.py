@@ -14,22 +14,14 @@ log = logging.getLogger(__name__)
 TELL_S = 5.0
 
 
-class RateTeller:
-    """Its life is `start` → the rates every 5 s → `stop`."""
+class RateTeller(Periodic):
+    """Its life is `start` → the rates every 5 s, and once more at the end → `stop`."""
 
     def __init__(self, redis: Redis, keys: Keys, rates: Callable[[], dict[str, float]]) -> None:
+        super().__init__("rates", self.tell, pause_s=lambda: TELL_S, at_end=True)
         self._redis = redis
         self._keys = keys
         self._rates = rates
-        self._periodic = Periodic("rates", self.tell, pause_s=lambda: TELL_S, at_end=True)
-
-    def start(self) -> None:
-        """Tell from now on."""
-        self._periodic.start()
-
-    def stop(self) -> None:
-        """Tell once more, then no more. Idempotent."""
-        self._periodic.stop()
 
     def tell(self) -> None:
         """Tell once. When Redis is away, whoever needs it says so."""

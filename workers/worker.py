@@ -61,7 +61,7 @@ class Part(Protocol):
     def start(self) -> None:
         """Once, before Celery runs."""
 
-    def stop(self) -> None:
+    def stop(self) -> object:
         """After Celery, in the opposite order. Idempotent."""
 
 

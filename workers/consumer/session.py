@@ -165,7 +165,8 @@ class WorkerSession:
         whose answer was lost. Raises RedisError.
         """
         if self._predecessor:
-            self._succeed(self._predecessor)
+            if moved := self.moves.sweep_whole(self._predecessor):
+                log.warning("gave back %d tasks of this worker's predecessor", moved)
             self._predecessor = None
         if incarnation := self._heartbeat.incarnation:
             ours = {held.tag for held in self.ledger.everything() if held.incarnation == incarnation}
@@ -179,11 +180,6 @@ class WorkerSession:
             return False
         beginning: Any = self.moves.redis.getrange(self.keys.result(task), 0, FINISHED_BYTES)
         return bool(FINISHED.search(beginning))
-
-    def _succeed(self, predecessor: str) -> None:
-        moved = self.moves.sweep_whole(predecessor)
-        if moved:
-            log.warning("gave back %d tasks of this worker's predecessor", moved)
 
     def _cost_s(self, queue: str) -> float:
         model = model_of(queue)

@@ -32,60 +32,49 @@ def failed(predicted: Predicted, error: RequestError) -> Outcome:
 def timed_out(ready: Ready, *, batch_s: float) -> Outcome:
     """The request ran alone on the device, and did not come back."""
     message = f"ran alone on the device for {batch_s:.0f} s without an end (LOWTIDE_BATCH_DEADLINE_S)"
-    return Outcome(
-        status=Status.FAILED,
-        model_version=ready.job.version,
-        error=RequestError(type="timeout", message=message),
-        timings_ms=_timings(ready.job, fetch_s=ready.fetch_s, decode_s=ready.decode_s, batch_s=batch_s, gpu_s=batch_s),
-    )
+    error = RequestError(type="timeout", message=message)
+    return _ended(ready.job, error, fetch_s=ready.fetch_s, decode_s=ready.decode_s, batch_s=batch_s, gpu_s=batch_s)
 
 
 def never_out_of(stage: str, job: Job, *, spent_s: float) -> Outcome:
     """The model's `decode` or `encode` of this request did not come back."""
     message = f"{stage} of model {job.request.model} has not ended after {spent_s:.0f} s (LOWTIDE_BATCH_DEADLINE_S)"
-    return Outcome(
-        status=Status.FAILED,
-        model_version=job.version,
-        error=RequestError(type="timeout", message=message),
-        timings_ms=_timings(job, fetch_s=0.0, decode_s=spent_s if stage == "decode" else 0.0),
-    )
+    error = RequestError(type="timeout", message=message)
+    return _ended(job, error, decode_s=spent_s if stage == "decode" else 0.0)
 
 
 def undecodable(fetched: Fetched, message: str, *, decode_s: float) -> Outcome:
     """The model's `decode` raised what it should not."""
     error = RequestError(type="decode_error", message=message)
-    timings = _timings(fetched.job, fetch_s=fetched.fetch_s, decode_s=decode_s)
-    return Outcome(status=Status.FAILED, model_version=fetched.job.version, error=error, timings_ms=timings)
+    return _ended(fetched.job, error, fetch_s=fetched.fetch_s, decode_s=decode_s)
 
 
 def without_content(
     job: Job, error: ContentError | InvalidRequest, *, fetch_s: float = 0.0, decode_s: float = 0.0
 ) -> Outcome:
     """The content could not be had, or not be used; another try may help when the error says so."""
-    return Outcome(
-        status=Status.RETRY if error.retryable else Status.FAILED,
-        model_version=job.version,
-        error=RequestError(type=error.type, message=str(error)),
-        timings_ms=_timings(job, fetch_s=fetch_s, decode_s=decode_s),
-    )
+    status = Status.RETRY if error.retryable else Status.FAILED
+    told = RequestError(type=error.type, message=str(error))
+    return _ended(job, told, status=status, fetch_s=fetch_s, decode_s=decode_s)
 
 
 def expired(job: Job, *, fetch_s: float = 0.0, decode_s: float = 0.0) -> Outcome:
     """The request is not worth predicting any more."""
     at = job.request.expires_at
     message = f"expired at {at.isoformat() if at else '?'}, before it was predicted"
-    return Outcome(
-        status=Status.EXPIRED,
-        model_version=job.version,
-        error=RequestError(type="expired", message=message),
-        timings_ms=_timings(job, fetch_s=fetch_s, decode_s=decode_s),
-    )
+    error = RequestError(type="expired", message=message)
+    return _ended(job, error, status=Status.EXPIRED, fetch_s=fetch_s, decode_s=decode_s)
 
 
 def unknown_model(name: str, known: Iterable[str]) -> Outcome:
     """Nothing here serves the model."""
     message = f"no model {name!r} here; models are {', '.join(known)} (LOWTIDE_MODELS)"
     return Outcome.failed("unknown_model", message)
+
+
+def _ended(job: Job, error: RequestError, *, status: Status = Status.FAILED, **spent: float) -> Outcome:
+    """Without outputs. `spent`: as `_timings` takes it."""
+    return Outcome(status=status, model_version=job.version, error=error, timings_ms=_timings(job, **spent))
 
 
 def _timings_of(predicted: Predicted) -> Timings:
@@ -99,7 +88,9 @@ def _timings_of(predicted: Predicted) -> Timings:
     )
 
 
-def _timings(job: Job, *, fetch_s: float, decode_s: float, batch_s: float = 0.0, gpu_s: float = 0.0) -> Timings:
+def _timings(
+    job: Job, *, fetch_s: float = 0.0, decode_s: float = 0.0, batch_s: float = 0.0, gpu_s: float = 0.0
+) -> Timings:
     total_s = time.monotonic() - job.arrived_s
     return Timings(
         queued=_ms(max(0.0, total_s - fetch_s - decode_s - batch_s)),

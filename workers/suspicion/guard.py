@@ -14,25 +14,17 @@ LOOK_S = 0.25
 """A worker that breaks fails hundreds of requests in a second. A look costs nothing as long as nothing is charged."""
 
 
-class Guard:
+class Guard(Periodic):
     """Its life is `start` → looks → `stop`. Redis is asked only while something is charged."""
 
     def __init__(self, standing: Standing, others: Others, *, give_back: Callable[[], object]) -> None:
         """`give_back`: what is in process, when the worker became suspect."""
+        super().__init__("guard", self._look, pause_s=lambda: LOOK_S)
         self._standing = standing
         self._others = others
         self._give_back = give_back
-        self._periodic = Periodic("guard", self._turn, pause_s=lambda: LOOK_S)
 
-    def start(self) -> None:
-        """Look from now on."""
-        self._periodic.start()
-
-    def stop(self) -> None:
-        """Look no more. Idempotent."""
-        self._periodic.stop()
-
-    def _turn(self) -> None:
+    def _look(self) -> None:
         if not self._standing.wants_turn():
             return
         try:
