@@ -45,7 +45,7 @@ format: $(READY) ## Rewrite the code as `make check` wants it
 	@$(BIN)/ruff check --fix .
 
 bench: $(READY) ## Measure throughput, as ratios within one run
-	@$(BIN)/python benchmarks/bench.py
+	@$(BIN)/python -m benchmarks.bench
 
 drill: $(READY) ## Try the fault matrix and write docs/reliability.md (ROW=worker-kill: one row; BROKEN=1: unprotected)
 	@GRPC_VERBOSITY=ERROR $(BIN)/python -m tests.drills $(ROW) $(if $(BROKEN),--broken)
@@ -55,7 +55,7 @@ reference: $(READY) ## Write what docs/ says of the code: settings and JSON Sche
 
 pictures: $(READY) ## Take the pictures of README and docs/, of a running system (two minutes; needs Chromium)
 	@$(BIN)/python -m docs.pictures
-	@$(BIN)/python benchmarks/burst.py --preempt --plot docs/pictures/burst.png
+	@$(BIN)/python -m benchmarks.burst --preempt --plot docs/pictures/burst.png
 
 lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
 	@for extra in autoscaling bridge flower worker; do \

@@ -1,6 +1,6 @@
 """A bridge before a million messages: how much memory it takes, without a worker and while workers drain them.
 
-`python benchmarks/backlog.py` starts its own Redis and Pub/Sub (PUBSUB_EMULATOR_HOST, when set, is used instead),
+`python -m benchmarks.backlog` starts its own Redis and Pub/Sub (PUBSUB_EMULATOR_HOST, when set, is used instead),
 publishes, starts a bridge and looks at its resident memory; then it starts workers whose model does nothing. Exit code
 1 when the bridge took more than `--limit-mb`, or more at the end than halfway, by a tenth.
 """
@@ -28,7 +28,6 @@ from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import free_port
 
-HERE = Path(__file__).parent
 AT_ONCE = 1000
 LOOK_S = 1.0
 PLOT_COLUMNS = 60
@@ -123,7 +122,7 @@ def services(folder: Path) -> Iterator[Settings]:
             yield load_settings(
                 redis_url=redis.url,
                 project=f"backlog-{uuid.uuid4().hex[:8]}",
-                models="noop=noop:Noop",
+                models="noop=benchmarks.noop:Noop",
                 default_model="noop",
                 metadata_url="none",
             )
@@ -171,7 +170,7 @@ def main(messages: int, size_bytes: int, idle_s: float, drain_s: float, workers:
         create_missing(settings)
         publish(settings, messages, size_bytes)
         results = Results(settings)
-        env = {**settings.environment(), "PYTHONPATH": str(HERE)}
+        env = settings.environment()
         names = ["bridge", *(f"worker-{number}" for number in range(workers))]
         bridge, *crew = (
             ChildProcess(

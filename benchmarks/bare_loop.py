@@ -1,7 +1,7 @@
 """What the device could do: decode, predict, encode in one process, and nothing else. Prints images a second.
 
-`python bare_loop.py MODEL WEIGHTS FOLDER`, with the decode threads of a worker, at the fastest of a few batch sizes:
-the largest is not the fastest on every device.
+`python -m benchmarks.bare_loop MODEL WEIGHTS FOLDER`, with the decode threads of a worker, at the fastest of a few
+batch sizes: the largest is not the fastest on every device.
 """
 
 import itertools

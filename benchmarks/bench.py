@@ -30,7 +30,7 @@ from lowtide.config import load_settings
 from lowtide.local.process import ChildProcess
 from lowtide.local.stack import Stack
 
-HERE = Path(__file__).parent
+IMAGES = Path(__file__).parents[1] / "examples" / "digits" / "images"
 SEED = 7
 
 
@@ -62,7 +62,7 @@ def photographs(folder: Path, count: int) -> None:
 
 def digits(folder: Path, count: int) -> None:
     """The held-out digits of the examples, over and over."""
-    originals = sorted((HERE.parent / "examples" / "digits" / "images").iterdir())
+    originals = sorted(IMAGES.iterdir())
     for index in range(count):
         shutil.copyfile(originals[index % len(originals)], folder / f"{index:05}.png")
 
@@ -85,16 +85,16 @@ def end_to_end(model: str, weights: str, folder: Path) -> float:
 
 
 def bare_loop(model: str, weights: str, folder: Path) -> float:
-    command = [sys.executable, str(HERE / "bare_loop.py"), model, weights, str(folder)]
+    command = [sys.executable, "-m", "benchmarks.bare_loop", model, weights, str(folder)]
     return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
 def ours(count: int) -> float:
     """Messages a second through the bridge and a worker whose model does nothing."""
-    with stack(workers=0, models=("noop=noop:Noop",), default_model="noop") as running:
+    with stack(workers=0, models=("noop=benchmarks.noop:Noop",), default_model="noop") as running:
         settings = running.settings
         commands = {"worker": ["-m", "lowtide.cli", "worker"]}
-        with processes(commands, {**running.environment, "PYTHONPATH": str(HERE)}) as start:
+        with processes(commands, running.environment) as start:
             return drain(settings.require_project(), settings.topic, settings.results_topic, count, start)
 
 
@@ -112,7 +112,7 @@ def naive(count: int) -> float:
             publisher.create_topic(name=publisher.topic_path(project, topic))
         subscription = subscriber.subscription_path(project, "naive-requests")
         subscriber.create_subscription(name=subscription, topic=publisher.topic_path(project, "naive-requests"))
-        commands = {part: [str(HERE / "naive.py"), part] for part in ("worker", "bridge")}
+        commands = {part: ["-m", "benchmarks.naive", part] for part in ("worker", "bridge")}
         with processes(commands, env) as start:
             return drain(project, "naive-requests", "naive-results", count, start)
 

@@ -1,6 +1,6 @@
 """A burst before an empty fleet: how it grows, drains and is gone again, as lines and as a picture.
 
-`python benchmarks/burst.py` starts the whole system on this machine, as `lowtide up` does, with a model
+`python -m benchmarks.burst` starts the whole system on this machine, as `lowtide up` does, with a model
 that sleeps 10 ms for each request, publishes, and looks on until no worker is left. `--preempt` takes half of the
 workers away on the way, as Spot VMs are. Exit code 1 when a request has no result.
 """
@@ -18,14 +18,12 @@ from google.cloud import pubsub_v1
 
 from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.autoscaling.signal.last_value import SourceUnreadable
-from lowtide.autoscaling.signal.signal import outstanding
 from lowtide.autoscaling.signal.snapshot import Camera
 from lowtide.config import load_settings
 from lowtide.local.group import Event
 from lowtide.local.stack import Stack
 from lowtide.tasks.redis.connect import connect
 
-HERE = Path(__file__).parent
 LOOK_S = 0.5
 PATIENCE_S = 300.0
 
@@ -79,9 +77,7 @@ def watch(stack: Stack, burst: Burst, *, preempt: bool) -> list[Sample]:
             undelivered = monitoring.undelivered().messages
         except SourceUnreadable:
             undelivered = None
-        work = outstanding(
-            undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
-        )
+        work = snapshot.work(undelivered=undelivered, worker_s=stack.settings.fleet_work_s)
         vms = group.vms
         booting = sum(vm.is_booting for vm in vms)
         samples.append(
@@ -147,12 +143,11 @@ def main(requests: int, workers: int, boot_s: float, preempt: bool, picture: Pat
         )
 
     settings = load_settings(
-        models=("sleeping=sleeping:Sleeping",),
+        models=("sleeping=benchmarks.sleeping:Sleeping",),
         fleet_max=workers,
         fleet_work_s=5.0,
         fleet_stabilization_s=20,
     )
-    os.environ["PYTHONPATH"] = str(HERE)
     with tempfile.TemporaryDirectory(prefix="lowtide-burst-") as folder:
         stack = Stack(settings, folder=Path(folder), workers=None, boot_s=boot_s, on_event=tell)
         with stack:

@@ -1,6 +1,6 @@
 """Connections to Redis, by process: idle, and while and after many threads call.
 
-`PYTHONPATH=. python benchmarks/connections.py` starts Redis, Pub/Sub, a bridge and a worker on this machine, with a
+`python -m benchmarks.connections` starts Redis, Pub/Sub, a bridge and a worker on this machine, with a
 model that does no work, and counts by `CLIENT LIST` and `/proc`, on Linux. The caller is this process. A row says "the
 most at once → afterwards".
 """
@@ -23,7 +23,6 @@ from lowtide.tasks.app import configure
 from lowtide.tasks.client import caller
 from tests.connected import Connected
 
-HERE = Path(__file__).parent
 PATIENCE_S = 300.0
 IDLE_S = 12.0
 REQUEST = {"model": "noop", "data": "eA=="}
@@ -75,8 +74,7 @@ def publish(project: str, requests: int) -> None:
 
 def rows(requests: int = 10_000, threads: int = 200) -> Iterator[tuple[str, str]]:
     """What was done, and how many connections each process had. So many threads call."""
-    os.environ["PYTHONPATH"] = str(HERE)
-    settings = load_settings(models="noop=noop:Noop", device="cpu", project="connections")
+    settings = load_settings(models="noop=benchmarks.noop:Noop", device="cpu", project="connections")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder)) as stack:
         stack.wait_ready()
         configure(stack.settings)

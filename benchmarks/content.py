@@ -1,10 +1,10 @@
 """Inline content: what an image of 110 KB costs the bridge and Redis.
 
-`PYTHONPATH=. python benchmarks/content.py` starts Redis, Pub/Sub, a bridge and workers on this machine, with a model
+`python -m benchmarks.content` starts Redis, Pub/Sub, a bridge and workers on this machine, with a model
 that does no work, and publishes images, as they are and as base64 in JSON. CPU is that of `/proc` and of `INFO`; bytes
 are what Redis got and sent for each byte of content. The row *bare* is what the same Redis takes for as many bytes of a
 client that sets, gets and deletes them, and does nothing else: where the machine is slow, that is slow, too. With the
-`typings` folder of another checkout first on the path, its code runs: compare what ran one after the other.
+`typings` folder of another checkout as PYTHONPATH, its code runs: compare what ran one after the other.
 """
 
 import base64
@@ -24,7 +24,6 @@ from redis import Redis
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack
 
-HERE = Path(__file__).parent
 IMAGE_BYTES = 110_000
 IMAGES = 100
 """So many different ones. They are made before they are sent: a bridge takes few at a time from a slow publisher."""
@@ -116,8 +115,7 @@ class Fleet:
 
 def rows(images: int = 1000, workers: int = 2) -> Iterator[tuple[str, str]]:
     """What was measured, and what came out."""
-    os.environ["PYTHONPATH"] = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(HERE)])
-    settings = load_settings(models="noop=noop:Noop", device="cpu", project="content")
+    settings = load_settings(models="noop=benchmarks.noop:Noop", device="cpu", project="content")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder), workers=workers) as stack:
         stack.wait_ready()
         os.environ |= stack.environment

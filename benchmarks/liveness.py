@@ -1,6 +1,6 @@
 """What it costs Redis that a fleet of real size lives, and that a zone of it is lost.
 
-`PYTHONPATH=. python benchmarks/liveness.py` starts Redis (with its append-only file), Pub/Sub and two bridges on this
+`python -m benchmarks.liveness` starts Redis (with its append-only file), Pub/Sub and two bridges on this
 machine. The workers are heartbeats, each with a thread and a connection of its own, in two processes, the zones; this
 process takes 64 tasks in the name of each. The sweeper is in the zone that is lost. Figures are CPU time of Redis by
 `INFO`; before them stands what Redis does when nobody asks, and what a ping costs it, because machines differ.

@@ -1,7 +1,7 @@
 """What people write first: `subscribe(callback)` that calls `.delay()`, and a Celery task that publishes its result.
 
 It acknowledges when it has enqueued, so it loses work; it is the yardstick of speed, not of care.
-`python naive.py bridge|worker`, with NAIVE_REDIS_URL, NAIVE_PROJECT and PUBSUB_EMULATOR_HOST.
+`python -m benchmarks.naive bridge|worker`, with NAIVE_REDIS_URL, NAIVE_PROJECT and PUBSUB_EMULATOR_HOST.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """A page of `classify --report` of 10,000 answers and 300 failures: its size, and the time to make and to open it.
 
-`PYTHONPATH=. python benchmarks/report.py` makes reports of photographs cut from one that scikit-learn ships, a small
+`python -m benchmarks.report` makes reports of photographs cut from one that scikit-learn ships, a small
 one beside the large one, and opens both in Chromium, in turn. Seconds to open: until the browser has loaded and laid
 out the page.
 """

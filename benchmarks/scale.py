@@ -1,6 +1,6 @@
 """What a fleet costs Redis, and how soon it answers, beside what it may: one table, in Markdown.
 
-`PYTHONPATH=. python benchmarks/scale.py` runs what can be run alone, too, one after the other and each in a process of
+`python -m benchmarks.scale` runs what can be run alone, too, one after the other and each in a process of
 its own: connections.py, waking.py, liveness.py, content.py. In each Redis keeps its data in an append-only file.
 `--before`, the folder of another checkout that has its `.venv`, adds bench.py, by its code and by ours. On two cores it
 takes a quarter of an hour, and as long again with that.
@@ -21,7 +21,7 @@ import click
 
 from benchmarks import connections, content, liveness, waking
 
-HERE = Path(__file__).parent
+CHECKOUT = Path(__file__).resolve().parents[1]
 Rows = Iterator[tuple[str, str]]
 
 AT_MOST = {
@@ -44,17 +44,17 @@ AT_MOST = {
 def bench(before: Path) -> Rows:
     """Ratios of `make bench`: what it was, and what it is, again and again in turns; the better of two."""
     found: dict[str, dict[Path, float]] = {}
-    for folder in (before, HERE.parent) * 2:
+    for folder in (before, CHECKOUT) * 2:
         for what, ratio in ratios(folder).items():
             of_both = found.setdefault(what, {})
             of_both[folder] = max(ratio, of_both.get(folder, 0.0))
     for what, of_both in found.items():
-        yield f"bench: {what}", f"before {of_both[before]:.2f}, now {of_both[HERE.parent]:.2f}"
+        yield f"bench: {what}", f"before {of_both[before]:.2f}, now {of_both[CHECKOUT]:.2f}"
 
 
 def ratios(folder: Path) -> Mapping[str, float]:
     """Of a checkout's code."""
-    command = [str(folder / ".venv/bin/python"), "benchmarks/bench.py", "--json"]
+    command = [str(folder / ".venv/bin/python"), "-m", "benchmarks.bench", "--json"]
     found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder).stdout
     return {what: figures["ratio"] for what, figures in json.loads(found).items()}
 

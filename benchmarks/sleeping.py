@@ -3,7 +3,8 @@
 import time
 
 import torch
-from noop import Noop
+
+from benchmarks.noop import Noop
 
 SECONDS = 0.01
 

@@ -1,6 +1,6 @@
 """What it costs Redis that workers wait, and how soon they are woken.
 
-`PYTHONPATH=. python benchmarks/waking.py` starts Redis, which keeps its data (AOF), and workers on this machine, with
+`python -m benchmarks.waking` starts Redis, which keeps its data (AOF), and workers on this machine, with
 models that do no work. `--workers 2` for fewer than 32 at once, which take a minute to start on two cores.
 """
 
@@ -28,7 +28,6 @@ from lowtide.tasks.infer import INFER
 from lowtide.tasks.queues import caller_queue
 from tests.connected import Connected
 
-HERE = Path(__file__).parent
 MODEL = "noop0"
 IDLE_S = 20.0
 PAYLOAD_BYTES = 150_000
@@ -42,7 +41,7 @@ def fleet(redis: Redis, *, workers: int, models: int = 1) -> Iterator[Stack]:
     """Workers without a bridge, idle for a while, on a Redis that was emptied."""
     redis.flushall()
     url = "redis://{host}:{port}/0".format_map(redis.get_connection_kwargs())
-    names = ",".join(f"noop{number}=noop:Noop" for number in range(models))
+    names = ",".join(f"noop{number}=benchmarks.noop:Noop" for number in range(models))
     settings = load_settings(redis_url=url, models=names, device="cpu", project="waking", subscription="")
     with tempfile.TemporaryDirectory() as folder, Stack(settings, folder=Path(folder), workers=workers) as stack:
         stack.wait_ready(timeout_s=600)
@@ -129,7 +128,6 @@ def took(call: Callable[[], object], *, pause_s: float = 0.0) -> str:
 
 def rows(workers: int = 32) -> Iterator[tuple[str, str]]:
     """What was measured, and what came out. With so many workers at once, at most."""
-    os.environ["PYTHONPATH"] = str(HERE)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder)) as server:
         redis, os.environ["LOWTIDE_REDIS_URL"] = Redis.from_url(server.url), server.url
         yield from lone(redis).items()

@@ -1,7 +1,7 @@
 """`make pictures`: what the README and docs/ show, of a system that really runs on this machine.
 
 Photographs and digits, a few broken files among them, go through it. Chromium shows the report's page, Flower, and what
-`lowtide status --watch` draws in a terminal. The burst has a command of its own: benchmarks/burst.py.
+`lowtide status --watch` draws in a terminal. The burst has a command of its own: benchmarks.burst.
 """
 
 import fcntl
