@@ -8,7 +8,7 @@ the leader alone, another takes over, and its points tell the first to stop.
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis import Redis
@@ -17,7 +17,7 @@ from lowtide.autoscaling.export.flower_pace import FlowerReader, FlowerReading
 from lowtide.autoscaling.export.monitoring import Monitoring, WriteRefused
 from lowtide.autoscaling.export.samples import Done, Sample, flower_samples, own_samples, samples_of
 from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
-from lowtide.autoscaling.signal.signal import Undelivered, beside_suspects, outstanding
+from lowtide.autoscaling.signal.signal import Undelivered
 from lowtide.autoscaling.signal.snapshot import Camera, Snapshot
 from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB
@@ -163,21 +163,12 @@ class Exporter:
         if snapshot is None:
             return own  # never read: nothing is known, and zero would be a lie
         self._rates_s |= snapshot.rates_s  # an emptied Redis must not make every model look unmeasured
+        snapshot = replace(snapshot, rates_s=self._rates_s)
         undelivered = None if self._pubsub.value is None else self._pubsub.value.messages
-        work = beside_suspects(
-            outstanding(
-                undelivered=undelivered,
-                backlog=snapshot.backlog,
-                bridges=snapshot.bridges,
-                rates_s=self._rates_s,
-            ),
-            snapshot.suspects,
-            worker_s=self._worker_s,
-        )
+        work = snapshot.work(undelivered=undelivered, worker_s=self._worker_s)
         if before is not None and before.at < snapshot.at:  # else Redis was not read again: what was seen is held
             self._done = Done.between(before, snapshot)
-        figures = samples_of(snapshot, work=work, done=self._done, rates_s=self._rates_s, undelivered=undelivered)
-        return [*figures, *own]
+        return [*samples_of(snapshot, work=work, done=self._done, undelivered=undelivered), *own]
 
     def _ages_s(self) -> dict[str, float]:
         """How old what is known is, by source."""

@@ -52,9 +52,7 @@ class Done:
         )
 
 
-def samples_of(
-    snapshot: Snapshot, *, work: Work, done: Done | None, rates_s: Mapping[str, float], undelivered: int | None
-) -> Iterator[Sample]:
+def samples_of(snapshot: Snapshot, *, work: Work, done: Done | None, undelivered: int | None) -> Iterator[Sample]:
     """All figures but those of the exporter itself. Zeros included: an autoscaler takes what is missing for unknown.
 
     `undelivered` None: Pub/Sub's count is not known, and not told; if no bridge lives either, nor is it told that there
@@ -83,7 +81,7 @@ def samples_of(
         yield Sample(metric=metric, value=value)
     for (model, state), count in snapshot.backlog.requests.items():
         yield Sample(metric=metrics.REDIS_REQUESTS, value=count, labels={MODEL: model, STATE: state.value})
-    for model, rate_s in rates_s.items():
+    for model, rate_s in snapshot.rates_s.items():
         yield Sample(metric=metrics.SECONDS_PER_REQUEST, value=rate_s, labels={MODEL: model})
 
 

@@ -11,7 +11,7 @@ from redis import Redis, RedisError
 
 from lowtide.autoscaling.signal.backlog import Backlog, BacklogReader
 from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
-from lowtide.autoscaling.signal.signal import Bridges
+from lowtide.autoscaling.signal.signal import Bridges, Work, beside_suspects, outstanding
 from lowtide.config import Settings
 from lowtide.tasks.client.served import served
 from lowtide.tasks.redis.keys import Keys
@@ -91,6 +91,13 @@ class Snapshot:
         """Age of the oldest request that a bridge holds or Redis has, seconds; None without any."""
         known = [at for at in (self.bridges.oldest_at, self.backlog.oldest_at) if at is not None]
         return max(0.0, self.at - min(known)) if known else None
+
+    def work(self, *, undelivered: int | None, worker_s: float) -> Work:
+        """What is outstanding. `undelivered`: what Pub/Sub's metric says, None when it is not known; `worker_s`:
+        seconds of work for which the group has one machine.
+        """
+        work = outstanding(undelivered=undelivered, backlog=self.backlog, bridges=self.bridges, rates_s=self.rates_s)
+        return beside_suspects(work, self.suspects, worker_s=worker_s)
 
 
 class Camera:

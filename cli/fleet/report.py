@@ -9,7 +9,7 @@ from lowtide.autoscaling.policy.decide import Decision, GroupState, Histories, S
 from lowtide.autoscaling.policy.policy import Policy
 from lowtide.autoscaling.signal.backlog import State
 from lowtide.autoscaling.signal.last_value import LastValue
-from lowtide.autoscaling.signal.signal import Work, beside_suspects, outstanding
+from lowtide.autoscaling.signal.signal import Work
 from lowtide.autoscaling.signal.snapshot import Snapshot
 from lowtide.autoscaling.signal.unread import UnreadList
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
@@ -107,13 +107,7 @@ def report(
     was recommended before.
     """
     now = snapshot.at + redis.age_s
-    work = beside_suspects(
-        outstanding(
-            undelivered=undelivered, backlog=snapshot.backlog, bridges=snapshot.bridges, rates_s=snapshot.rates_s
-        ),
-        snapshot.suspects,
-        worker_s=worker_s,
-    )
+    work = snapshot.work(undelivered=undelivered, worker_s=worker_s)
     histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[SignalPoint(at=now, value=work.signal_s)]]}
     if signals is None:  # what we can't read need not be missing for the group: it would seem to hold its size
         policy = replace(policy, signals=tuple(one for one in policy.signals if one.metric in histories))

@@ -39,7 +39,6 @@ def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
         seen,
         work=work,
         done=Done(per_s=4.0, failed_per_s=1.0, ignored_per_s=0.25),
-        rates_s=seen.rates_s,
         undelivered=undelivered,
     )
     own = own_samples({"redis": 3.0}, writes_failed=2)
@@ -91,7 +90,7 @@ def test_the_oldest_request_is_a_bridges_or_in_redis(
     work = outstanding(undelivered=0, backlog=seen.backlog, bridges=seen.bridges, rates_s={})
     [told] = [
         sample.value
-        for sample in samples_of(seen, work=work, done=None, rates_s={}, undelivered=0)
+        for sample in samples_of(seen, work=work, done=None, undelivered=0)
         if sample.metric is OLDEST_WAITING
     ]
     assert told == oldest_s
@@ -100,7 +99,7 @@ def test_the_oldest_request_is_a_bridges_or_in_redis(
 def test_throughput_is_not_told_after_a_single_look() -> None:
     seen = snapshot()
     work = outstanding(undelivered=0, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
-    told = {s.metric.name for s in samples_of(seen, work=work, done=None, rates_s={}, undelivered=0)}
+    told = {s.metric.name for s in samples_of(seen, work=work, done=None, undelivered=0)}
     assert told.isdisjoint({"throughput", "failures"})
 
 
@@ -139,7 +138,7 @@ def test_what_waits_in_pubsub_while_no_bridge_lives_has_no_age_that_is_known() -
     seen = replace(snapshot(), bridge_words={})
     for undelivered, told in ((3000, False), (0, True), (None, False)):
         work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
-        found = {s.metric for s in samples_of(seen, work=work, done=None, rates_s={}, undelivered=undelivered)}
+        found = {s.metric for s in samples_of(seen, work=work, done=None, undelivered=undelivered)}
         assert ({OLDEST_WAITING, REQUESTS_AT_RISK} <= found) is told
         assert not told or not found.isdisjoint({OLDEST_WAITING, REQUESTS_AT_RISK})
 
