@@ -1,5 +1,5 @@
-"""Text from outside: what of it can be sent, and how a terminal may show it. Names, errors and ids from messages go by
-it; `--json` escapes by itself.
+"""Text from outside, as a terminal may show it. Names, errors and ids from messages go by it; `--json` escapes by
+itself.
 """
 
 
@@ -11,11 +11,6 @@ def shown(text: str) -> str:
 def shown_lines(text: str) -> str:
     """Likewise, of a text that has several lines."""
     return "\n".join(map(shown, text.expandtabs().split("\n")))
-
-
-def is_utf8(text: str) -> bool:
-    """False when it holds bytes that are not, as Python reads names and arguments, or half a surrogate pair."""
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _shown(char: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from lowtide.config import checked, values
 from lowtide.config.given import CONFIG, ENV_PREFIX
 from lowtide.config.process.memory import memory_bytes
-from lowtide.config.values import as_text, cleaned
+from lowtide.config.values import as_text, cleaned, is_utf8
 
 
 class SettingsError(Exception):
@@ -245,7 +245,7 @@ class Settings(BaseModel):
             raise ValueError("true and false are for other settings")
         if not isinstance(value, str) or info.field_name == "flower_basic_auth":
             return value
-        if info.field_name != "file_roots" and not _is_utf8(value):
+        if info.field_name != "file_roots" and not is_utf8(value):
             shown = f": {value!a}" if cls.model_fields[info.field_name or ""].repr else ""
             raise ValueError(f"holds bytes that are not UTF-8{shown}")
         # What a folder, or a file of weights, is called is its owner's.
@@ -269,8 +269,3 @@ class Settings(BaseModel):
         if name in private.get("_wrong", {}):
             raise SettingsError(private["_wrong"][name])
         return super().__getattr__(name)  # type: ignore[misc]
-
-
-def _is_utf8(text: str) -> bool:
-    """Python keeps a byte of the environment that is not UTF-8 as a lone surrogate."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -4,12 +4,24 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SkipValidation
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SkipValidation
 
 from lowtide.config import checked
-from lowtide.config.fleet_schedule import FleetSchedule
 
 QUOTES = "\"'"
+
+
+class FleetSchedule(BaseModel):
+    """One entry of LOWTIDE_FLEET_SCHEDULES, by the names of Compute Engine's ScalingSchedule. Durations in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    min_required_replicas: int
+    cron: str
+    duration_s: int
+    time_zone: str = "UTC"
+    disabled: bool = False
 
 
 def cleaned(text: str) -> str:
@@ -23,6 +35,11 @@ def cleaned(text: str) -> str:
     if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in QUOTES and bare[0] not in bare[1:-1]:
         bare = bare[1:-1]
     return bare if bare == text else cleaned(bare)
+
+
+def is_utf8(text: str) -> bool:
+    """False when it holds bytes that are not, which Python reads as lone surrogates, or half a surrogate pair."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def as_text(value: Any, *, joined: bool = True) -> str:

@@ -70,6 +70,11 @@ def failed(
     }
 
 
+def failure_of(result: Result) -> str | None:
+    """The type of what went wrong: that of the error, else the status. None for an answer."""
+    return None if result["status"] == "ok" else error_of(result)[0]
+
+
 def error_of(result: Result) -> tuple[str, str]:
     """Type and message of what went wrong, as text whatever they are; empty for an answer."""
     error = result.get("error")

@@ -5,11 +5,11 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from lowtide.cli.answers.answers import failure_of
 from lowtide.tasks.errors import LowtideError
 
 HEADER = ("filename", "prediction", "status", "error")
@@ -108,14 +108,6 @@ def _json_row(line: bytes, *, start: int, end: int) -> EarlierRow | str:
         end=end,
         model=model if isinstance(model, str) else None,
     )
-
-
-def failure_of(result: Mapping[str, Any]) -> str | None:
-    """The type of what went wrong: that of the error, else the status. None for an answer."""
-    if result["status"] == "ok":
-        return None
-    error = result.get("error")
-    return str(error.get("type") or result["status"]) if isinstance(error, dict) else str(result["status"])
 
 
 def read_csv(data: bytes, path: Path) -> Earlier:

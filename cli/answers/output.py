@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from lowtide.cli.answers.answers import Result, error_of, failed
-from lowtide.cli.answers.earlier import HEADER, Earlier, EarlierRow, failure_of, read_csv, read_json_lines
+from lowtide.cli.answers.answers import Result, error_of, failed, failure_of
+from lowtide.cli.answers.earlier import HEADER, Earlier, EarlierRow, read_csv, read_json_lines
 from lowtide.tasks.errors import LowtideError
 
 log = logging.getLogger(__name__)

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from lowtide.cli import STOPPED
-from lowtide.cli.answers.answers import Result, error_of
+from lowtide.cli.answers.answers import Result, error_of, failure_of
 from lowtide.cli.answers.collect import Collection
-from lowtide.cli.answers.earlier import failure_of
 from lowtide.cli.answers.output import STDOUT, Output, is_stdout, is_stream, open_output
 from lowtide.cli.answers.progress import ProgressBar, rounded
 from lowtide.cli.options import TEXT, WAIT, examples, parse_params
 from lowtide.cli.sources.listing import names_in
 from lowtide.cli.sources.sources import Source, find_sources
-from lowtide.cli.terminal import is_utf8, shown
+from lowtide.cli.terminal import shown
 from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.process.logs import configure_logging
+from lowtide.config.values import is_utf8
 from lowtide.local.stack import Stack
 from lowtide.workers.models.names import check_case
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lowtide.cli.terminal import is_utf8
+from lowtide.config.values import is_utf8
 from lowtide.tasks.errors import LowtideError
 
 MARKS = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lowtide.cli.answers.output import STDOUT, is_stdout
 from lowtide.cli.sources.listing import Listed
-from lowtide.cli.terminal import is_utf8
 from lowtide.config.redact import redacted
+from lowtide.config.values import is_utf8
 from lowtide.tasks.errors import LowtideError
 
 INLINE_MAX_BYTES = 7_000_000

@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.bridge.messages.translate import Rules, translate
-from lowtide.cli.answers.answers import NoResult, read_result
-from lowtide.cli.answers.earlier import OutputDamaged, failure_of
+from lowtide.cli.answers.answers import NoResult, failure_of, read_result
+from lowtide.cli.answers.earlier import OutputDamaged
 from lowtide.cli.answers.output import CSV, JSON_LINES, Format
 from lowtide.cli.commands.results import line
 from lowtide.cli.sources.listing import ListUnreadable, names_in
 from lowtide.cli.sources.requests import request_message
 from lowtide.cli.sources.sources import Source, readable
-from lowtide.cli.terminal import is_utf8, shown
+from lowtide.cli.terminal import shown
+from lowtide.config.values import is_utf8
 
 HARD = [
     "\\",

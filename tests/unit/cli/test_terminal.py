@@ -1,6 +1,7 @@
 import pytest
 
-from lowtide.cli.terminal import is_utf8, shown
+from lowtide.cli.terminal import shown
+from lowtide.config.values import is_utf8
 
 
 @pytest.mark.parametrize(
