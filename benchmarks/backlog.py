@@ -24,9 +24,8 @@ import grpc
 from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
-from lowtide.local.process import ChildProcess
+from lowtide.local.process import ChildProcess, free_port
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.local.stack import free_port
 
 AT_ONCE = 1000
 LOOK_S = 1.0

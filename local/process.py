@@ -1,7 +1,10 @@
-"""`ChildProcess`: one process of the local stack, started again when it ends by itself, gone when we are gone."""
+"""`ChildProcess`: one process of the local stack, started again when it ends by itself, gone when we are gone. And what
+processes need: a port, and an eye on their logs.
+"""
 
 import logging
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -35,6 +38,24 @@ def tied(command: Sequence[str]) -> list[str]:
     (`preexec_fn`), the child runs Python among the locks of threads that it does not have: beside gRPC's it can abort.
     """
     return [sys.executable, "-I", "-S", "-c", TIE, str(os.getpid()), *command]
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` when nothing listens there, else any free port of the loopback interface."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
+
+
+def end_of(log_path: Path, *, lines: int) -> str:
+    """What a process wrote last."""
+    if not log_path.exists():
+        return "(there is no log)"
+    return "\n".join(log_path.read_text(errors="replace").splitlines()[-lines:])
 
 
 class ChildProcess:
@@ -97,9 +118,7 @@ class ChildProcess:
 
     def tail(self, lines: int = 20) -> str:
         """The end of its log."""
-        if not self.log_path.exists():
-            return ""
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+        return end_of(self.log_path, lines=lines)
 
     def _watch(self) -> None:
         while not self._stopping.is_set():

@@ -1,7 +1,6 @@
 """`EmbeddedRedis`: a real Redis of one's own, set up as production needs it, gone when its owner is gone."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from lowtide.local.process import tied
+from lowtide.local.process import end_of, free_port, tied
 from lowtide.tasks.errors import LowtideError
 
 READY_TIMEOUT_S = 60.0
@@ -90,12 +89,13 @@ class EmbeddedRedis:
         self._folder.mkdir(parents=True, exist_ok=True)
         # Somebody else may take a port between our look and Redis' bind: look again.
         for _ in range(1 if self._wanted_port else START_ATTEMPTS):
-            self.port = self._wanted_port or _free_port()
+            self.port = self._wanted_port or free_port()
             self._process = self._launch(binary)
             if self._became_ready():
                 return
             self.stop()
-        raise RedisFailed(f"Redis did not start on port {self.port}; the end of {self.log_path}:\n{self._log_tail()}")
+        log = end_of(self.log_path, lines=10)
+        raise RedisFailed(f"Redis did not start on port {self.port}; the end of {self.log_path}:\n{log}")
 
     def stop(self) -> None:
         """SIGTERM, on which Redis flushes its file; SIGKILL if it does not end. Idempotent."""
@@ -154,14 +154,3 @@ class EmbeddedRedis:
                 return bool(client.info("server")["process_id"] == self.pid)
         except (redis.ConnectionError, redis.TimeoutError):  # not up yet, or still loading its file
             return False
-
-    def _log_tail(self, lines: int = 10) -> str:
-        if not self.log_path.exists():
-            return "(there is no log)"
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

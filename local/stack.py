@@ -16,7 +16,7 @@ from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.config import Settings, load_settings
 from lowtide.config.addresses import at, host_port
 from lowtide.local.group import Event, Group
-from lowtide.local.process import ChildProcess
+from lowtide.local.process import ChildProcess, free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.errors import LowtideError
 from lowtide.tasks.redis.connect import connect
@@ -44,17 +44,6 @@ class Ports:
     redis: int = 0
     pubsub: int = 0
     flower: int = 0
-
-
-def free_port(wanted: int = 0) -> int:
-    """`wanted` when nothing listens there, else any free port of the loopback interface."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return free_port()
-        return int(probe.getsockname()[1])
 
 
 class Stack:

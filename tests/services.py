@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 import grpc
 from playwright.sync_api import Browser, sync_playwright
 
-from lowtide.local.process import tied
+from lowtide.local.process import free_port, tied
 
 READY_TIMEOUT_S = 120.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -87,13 +86,6 @@ def emulator_jar() -> Path:
     if jar := next((jar for root in roots for jar in sorted(root.glob(EMULATOR_JARS))), None):
         return jar
     raise EmulatorMissing("gcloud's pubsub-emulator component is not installed, and LOWTIDE_TEST_EMULATOR_JAR is unset")
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

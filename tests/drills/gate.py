@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from lowtide.bridge.pubsub.client import ModifyAckDeadlineRequest, PullRequest, PullResponse
-from tests.services import free_port
+from lowtide.local.process import free_port
 
 THREADS = 16
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))

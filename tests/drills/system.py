@@ -23,6 +23,7 @@ from redis import Redis, RedisError
 from lowtide.bridge.pubsub.client import PublishRequest, PublishResponse, message_of
 from lowtide.config import EMULATOR
 from lowtide.local.metadata import MetadataServer
+from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live, name_of
@@ -32,7 +33,7 @@ from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
 from tests.drills.storage import Access, TroubledStorage
 from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
-from tests.services import free_port, google_emulator
+from tests.services import google_emulator
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHED = (sys.executable, "-m", "tests.drills.patched")

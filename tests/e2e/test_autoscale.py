@@ -14,8 +14,8 @@ from redis import Redis
 from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.config import load_settings
 from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.process import free_port
 from tests.fleet import LOWTIDE, READY_S, eventually
-from tests.services import free_port
 
 
 def get(port: int, path: str) -> str:

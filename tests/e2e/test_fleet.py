@@ -18,7 +18,7 @@ import pytest
 from celery import Celery
 from PIL import Image
 
-from lowtide.local.stack import free_port
+from lowtide.local.process import free_port
 from tests.fleet import READY_S
 from tests.pictures.write import chunk
 

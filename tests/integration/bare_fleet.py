@@ -14,6 +14,7 @@ from celery import Celery
 from redis import Redis, RedisError
 
 from lowtide.config import Settings, load_settings
+from lowtide.local.process import free_port
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.keys import Keys
 from tests.services import free_port

@@ -27,9 +27,8 @@ from lowtide.bridge.pubsub.create import Admin, PubsubMissing, check_exists, cre
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings, load_settings
 from lowtide.local.cloud import CloudServer
-from lowtide.local.process import ChildProcess
+from lowtide.local.process import ChildProcess, free_port
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.local.stack import free_port
 from lowtide.tasks import port
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.dispatch import Looks

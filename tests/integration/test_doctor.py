@@ -12,7 +12,7 @@ from lowtide.cli.checks import settings as check_settings
 from lowtide.cli.checks.findings import Finding, Verdict
 from lowtide.cli.commands.doctor import examine
 from lowtide.config import Settings, read_settings
-from lowtide.local.stack import free_port
+from lowtide.local.process import free_port
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.redis.keys import Keys

@@ -36,12 +36,12 @@ from lowtide.config.metrics import (
     Metric,
 )
 from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Register
 from tests.fleet import eventually
-from tests.services import free_port
 
 KEYS = Keys("fleet:")
 PROJECT = "exporting"

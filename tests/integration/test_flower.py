@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lowtide.local.stack import free_port
+from lowtide.local.process import free_port
 
 FLOWER = [sys.executable, "-m", "lowtide.cli", "flower"]
 START_S = 60.0

@@ -14,10 +14,10 @@ from lowtide.autoscaling.export.flower import FlowerFigures, FlowerTally, read_f
 from lowtide.autoscaling.export.flower_pace import FlowerReader
 from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
 from lowtide.config import load_settings
+from lowtide.local.process import free_port
 from lowtide.tasks import RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from tests.fleet import Fleet
-from tests.services import free_port
 
 LOGIN = "me:hunter2"
 DIGIT = base64.b64encode((Path(__file__).parents[2] / "examples/digits/images/0001.png").read_bytes()).decode()

@@ -15,8 +15,8 @@ from redis import Redis
 from lowtide.cli.checks import redis as check_redis
 from lowtide.cli.checks.findings import Verdict
 from lowtide.config import Settings
+from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.local.stack import free_port
 from lowtide.tasks import InferenceRequest, RedisUnusable
 from lowtide.tasks.client.caller import Caller
 

@@ -27,6 +27,7 @@ from lowtide.cli.main import main
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.monitoring.server import MonitoringServer
+from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import Moves
@@ -34,7 +35,6 @@ from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Kind, announce
 from tests.fleet import LOWTIDE, eventually
-from tests.services import free_port
 
 KEYS = Keys("fleet:")
 SUBSCRIPTION = "projects/p/subscriptions/lowtide-requests"

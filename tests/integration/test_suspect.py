@@ -17,6 +17,7 @@ from redis import Redis
 from lowtide.cli.fleet.report import state_of
 from lowtide.config import Settings
 from lowtide.config.process.health import Health
+from lowtide.local.process import free_port
 from lowtide.tasks import RequestFailed, infer
 from lowtide.tasks.app import configure
 from lowtide.tasks.redis.keys import Keys
@@ -26,7 +27,6 @@ from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.worker import parts_beside
 from tests.cloud_storage import CloudStorage, Forbidden
 from tests.fleet import Fleet
-from tests.services import free_port
 
 WAIT_S = 90.0
 KEYS = Keys("")

@@ -19,7 +19,7 @@ from celery import Celery
 
 from lowtide.cli.answers.silence import cause_of
 from lowtide.config import Settings
-from lowtide.local.process import tied
+from lowtide.local.process import free_port, tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.results import read_result
@@ -97,6 +97,7 @@ import sys
 from lowtide.config import load_settings
 from lowtide.config.process.logs import configure_logging
 from lowtide.workers.worker import run_worker
+from lowtide.local.process import free_port
 
 settings = load_settings()
 configure_logging(settings)

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from lowtide.config import load_settings
-from lowtide.local.stack import Stack, StackFailed, free_port
+from lowtide.local.process import free_port
+from lowtide.local.stack import Stack, StackFailed
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live

@@ -22,9 +22,8 @@ from redis import Redis, RedisError
 from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.bridge.pubsub.create import Admin
 from lowtide.config import load_settings
-from lowtide.local.process import ChildProcess
+from lowtide.local.process import ChildProcess, free_port
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.local.stack import free_port
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
 from tests.services import PubsubEndpoint
