@@ -1,32 +1,18 @@
 """`python -m lowtide.local.cloud --port N`: Google Cloud on one port, in the foreground until SIGTERM or SIGINT."""
 
-import time
-from collections.abc import Callable
-
 import click
-import grpc
 
 from lowtide.local.foreground import serve
-from lowtide.local.grpc_server import GrpcServer
-from lowtide.local.monitoring.server import MonitoringServer, MonitoringService
+from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.pubsub.server import PubsubService
 
 
-class CloudServer(GrpcServer):
+class CloudServer(MonitoringServer):
     """Pub/Sub and Cloud Monitoring on one port. What Pub/Sub holds is what Monitoring says of it."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
         pubsub = PubsubService()
-        self._monitoring = MonitoringService(undelivered=pubsub.all_undelivered, clock=clock)
-        super().__init__(pubsub, self._monitoring, name="Google Cloud", host=host, port=port)
-
-    def refuse(self, code: grpc.StatusCode, text: str) -> None:
-        """Refuse every write to Monitoring, as a service in trouble does, until `accept`."""
-        self._monitoring.refuse(code, text)
-
-    def accept(self) -> None:
-        """Take writes to Monitoring again."""
-        self._monitoring.accept()
+        super().__init__(pubsub, name="Google Cloud", host=host, port=port, undelivered=pubsub.undelivered)
 
 
 @click.command()

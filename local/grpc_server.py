@@ -2,8 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, TypeVar
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
 
 import grpc
 
@@ -15,11 +15,9 @@ TICK_S = 0.05
 MESSAGE_MAX_BYTES = 32 * 1024 * 1024
 """What gRPC lets in: above the services' own limits, so that their own answer explains the refusal."""
 
-T = TypeVar("T")
-
 
 class ServerFailed(Exception):
-    """Raised when the server cannot listen, or does not run. The message names what and where."""
+    """Raised when the server cannot listen. The message names what and where."""
 
 
 class Service(Protocol):
@@ -73,12 +71,6 @@ class GrpcServer:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join()
 
-    def ask(self, question: Callable[[], T]) -> T:
-        """What it answers on the server's thread. For any other thread. Raises ServerFailed, and whatever it raises."""
-        if not self.is_running:
-            raise ServerFailed(f"{self.name} does not run")
-        return asyncio.run_coroutine_threadsafe(_answer(question), self._loop).result()
-
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -120,10 +112,6 @@ class GrpcServer:
         for service in self._services:
             server.add_generic_rpc_handlers(tuple(service.handlers()))
         return server
-
-
-async def _answer(question: Callable[[], T]) -> T:
-    return question()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -1,33 +1,47 @@
 """The service google.monitoring.v3.MetricService."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
 from google.cloud.monitoring_v3 import types
-from google.protobuf import empty_pb2
 from grpc_status import rpc_status
 
 from lowtide.local.errors import InvalidArgument, PartlyWritten, Refusal, Unsupported
 from lowtide.local.monitoring import translate
 from lowtide.local.monitoring.filters import parse
 from lowtide.local.monitoring.state import MonitoringState
-from lowtide.local.monitoring.translate import Protobuf
+from lowtide.local.wire import Context, Protobuf, abort, unary
+
+SAMPLE_S = 1.0
+"""How often Pub/Sub's own metric gets a point. The real one: each 60 s, readable up to 120 s later."""
+
+Undelivered = Callable[[], Mapping[str, int]]
+"""Full name of a subscription → messages that nobody has acknowledged. Called on the server's thread."""
 
 
 class MetricService:
-    """Answers requests from the state, one at a time, on the server's thread. `refusal`: a gRPC status and a text with
-    which every write is refused while it is set, as a service in trouble does.
-    """
+    """Answers requests from its state, one at a time, on the server's thread. `clock`: seconds since 1970."""
 
-    def __init__(self, state: MonitoringState, clock: Callable[[], float]) -> None:
-        self._state = state
+    def __init__(self, *, undelivered: Undelivered = dict, clock: Callable[[], float] = time.time) -> None:
+        self._state = MonitoringState()
+        self._undelivered = undelivered
         self._clock = clock
+        self._sampled_s = float("-inf")
         self.refusal: tuple[grpc.StatusCode, str] | None = None
+        """Every write is refused with it while it is set, as by a service in trouble. For any thread."""
 
-    def handler(self) -> Any:
+    def tick(self) -> None:
+        """Sample Pub/Sub's own metric when it is time."""
+        now_s = self._clock()
+        if not 0 <= now_s - self._sampled_s < SAMPLE_S:  # below 0: the clock was set back
+            self._sampled_s = now_s
+            self._state.sample(self._undelivered(), now_s=now_s)
+
+    def handlers(self) -> Sequence[Any]:
         """The generic gRPC handler. What is not in it answers UNIMPLEMENTED."""
-        answers: dict[str, tuple[Callable[[Protobuf], Protobuf], Any]] = {
+        answers: dict[str, tuple[Callable[[Protobuf], Protobuf | None], Any]] = {
             "CreateMetricDescriptor": (self.create_descriptor, types.CreateMetricDescriptorRequest),
             "GetMetricDescriptor": (self.get_descriptor, types.GetMetricDescriptorRequest),
             "ListMetricDescriptors": (self.list_descriptors, types.ListMetricDescriptorsRequest),
@@ -35,15 +49,8 @@ class MetricService:
             "CreateTimeSeries": (self.create_time_series, types.CreateTimeSeriesRequest),
             "ListTimeSeries": (self.list_time_series, types.ListTimeSeriesRequest),
         }
-        handlers = {
-            name: grpc.unary_unary_rpc_method_handler(
-                self._answering(answer),
-                request_deserializer=request.pb().FromString,
-                response_serializer=lambda response: response.SerializeToString(),
-            )
-            for name, (answer, request) in answers.items()
-        }
-        return grpc.method_handlers_generic_handler("google.monitoring.v3.MetricService", handlers)
+        handlers = {name: unary(self._answering(answer), request) for name, (answer, request) in answers.items()}
+        return (grpc.method_handlers_generic_handler("google.monitoring.v3.MetricService", handlers),)
 
     def create_descriptor(self, request: Protobuf) -> Protobuf:
         """Create or update."""
@@ -71,18 +78,16 @@ class MetricService:
             metric_descriptors=[translate.descriptor_to(one, project) for one in shown], next_page_token=token
         )
 
-    def delete_descriptor(self, request: Protobuf) -> Protobuf:
+    def delete_descriptor(self, request: Protobuf) -> None:
         """With its points."""
         self._state.delete_descriptor(*translate.metric_from(request.name))
-        return empty_pb2.Empty()
 
-    def create_time_series(self, request: Protobuf) -> Protobuf:
+    def create_time_series(self, request: Protobuf) -> None:
         """Raises PartlyWritten when some are refused; the others are written."""
         writes = [translate.write_from(series, place=place) for place, series in enumerate(request.time_series)]
         refused = self._state.write(translate.project_from(request.name), writes, now_s=self._clock())
         if refused:
             raise PartlyWritten(refused, total=len(writes))
-        return empty_pb2.Empty()
 
     def list_time_series(self, request: Protobuf) -> Protobuf:
         """Newest points first. Raises Unsupported for aggregation and order."""
@@ -101,8 +106,10 @@ class MetricService:
         headers = request.view == types.ListTimeSeriesRequest.TimeSeriesView.HEADERS
         return translate.series_page(found, size=request.page_size, token=request.page_token, headers=headers)
 
-    def _answering(self, answer: Callable[[Protobuf], Protobuf]) -> Callable[[Protobuf, Any], Awaitable[Protobuf]]:
-        async def call(request: Protobuf, context: Any) -> Protobuf:
+    def _answering(
+        self, answer: Callable[[Protobuf], Protobuf | None]
+    ) -> Callable[[Protobuf, Context], Awaitable[Protobuf | None]]:
+        async def call(request: Protobuf, context: Context) -> Protobuf | None:
             if self.refusal and answer == self.create_time_series:
                 await context.abort(*self.refusal)
             try:
@@ -111,6 +118,6 @@ class MetricService:
                 status = rpc_status.to_status(translate.status_to(error))
                 await context.abort(status.code, status.details, status.trailing_metadata)
             except Refusal as error:
-                await context.abort(grpc.StatusCode[error.code], str(error))
+                await abort(context, error)
 
         return call

@@ -1,7 +1,7 @@
 """google.monitoring.v3 on the wire → descriptors, writes and series, and back. Raises InvalidArgument, Unsupported."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast, get_args
+from typing import TypeVar, cast, get_args
 
 from google.api import metric_pb2
 from google.cloud.monitoring_v3 import types
@@ -20,9 +20,7 @@ from lowtide.local.monitoring.series import (
     Write,
     sorted_labels,
 )
-
-Protobuf = Any
-"""Generated classes: protobuf's attributes are not known to mypy."""
+from lowtide.local.wire import Protobuf, check_supported
 
 T = TypeVar("T")
 
@@ -58,7 +56,7 @@ def metric_from(name: str) -> tuple[str, str]:
 
 def descriptor_from(sent: Protobuf) -> Descriptor:
     """Of a google.api.MetricDescriptor."""
-    _check_supported(sent, _DESCRIPTOR_FIELDS, "a descriptor's")
+    check_supported(sent, _DESCRIPTOR_FIELDS, "a descriptor's", service="monitoring")
     if any(label.value_type for label in sent.labels):
         raise Unsupported("labels that are not strings")
     return Descriptor(
@@ -88,7 +86,7 @@ def descriptor_to(descriptor: Descriptor, project: str) -> Protobuf:
 
 def write_from(series: Protobuf, *, place: int) -> Write:
     """Of a TimeSeries, the `place`th of its request."""
-    _check_supported(series, _SERIES_FIELDS, "a time series'")
+    check_supported(series, _SERIES_FIELDS, "a time series'", service="monitoring")
     if len(series.points) != 1:
         raise InvalidArgument(
             f"Field timeSeries[{place}].points had an invalid value: Only one point can be written per TimeSeries per "
@@ -220,11 +218,3 @@ def _value_type(number: int) -> ValueType:
 def _name(members: Sequence[tuple[str, int]], number: int) -> str:
     """Of an enum: a number that it does not know is its own name."""
     return {value: name for name, value in members}.get(number, str(number))
-
-
-def _check_supported(message: Protobuf, known: set[str], whose: str) -> None:
-    unknown = sorted(field.name for field, _ in message.ListFields() if field.name not in known)
-    if unknown:
-        raise Unsupported(
-            f"lowtide.local.monitoring does not implement {whose} {', '.join(unknown)}: leave it out here"
-        )

@@ -7,8 +7,8 @@ import grpc
 from google.pubsub_v1 import types
 
 from lowtide.local.pubsub import limits, translate
-from lowtide.local.pubsub.translate import Protobuf
-from lowtide.local.pubsub.wire import Desk, now_s, page, unary
+from lowtide.local.pubsub.wire import Desk, answering, now_s, page
+from lowtide.local.wire import Protobuf
 
 PublishResponsePb = types.PublishResponse.pb()
 ListTopicsResponsePb = types.ListTopicsResponse.pb()
@@ -16,7 +16,7 @@ ListTopicSubscriptionsResponsePb = types.ListTopicSubscriptionsResponse.pb()
 
 
 class Publisher:
-    """Answers requests from the state. Each method raises PubsubError as the state does."""
+    """Answers requests from the state. Each method raises Refusal as the state does."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -33,7 +33,7 @@ class Publisher:
             "ListTopicSubscriptions": (self.list_topic_subscriptions, types.ListTopicSubscriptionsRequest),
             "DeleteTopic": (self.delete_topic, types.DeleteTopicRequest),
         }
-        handlers = {name: unary(self._desk, answer, request) for name, (answer, request) in answers.items()}
+        handlers = {name: answering(self._desk, answer, request) for name, (answer, request) in answers.items()}
         return grpc.method_handlers_generic_handler("google.pubsub.v1.Publisher", handlers)
 
     def create_topic(self, request: Protobuf) -> Protobuf:

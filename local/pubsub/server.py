@@ -27,22 +27,13 @@ class PubsubService:
         """Let leases, backoffs and retention end."""
         self._desk.tick()
 
-    def undelivered(self, subscription: str) -> int:
-        """Messages that nobody has acknowledged. Raises NotFound."""
-        return self._state.undelivered(subscription)
-
-    def all_undelivered(self) -> Mapping[str, int]:
-        """Those of every subscription, by its full name."""
-        return self._state.all_undelivered()
+    def undelivered(self) -> Mapping[str, int]:
+        """Messages that nobody has acknowledged, by the full name of their subscription."""
+        return self._state.undelivered()
 
 
 class PubsubServer(GrpcServer):
     """Listens on `host`:`port` from `start` to `stop`. `port=0` picks a free one, which `address` tells."""
 
     def __init__(self, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        self._pubsub = PubsubService()
-        super().__init__(self._pubsub, name="Pub/Sub", host=host, port=port)
-
-    def undelivered(self, subscription: str) -> int:
-        """Messages that nobody has acknowledged. For any thread. Raises NotFound, ServerFailed when it does not run."""
-        return self.ask(lambda: self._pubsub.undelivered(subscription))
+        super().__init__(PubsubService(), name="Pub/Sub", host=host, port=port)

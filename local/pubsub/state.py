@@ -49,12 +49,8 @@ class PubsubState:
         woken, self._woken = self._woken, set()
         return woken
 
-    def undelivered(self, subscription: str) -> int:
-        """Messages that nobody has acknowledged yet, as `num_undelivered_messages` counts. Raises NotFound."""
-        return self._subscription(subscription).undelivered
-
-    def all_undelivered(self) -> dict[str, int]:
-        """The same of every subscription, by its full name."""
+    def undelivered(self) -> dict[str, int]:
+        """Messages that nobody has acknowledged yet, as `num_undelivered_messages` counts, by subscription."""
         return {name: subscription.undelivered for name, subscription in self._subscriptions.items()}
 
     # Topics

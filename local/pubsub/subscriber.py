@@ -10,8 +10,8 @@ from lowtide.local.errors import Refusal
 from lowtide.local.pubsub import limits, translate
 from lowtide.local.pubsub.resources import Delivery
 from lowtide.local.pubsub.streams import Streams
-from lowtide.local.pubsub.translate import Protobuf
-from lowtide.local.pubsub.wire import Context, Desk, abort, now_s, page, streaming, unary, waiting_unary
+from lowtide.local.pubsub.wire import Desk, answering, now_s, page
+from lowtide.local.wire import Context, Protobuf, abort, streaming, unary
 
 PullResponsePb = types.PullResponse.pb()
 ListSubscriptionsResponsePb = types.ListSubscriptionsResponse.pb()
@@ -42,8 +42,8 @@ class Subscriber:
             "ModifyAckDeadline": (self.modify_ack_deadline, types.ModifyAckDeadlineRequest),
             "Acknowledge": (self.acknowledge, types.AcknowledgeRequest),
         }
-        handlers = {name: unary(self._desk, answer, request) for name, (answer, request) in answers.items()}
-        handlers["Pull"] = waiting_unary(self.pull, types.PullRequest)
+        handlers = {name: answering(self._desk, answer, request) for name, (answer, request) in answers.items()}
+        handlers["Pull"] = unary(self.pull, types.PullRequest)
         handlers["StreamingPull"] = streaming(Streams(self._desk).streaming_pull, types.StreamingPullRequest)
         return grpc.method_handlers_generic_handler("google.pubsub.v1.Subscriber", handlers)
 

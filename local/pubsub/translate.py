@@ -17,9 +17,7 @@ from lowtide.local.pubsub.resources import (
     SubscriptionConfig,
     TopicConfig,
 )
-
-Protobuf = Any
-"""A generated protobuf message: the google packages ship no types for the plain classes."""
+from lowtide.local.wire import Protobuf, check_supported
 
 TopicPb = types.Topic.pb()
 SubscriptionPb = types.Subscription.pb()
@@ -66,7 +64,7 @@ def fill_received(received: Protobuf, deliveries: Iterable[Delivery]) -> None:
 
 def topic_from(topic: Protobuf) -> TopicConfig:
     """A topic to create. Raises Unsupported for what this server would have to ignore."""
-    _check_supported(topic, _TOPIC_KNOWN | _TOPIC_HARMLESS, "a topic's")
+    check_supported(topic, _TOPIC_KNOWN | _TOPIC_HARMLESS, "a topic's", service="pubsub")
     retention_s = _seconds(topic.message_retention_duration) if topic.HasField("message_retention_duration") else None
     return TopicConfig(name=topic.name, labels=dict(topic.labels), retention_s=retention_s)
 
@@ -155,13 +153,7 @@ def _check_subscription_supported(subscription: Protobuf) -> None:
     ignorable = set(_SUBSCRIPTION_FIELDS) | _SUBSCRIPTION_HARMLESS
     if not subscription.push_config.push_endpoint:
         ignorable.add("push_config")  # an empty one says "pull"
-    _check_supported(subscription, ignorable, "a subscription's")
-
-
-def _check_supported(message: Protobuf, known: set[str], whose: str) -> None:
-    unknown = sorted(field.name for field, _ in message.ListFields() if field.name not in known)
-    if unknown:
-        raise Unsupported(f"lowtide.local.pubsub does not implement {whose} {', '.join(unknown)}: leave it out here")
+    check_supported(subscription, ignorable, "a subscription's", service="pubsub")
 
 
 def _retry_from(subscription: Protobuf) -> RetryPolicy | None:

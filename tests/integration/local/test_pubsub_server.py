@@ -13,7 +13,6 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import pubsub_v1
 
-from lowtide.local.errors import NotFound
 from lowtide.local.grpc_server import ServerFailed
 from lowtide.local.pubsub.server import PubsubServer
 
@@ -45,20 +44,6 @@ def test_a_taken_port_is_an_error_that_names_it(server):
     port = int(server.address.split(":")[1])
     with pytest.raises(ServerFailed, match=str(port)):
         PubsubServer(port=port).start()
-
-
-def test_undelivered_counts_across_threads(server, project):
-    with pubsub_v1.PublisherClient() as publisher, pubsub_v1.SubscriberClient() as subscriber:
-        topic, subscription = f"projects/{project}/topics/work", f"projects/{project}/subscriptions/work"
-        publisher.create_topic(name=topic)
-        subscriber.create_subscription(name=subscription, topic=topic)
-        publisher.publish(topic, b"x").result(10)
-        assert server.undelivered(subscription) == 1
-    with pytest.raises(NotFound):
-        server.undelivered("projects/p/subscriptions/none")
-    server.stop()
-    with pytest.raises(ServerFailed):
-        server.undelivered(subscription)
 
 
 def test_message_ids_never_repeat_over_restarts(monkeypatch, project):

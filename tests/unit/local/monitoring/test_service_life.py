@@ -1,6 +1,6 @@
 """When the local Cloud Monitoring looks at Pub/Sub."""
 
-from lowtide.local.monitoring.server import MonitoringService
+from lowtide.local.monitoring.service import MetricService
 
 
 def looks_at(*times_s):
@@ -11,7 +11,7 @@ def looks_at(*times_s):
         looks.append(now_s[0])
         return {"projects/p/subscriptions/s": 1}
 
-    service = MonitoringService(undelivered=undelivered, clock=lambda: now_s[0])
+    service = MetricService(undelivered=undelivered, clock=lambda: now_s[0])
     for now_s[0] in times_s:
         service.tick()
     return looks

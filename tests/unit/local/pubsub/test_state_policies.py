@@ -48,7 +48,7 @@ def test_the_fifth_failed_delivery_is_the_last_and_the_letter_says_where_from(do
     doomed.lease(last, 0)
     assert [*attempts, last.attempt] == [1, 2, 3, 4, 5]
     assert doomed.pull() == []
-    assert doomed.state.undelivered(SUB) == 0
+    assert doomed.state.undelivered()[SUB] == 0
     letter = doomed.pull(name=OTHER_SUB)[0]
     assert letter.message.content.data == b"a"
     assert letter.message.message_id != original_id
