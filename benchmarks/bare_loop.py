@@ -35,7 +35,9 @@ def loop(model: Model, device: torch.device, files: list[Path], *, batch: int, t
     with ThreadPoolExecutor(threads) as pool, torch.inference_mode():
         items = pool.map(lambda file: model.decode(file.read_bytes(), {}), files)
         while some := list(itertools.islice(items, batch)):
-            for output in model.predict(torch.stack(some).to(device)):
+            outputs = model.predict(torch.stack(some).to(device))
+            assert isinstance(outputs, torch.Tensor)
+            for output in outputs:
                 model.encode(output.cpu(), {})
     return len(files) / (time.perf_counter() - started_s)
 

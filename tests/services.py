@@ -117,7 +117,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], *, port: int, log_path: 
         ready = grpc.channel_ready_future(channel)
         while process.poll() is None and time.monotonic() < deadline_s:
             try:
-                return ready.result(timeout=0.1)
+                ready.result(timeout=0.1)
+                return
             except grpc.FutureTimeoutError:
                 continue
-    raise RuntimeError(f"{process.args} did not become ready:\n{log_path.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"{process.args!r} did not become ready:\n{log_path.read_text(errors='replace')[-2000:]}")

@@ -108,8 +108,8 @@ class MetricService:
 
     def _answering(
         self, answer: Callable[[Protobuf], Protobuf | None]
-    ) -> Callable[[Protobuf, Context], Awaitable[Protobuf | None]]:
-        async def call(request: Protobuf, context: Context) -> Protobuf | None:
+    ) -> Callable[[Protobuf, Context], Awaitable[Protobuf]]:
+        async def call(request: Protobuf, context: Context) -> Protobuf:
             if self.refusal and answer == self.create_time_series:
                 await context.abort(*self.refusal)
             try:

@@ -287,7 +287,7 @@ def deliver_thrice_for_a_while(stage: Stage) -> None:
 
 def soak(stage: Stage, *, requests: int) -> None:
     """One fault after the other until so many requests were sent, all of them with requests coming."""
-    worst = [partial(poison, deed=deed) for deed in POISONS]
+    worst: list[Callable[[Stage], None]] = [partial(poison, deed=deed) for deed in POISONS]
     while len(stage.load.sent) < requests:
         stage.random.choice([*ANY, stage.random.choice(worst)])(stage)
 

@@ -152,7 +152,7 @@ class Collector:
         self._subscriber.close()
 
     def _name(self) -> str:
-        return self._subscriber.subscription_path(self._project, f"drill-{uuid.uuid4().hex[:8]}")
+        return str(self._subscriber.subscription_path(self._project, f"drill-{uuid.uuid4().hex[:8]}"))
 
     def _run(self, topic: str, subscription: str) -> None:
         while not self._stopped.is_set():

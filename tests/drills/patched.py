@@ -5,7 +5,7 @@ moments at which it or its Redis dies. The product knows nothing of this.
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def redis_dies() -> None:
         left, server = len(counts), self._redis.info("server")["process_id"]
         return counts
 
-    def releasing(self: Held, keys: Sequence[str]) -> dict[str, list[str]]:
+    def releasing(self: Held, keys: Iterable[str]) -> dict[str, list[str]]:
         nonlocal left
-        left -= len(keys)
+        gone = list(keys)
+        left -= len(gone)
         undeleted = len(self.to_delete)
-        ack_ids = release(self, keys)
+        ack_ids = release(self, gone)
         if len(self.to_delete) > undeleted and left > 0 and _is_now("before-forget"):
+            assert server is not None
             _kill(server)
         return ack_ids
 
@@ -99,7 +101,7 @@ def forget_raises() -> None:
     settings, hand_back = load_settings(), Leaser.hand_back
     blobs = Blobs(connect(settings), Keys.of(settings))
 
-    def raising(self: Leaser, keys: Sequence[str], *, after_s: float = 0.0) -> None:
+    def raising(self: Leaser, keys: Iterable[str], *, after_s: float = 0.0) -> None:
         hand_back(self, keys, after_s=after_s)
         with self._held.to_delete.take(1000, timeout_s=0.0) as task_ids:
             blobs.forget(task_ids)
@@ -111,7 +113,7 @@ def content_fails() -> None:
     """A sender takes content that is gone for a failure of its own, which another try may cure."""
     from lowtide.tasks.chunks.results import ChunkResult
 
-    ChunkResult.lost_content = property(lambda self: False)
+    ChunkResult.lost_content = property(lambda self: False)  # type: ignore[assignment]  # as it is one there
 
 
 def common() -> None:
@@ -224,7 +226,10 @@ def impatient() -> None:
         return {**options, "broker_transport_options": transport, "redis_socket_timeout": HASTE_S}
 
     app.celery_config = hasty
-    store.connect.__kwdefaults__["timeout_s"] = HASTE_S
+    defaults = store.connect.__kwdefaults__
+    assert defaults
+    assert "timeout_s" in defaults
+    defaults["timeout_s"] = HASTE_S
 
 
 def pull_once() -> None:
@@ -261,7 +266,7 @@ def no_bisection() -> None:
     from lowtide.workers.device import devices, predict
     from lowtide.workers.engine.job import Predicted
 
-    def failed(self: Any, model: Any, items: Sequence[Any], error: Exception, batch_s: float) -> list[Predicted]:
+    def failed(self: Any, model: Any, items: Sequence[Any], error: BaseException, batch_s: float) -> list[Predicted]:
         blame = predict._blame(model, error, short=devices.out_of_memory(error))
         return [Predicted(ready=ready, batch_s=batch_s, n=len(items), error=blame) for ready in items]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from tests.drills.callers import Callers
 from tests.drills.load import Collector, Load
@@ -42,7 +43,7 @@ class Drill:
                     stage.load.join()
                 stage.load.stop()
                 last_s = stage.wait_all()
-                called = callers.end() if callers else {}
+                called: dict[str, Any] = callers.end() if callers else {}
             finally:
                 stage.load.stop()
                 if callers:

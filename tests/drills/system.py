@@ -85,8 +85,10 @@ class System:
         os.environ[EMULATOR] = self.emulator_host
         self.gate = Gate(self.emulator_host)
         self.gate.start()
-        for part in (*self.metadata.values(), *self.proxies.values()):
-            part.start()
+        for server in self.metadata.values():
+            server.start()
+        for proxy in self.proxies.values():
+            proxy.start()
         self.fleet = Fleet(self._env(), self.folder)
         self.create_topics()
         for index in range(self.needs.bridges):
@@ -112,8 +114,11 @@ class System:
         with ExitStack() as stack:
             stack.callback(self._restore_environment)
             stack.callback(self._emulator.close)
-            for part in (self.redis, *self.metadata.values(), *self.proxies.values()):
-                stack.callback(part.stop)
+            stack.callback(self.redis.stop)
+            for server in self.metadata.values():
+                stack.callback(server.stop)
+            for proxy in self.proxies.values():
+                stack.callback(proxy.stop)
             for access in self.accesses.values():
                 stack.callback(access.close)
             stack.callback(self.client.close)

@@ -87,7 +87,7 @@ def _round(line: dict[str, Any]) -> Round:
     called = {kind: Called(**verdict.pop(kind)) for kind in ("many", "delay", "stock")}
     for name in ("flow_s", "exits"):
         verdict[name] = _tuple(verdict[name])
-    return Round(verdict=Verdict(**verdict, **called), **line)
+    return Round(verdict=Verdict(**{**verdict, **called}), **line)
 
 
 def _tuple(value: Any) -> Any:
