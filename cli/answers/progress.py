@@ -2,10 +2,12 @@
 
 import sys
 import time
-from types import TracebackType
-from typing import Any
+from typing import Self
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from lowtide.cli.terminal import shown
 
@@ -24,61 +26,61 @@ class ProgressBar:
         """`total`: None when nobody knows."""
         self._label = label
         self.total = total
-        self._started_s = time.monotonic()
-        self._line_due_s = self._started_s + LINE_EVERY_S
-        self._bar: Any = None
-        self._last_s = self._started_s
         self.done = 0
         self.failed = 0
+        self._started_s = self._last_s = time.monotonic()
+        self._line_due_s = self._started_s + LINE_EVERY_S
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=Console(stderr=True),
+            disable=not sys.stderr.isatty(),
+            # Standard output is for results; and click writes past what rich would put in a stream's place.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(label, total=total, said="")
 
-    def __enter__(self) -> "ProgressBar":
-        if sys.stderr.isatty():
-            self._bar = click.progressbar(
-                iterable=None if self.total is not None else iter(int, 1),  # of unknown length
-                length=self.total,
-                label=self._label,
-                show_pos=True,
-                file=sys.stderr,
-                item_show_func=self._shown,
-            ).__enter__()
+    def __enter__(self) -> Self:
+        self._bar.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.__exit__(kind, error, trace)
-        elif self.total != 0:
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+        if self._bar.disable and self.total != 0:
             self._line()
 
     def begin(self) -> None:
         """Rates count from now on: whatever had to start before has started."""
         self._started_s = self._last_s = time.monotonic()
+        self._bar.reset(self._task, total=self.total)
 
     def advance(self, *, failed: bool) -> None:
         """One more result."""
         self.done += 1
         self.failed += failed
         self._last_s = time.monotonic()
-        if self._bar:
-            self._bar.update(1, self)
-        elif time.monotonic() >= self._line_due_s:
-            self._line_due_s = time.monotonic() + LINE_EVERY_S
+        self._bar.update(self._task, advance=1, said=self._said)
+        if self._bar.disable and self._last_s >= self._line_due_s:
+            self._line_due_s = self._last_s + LINE_EVERY_S
             self._line()
 
     def note(self, message: str) -> None:
-        """A line that stays, beside the bar."""
-        said = shown(message)
-        click.echo(f"\n{said}" if self._bar else said, err=True)
+        """A line that stays, above the bar."""
+        self._bar.console.print(Text(shown(message)), soft_wrap=True)
 
     @property
     def per_second(self) -> float:
         """Results a second, from the start to the last one."""
         return self.done / max(1e-9, self._last_s - self._started_s)
 
-    def _shown(self, _: object) -> str:
+    @property
+    def _said(self) -> str:
         return f"{rounded(self.per_second)}/s" + (f", {self.failed} failed" if self.failed else "")
 
     def _line(self) -> None:
         total = "" if self.total is None else f" of {self.total}"
-        click.echo(f"{self._label}: {self.done}{total}, {self._shown(None)}", err=True)
+        click.echo(f"{self._label}: {self.done}{total}, {self._said}", err=True)

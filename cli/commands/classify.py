@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -144,7 +144,7 @@ def command(
             report.gathered.add_earlier(file.held(), again={source.request_id for source in todo})
         with ProgressBar("classify", len(todo)) as progress, _stopping(progress, file):
             if todo:
-                with _system(settings, model, weights, todo, workers) as ready:
+                with _system(settings, model, weights, todo, workers, say=progress.note) as ready:
                     collection = Collection(
                         ready,
                         model=model,
@@ -239,7 +239,13 @@ def _stopping(progress: ProgressBar, file: Output) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _system(
-    settings: Settings, model: str, weights: str | None, sources: Sequence[Source], workers: int
+    settings: Settings,
+    model: str,
+    weights: str | None,
+    sources: Sequence[Source],
+    workers: int,
+    *,
+    say: Callable[[str], None],
 ) -> Iterator[Settings]:
     """The settings of a system that serves `model`: the one of LOWTIDE_PROJECT, else one of our own."""
     if settings.project:
@@ -257,7 +263,7 @@ def _system(
         # Whoever shares a Redis or a subscription with a fleet answers its requests, and the fleet ours: perhaps with
         # other weights.
         stack = Stack(own, folder=Path(folder), workers=workers, alone=True)
-        click.echo("Starting Redis, Pub/Sub, a bridge and workers on this machine", err=True)
+        say("Starting Redis, Pub/Sub, a bridge and workers on this machine")
         with stack:
             try:
                 stack.wait_ready()
@@ -265,7 +271,7 @@ def _system(
                 os.environ["PUBSUB_EMULATOR_HOST"] = stack.pubsub_host
                 yield stack.settings
             except KeyboardInterrupt:
-                click.echo("Stopping", err=True)  # workers finish what they have begun, which may take a while
+                say("Stopping")  # workers finish what they have begun, which may take a while
                 raise
 
 

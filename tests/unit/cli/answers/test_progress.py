@@ -1,6 +1,15 @@
+import io
+import sys
+
 import pytest
+from rich.text import Text
 
 from lowtide.cli.answers.progress import ProgressBar, rounded
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -17,3 +26,19 @@ def test_in_a_pipe_the_last_line_counts_everything(capsys: pytest.CaptureFixture
 
     assert capsys.readouterr().err.startswith("classify: 2 of 2, ")
     assert (progress.done, progress.failed) == (2, 1)
+
+
+def test_on_a_terminal_what_is_said_meanwhile_stands_above_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with ProgressBar("classify", 2) as progress:
+        progress.note("Starting")
+        progress.begin()
+        progress.advance(failed=False)
+        progress.note("[red]one \x1b[31m")
+        progress.advance(failed=True)
+
+    drawn = [str(Text.from_ansi(line.rpartition("\r")[2])).strip() for line in terminal.getvalue().split("\n")]
+    assert [line for line in drawn if line in ("Starting", r"[red]one \x1b[31m")] == ["Starting", r"[red]one \x1b[31m"]
+    assert "2/2" in drawn[-2]
+    assert "1 failed" in drawn[-2]
