@@ -6,8 +6,8 @@ from typing import Any
 
 from redis import RedisError
 
-from lowtide.autoscaling.signal.unread import UnreadReader
 from lowtide.cli.checks.findings import Finding, failed, ok, warning
+from lowtide.cli.fleet.unread import UnreadReader
 from lowtide.config import Settings, SettingsError
 from lowtide.config.process.preemption import Metadata, metadata_url
 from lowtide.tasks.errors import LowtideError

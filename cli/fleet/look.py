@@ -13,8 +13,8 @@ from lowtide.autoscaling.policy.decide import GroupState
 from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.autoscaling.policy.memory import remembered
 from lowtide.autoscaling.signal.snapshot import Camera
-from lowtide.autoscaling.signal.unread import UnreadList, UnreadReader
 from lowtide.cli.fleet.report import Look, SourceAge, Waiting, report
+from lowtide.cli.fleet.unread import UnreadList, UnreadReader
 from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.tasks.redis.connect import connect

@@ -11,7 +11,7 @@ from lowtide.autoscaling.signal.backlog import State
 from lowtide.autoscaling.signal.last_value import LastValue
 from lowtide.autoscaling.signal.signal import Work
 from lowtide.autoscaling.signal.snapshot import Snapshot
-from lowtide.autoscaling.signal.unread import UnreadList
+from lowtide.cli.fleet.unread import UnreadList
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.config.redact import redacted
 from lowtide.tasks.redis.registry import by_name, name_of

@@ -7,8 +7,8 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from lowtide.autoscaling.signal.unread import UnreadReader
 from lowtide.cli.checks import checks
+from lowtide.cli.fleet.unread import UnreadReader
 from lowtide.config import Settings
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys

@@ -7,8 +7,8 @@ from lowtide.autoscaling.policy.decide import GroupState
 from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.autoscaling.signal.backlog import Backlog, State
 from lowtide.autoscaling.signal.snapshot import Snapshot
-from lowtide.autoscaling.signal.unread import UnreadList
 from lowtide.cli.fleet.report import SourceAge, report
+from lowtide.cli.fleet.unread import UnreadList
 from lowtide.cli.fleet.view import view
 from lowtide.config import load_settings
 
