@@ -29,7 +29,8 @@ class Vm:
             self._metadata.stop()
             raise
         self._ending = threading.Event()
-        self._preempted = False
+        self._notice_s: float | None = None
+        """Of its preemption."""
         self._booted = False
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
@@ -57,9 +58,9 @@ class Vm:
         """SIGTERM to the worker, which drains, as a VM's shutdown does."""
         self._ending.set()
 
-    def preempt(self) -> None:
-        """A notice from the metadata server, then SIGTERM, and the end whatever the worker does."""
-        self._preempted = True
+    def preempt(self, *, notice_s: float = NOTICE_S) -> None:
+        """A notice from the metadata server, then SIGTERM, and the end after `notice_s` whatever the worker does."""
+        self._notice_s = notice_s
         self._ending.set()
 
     def join(self) -> None:
@@ -71,14 +72,14 @@ class Vm:
             self._worker.start()
             self._booted = True
             self._ending.wait()
-            if self._preempted:
-                self._end_by_notice()
-            else:
+            if self._notice_s is None:
                 self._worker.stop()
+            else:
+                self._end_by_notice(self._notice_s)
         self._metadata.stop()
 
-    def _end_by_notice(self) -> None:
+    def _end_by_notice(self, notice_s: float) -> None:
         self._worker.retire()
         self._metadata.announce(PREEMPTED, "TRUE")
         self._worker.wait(SHUTDOWN_AFTER_S)
-        self._worker.stop(grace_s=NOTICE_S - SHUTDOWN_AFTER_S)
+        self._worker.stop(grace_s=notice_s - SHUTDOWN_AFTER_S)

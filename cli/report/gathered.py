@@ -14,7 +14,7 @@ ANSWERS_MAX = 10_000
 FAILURES_MAX = 2_000
 """Rows of the page. A browser opens so many within two seconds; the output has them all."""
 RARE = 20
-"""The last quarter of FAILURES_MAX is for types with so few rows: others shall not crowd them out."""
+"""The last quarter of the rows of failures is for types with so few rows: others shall not crowd them out."""
 BEST = 5
 SAID_CHARS = 300
 LABEL_CHARS = 100
@@ -41,7 +41,16 @@ class Row:
 class Gathered:
     """Results of one run, and those that its output held already. 32 bytes a result, beside the rows."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        answers_max: int = ANSWERS_MAX,
+        failures_max: int = FAILURES_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """So many rows of each are kept."""
+        self._answers_max = answers_max
+        self._failures_max = failures_max
         self._clock = clock
         self._began_s = clock()
         self.answers: list[Row] = []
@@ -94,12 +103,12 @@ class Gathered:
     def _add(self, result: Result) -> None:
         if failure := error_of(result)[0]:
             self.failed[failure] += 1
-            if len(self.failures) < (FAILURES_MAX if self.failed[failure] <= RARE else FAILURES_MAX * 3 // 4):
+            if len(self.failures) < self._failures_max * (4 if self.failed[failure] <= RARE else 3) // 4:
                 self.failures.append(row_of(result))
         else:
             self.answered += 1
             self._add_timings(result.get("timings_ms"))
-            if len(self.answers) < ANSWERS_MAX:
+            if len(self.answers) < self._answers_max:
                 self.answers.append(row_of(result))
         version = _cut(str(result.get("model_version") or ""), LABEL_CHARS)
         if version and len(self.versions) < VERSIONS_MAX:

@@ -29,13 +29,17 @@ AT_ONCE = 256
 
 
 def thumbnails(
-    sources: Iterable[Source], settings: Settings, *, made: Callable[[], None] = lambda: None
+    sources: Iterable[Source],
+    settings: Settings,
+    *,
+    made: Callable[[], None] = lambda: None,
+    budget_bytes: int = BUDGET_BYTES,
 ) -> Iterator[tuple[str, str]]:
     """Request id and picture (a data: URI) of those that are files here and pictures, while the budget lasts. `made`
     is called for every source that was looked at.
     """
     memory = DecodeMemory(settings.decode_memory_bytes)
-    left_bytes = BUDGET_BYTES
+    left_bytes = budget_bytes
     waiting = iter(sources)
 
     def small(source: Source) -> tuple[Source, bytes | None]:

@@ -12,10 +12,10 @@ from lowtide.autoscaling.export.samples import Sample
 from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
-from lowtide.local import vm as vm_module
 from lowtide.local.group import Event, Group
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.process import ChildProcess
+from lowtide.local.vm import Vm
 from tests.fleet import eventually
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -66,7 +66,7 @@ class Stage:
         self.group.start()
         return self.group
 
-    def start_deaf(self) -> vm_module.Vm:
+    def start_deaf(self) -> Vm:
         """A group whose first VM hears no SIGTERM. Those that follow it do: the stage's end would wait for them."""
         commands = iter([[sys.executable, "-c", DEAF]])
         self.command = lambda metadata_url: next(commands, SLEEP)
@@ -173,13 +173,10 @@ def test_a_preempted_vm_hears_of_it_and_another_takes_its_place(stage: Stage) ->
     eventually(lambda: [one.name for one in group.vms] == ["vm-2"], within_s=30, what="another VM")
 
 
-def test_a_preempted_vm_is_gone_after_its_notice_whatever_its_worker_does(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(vm_module, "NOTICE_S", 3.0)
+def test_a_preempted_vm_is_gone_after_its_notice_whatever_its_worker_does(stage: Stage) -> None:
     vm = stage.start_deaf()
     began_s = time.monotonic()
-    vm.preempt()
+    vm.preempt(notice_s=3.0)
     vm.join()
     assert 2.5 < time.monotonic() - began_s < 10
 
@@ -227,11 +224,10 @@ def test_no_vm_is_preempted_for_the_time_in_which_none_ran(stage: Stage) -> None
     eventually(lambda: [vm.name for vm in group.vms] == ["vm-2"], within_s=30, what="the next one")
 
 
-def test_a_vm_that_is_ending_has_its_machine_until_it_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vm_module, "NOTICE_S", 4.0)
+def test_a_vm_that_is_ending_has_its_machine_until_it_is_gone(stage: Stage) -> None:
     stage.capacity = 1
     vm = stage.start_deaf()
-    vm.preempt()
+    vm.preempt(notice_s=4.0)
     while vm.is_there:
         assert stage.group
         assert stage.group.vms == ()

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from lowtide.cli.report import gathered
 from lowtide.cli.report.gathered import Gathered, Row, row_of
 
 TIMINGS = {"queued": 12.0, "fetch": 1.0, "decode": 4.0, "gpu": 2.0, "total": 20.0}
@@ -68,10 +67,8 @@ def test_a_failure_says_its_reason_without_its_name() -> None:
     assert row_of({"request_id": "b", "status": "expired", "error": None}).failure == "expired"
 
 
-def test_everything_is_counted_and_rows_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathered, "ANSWERS_MAX", 3)
-    monkeypatch.setattr(gathered, "FAILURES_MAX", 2)
-    kept = Gathered()
+def test_everything_is_counted_and_rows_have_a_bound() -> None:
+    kept = Gathered(answers_max=3, failures_max=2)
     for number in range(10):
         kept.add(answer(f"{number}", timings_ms=TIMINGS))
         kept.add(failure(f"bad {number}", type="no_answer" if number % 5 else "no_source"))
@@ -83,9 +80,8 @@ def test_everything_is_counted_and_rows_have_a_bound(monkeypatch: pytest.MonkeyP
     assert len(kept.arrived_s) == 20
 
 
-def test_what_fails_rarely_is_shown_beside_what_fails_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathered, "FAILURES_MAX", 100)
-    kept = Gathered()
+def test_what_fails_rarely_is_shown_beside_what_fails_often() -> None:
+    kept = Gathered(failures_max=100)
     for number in range(300):
         kept.add(failure(f"{number}", type="no_answer"))
     kept.add(failure("rare", type="damaged_image"))

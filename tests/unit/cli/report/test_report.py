@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from lowtide.cli.report.gathered import Gathered
 from lowtide.cli.report.page import NoPlaceForReport, check_place
 from lowtide.cli.report.report import Report
 from lowtide.cli.sources.sources import Source
@@ -98,9 +99,9 @@ def test_secrets_are_not_shown(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert secret not in path.read_text()
 
 
-def test_what_is_beyond_the_rows_is_counted_and_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.cli.report.gathered.ANSWERS_MAX", 2)
+def test_what_is_beyond_the_rows_is_counted_and_said(path: Path) -> None:
     report = Report(path)
+    report.gathered = Gathered(answers_max=2)
     for number in range(5):
         report.gathered.add(answer(f"{number}.jpg"))
     page = written(path, report)

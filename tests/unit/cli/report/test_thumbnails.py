@@ -2,10 +2,8 @@ import base64
 import io
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from lowtide.cli.report import thumbnails as module
 from lowtide.cli.report.thumbnails import thumbnail, thumbnails
 from lowtide.cli.sources.sources import INLINE_MAX_BYTES, Source
 from lowtide.config import load_settings
@@ -82,9 +80,9 @@ def test_a_picture_beyond_the_limit_of_pixels_is_not_decoded(tmp_path: Path) -> 
     assert thumbnail(picture(tmp_path / "a.jpg"), load_settings(image_max_pixels=1000)) is None
 
 
-def test_all_of_them_stay_within_a_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_them_stay_within_a_budget(tmp_path: Path) -> None:
     sources = [picture(tmp_path / f"{n}.jpg") for n in range(5)]
     each = len(thumbnail(sources[0], SETTINGS) or b"")
-    monkeypatch.setattr(module, "BUDGET_BYTES", 3 * each)
+    found = thumbnails(sources, SETTINGS, budget_bytes=3 * each)
 
-    assert [name for name, _ in thumbnails(sources, SETTINGS)] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [name for name, _ in found] == ["0.jpg", "1.jpg", "2.jpg"]
