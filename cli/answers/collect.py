@@ -55,6 +55,7 @@ class Collection:
         timeout_s: float = TIMEOUT_S,
         say: Callable[[str], None] = log.warning,
         tries: int = TRIES,
+        pubsub: Pubsub | None = None,
     ) -> None:
         self._settings = settings
         self._model = model
@@ -63,7 +64,7 @@ class Collection:
         self._timeout_s = timeout_s
         self._tries = tries
         self._run = uuid.uuid4().hex
-        self._pubsub = Pubsub()
+        self._pubsub = pubsub or Pubsub()
         self._silence = Silence(timeout_s=timeout_s, look=self._why_silent, say=say)
         self._away = ""
         """Why Pub/Sub could not be read last time."""

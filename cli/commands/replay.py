@@ -16,7 +16,7 @@ from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
 from lowtide.cli.answers.progress import ProgressBar
 from lowtide.cli.answers.reading import check_answers
-from lowtide.cli.options import DURATION, TEXT, examples
+from lowtide.cli.options import DURATION, TEXT, WAIT, examples
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.config.process.logs import configure_logging
@@ -44,6 +44,9 @@ HEADER = f"{'published':<20} {'reason':<24} {'request':<20} error"
 @click.option(
     "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
 )
+@click.option(
+    "--timeout", type=WAIT, default="5s", show_default=True, help="So long without a letter, and there are no more."
+)
 @click.option("--dry-run", is_flag=True, help="List the letters that would be put back, and leave all of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a letter.")
 def command(
@@ -55,6 +58,7 @@ def command(
     limit: int | None,
     topic: str | None,
     subscription: str | None,
+    timeout: float,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -82,6 +86,7 @@ def command(
             choice=choice,
             limit=limit,
             dry_run=dry_run,
+            idle_s=timeout,
         )
         with ProgressBar("replay", limit) as progress, replay:
             for one in replay.run():

@@ -9,6 +9,7 @@ import click
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.cli.answers.answers import DEAD, NoResult, Result, error_of, is_dead_letter, read_dead_letter, read_result
+from lowtide.cli.answers.collect import TIMEOUT_S
 from lowtide.cli.answers.output import prediction
 from lowtide.cli.answers.reading import Reading
 from lowtide.cli.answers.silence import Silence, duration, why_silent
@@ -35,20 +36,24 @@ class NoResults(LowtideError):
 @click.option(
     "--timeout",
     type=WAIT,
-    default="30m",
-    show_default=True,
-    help="With --max: give up after so long without any result, with exit code 1.",
+    help="Give up after so long without any result, with --max with exit code 1. Default: 30m with --max, else 5s.",
 )
 @click.option(
     "--drop-foreign", is_flag=True, help="Acknowledge what is no result, too: it is gone for good. Default: it stays."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print each result whole, as one JSON object a line.")
 def command(
-    *, subscription: str | None, limit: int | None, follow: bool, timeout: float, drop_foreign: bool, as_json: bool
+    *,
+    subscription: str | None,
+    limit: int | None,
+    follow: bool,
+    timeout: float | None,
+    drop_foreign: bool,
+    as_json: bool,
 ) -> None:
     """Read results from the results topic: what is read is acknowledged and not delivered again.
 
-    Without --max or --follow: what is there, and what comes within five seconds.
+    Without --max or --follow: what is there, and what comes within five seconds, or within --timeout.
 
     What other programs wrote there is told of on standard error, and stays. So do dead letters, which are shown with
     the status dead: `lowtide replay` puts them back.
@@ -56,8 +61,9 @@ def command(
     settings = load_settings(Process.COMMAND)
     configure_logging(settings, default="WARNING")
     name = settings.subscription_path(subscription or settings.results_topic.rpartition("/")[2])
+    timeout_s = timeout or (TIMEOUT_S if limit else IDLE_S)
     silence = Silence(
-        timeout_s=math.inf if follow else timeout if limit else IDLE_S,
+        timeout_s=math.inf if follow else timeout_s,
         look=(lambda: f"{why_silent(settings)}; {ELSEWHERE}") if limit else (lambda: ""),
         say=lambda said: click.echo(shown(said), err=True),
     )
@@ -69,7 +75,9 @@ def command(
             if not follow:
                 raise
     if limit and reading.count < limit and not follow:
-        raise NoResults(f"{reading.count} of {limit} results came, then none for {duration(timeout)}: {silence.cause}")
+        raise NoResults(
+            f"{reading.count} of {limit} results came, then none for {duration(timeout_s)}: {silence.cause}"
+        )
 
 
 def _show(reading: Reading, message: Received, *, drop: bool, as_json: bool) -> None:

@@ -7,29 +7,30 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from lowtide.bridge import replay as replaying
 from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import Received, Translated
 from lowtide.bridge.messages.translate import Rules, translate
 from lowtide.bridge.pubsub import client as pubsub
-from lowtide.bridge.pubsub.client import Pubsub, PullRequest, message_of
+from lowtide.bridge.pubsub.client import Pubsub, PubsubUnavailable, PullRequest, message_of
 from lowtide.bridge.pubsub.create import create_missing
 from lowtide.bridge.pubsub.pulls import Pulls
+from lowtide.cli.answers.collect import Collection
 from lowtide.cli.answers.reading import Reading
 from lowtide.cli.answers.silence import Silence
-from lowtide.cli.commands import results as reading
 from lowtide.cli.main import main
+from lowtide.cli.sources.sources import find_sources
 from lowtide.config import load_settings
 from lowtide.tasks.wire.outcome import Outcome, Status
 
 RESULT = {"request_id": "r1", "model": "m", "status": "ok", "outputs": [{"label": "2"}], "error": None}
 FOREIGN = [b"hello from another program", b"\xff\xfe\x00", b"[1, 2]", b'{"a": "\x1b[31m"}', b'{"request_id": 7}']
+SOON = ("--timeout", "0.5s")
 DEAD = {"lowtide_reason": "no_model", "lowtide_error": "why", "lowtide_attempts": "x", "lowtide_request_id": "r\x1b"}
 
 
@@ -60,8 +61,6 @@ class World:
 @pytest.fixture
 def world(local_pubsub, project: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    monkeypatch.setattr(reading, "IDLE_S", 0.5)
-    monkeypatch.setattr(replaying, "IDLE_S", 0.5)
     made = World(project)
     create_missing(made.settings)
     yield made
@@ -72,9 +71,9 @@ def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world
     answers = [json.dumps({**RESULT, "request_id": f"r{number}"}).encode() for number in range(3)]
     world.put("lowtide-results", answers[0], *FOREIGN, *answers[1:])
 
-    first = world.run("results")
+    first = world.run("results", *SOON)
     again = world.run("results", "--max", "1", "--timeout", "1s", code=1)
-    dropped = world.run("results", "--drop-foreign")
+    dropped = world.run("results", *SOON, "--drop-foreign")
 
     assert first.stdout.splitlines() == [f"ok      m  r{number}  2" for number in range(3)]
     for told in (first.stderr, again.stderr, dropped.stderr):
@@ -92,11 +91,11 @@ def test_what_others_write_is_told_of_and_hides_no_result_and_repeats_none(world
 def test_a_pubsub_that_takes_calls_and_answers_none_is_not_an_empty_one(
     world: World, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    assert "Error" not in world.run(command).stderr
+    assert "Error" not in world.run(command, *SOON).stderr
     with socket.create_server(("127.0.0.1", 0)) as mute:
         monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{mute.getsockname()[1]}")
         monkeypatch.setattr(pubsub, "CALL_S", 0.5)
-        run = world.run(command, code=1)
+        run = world.run(command, *SOON, code=1)
 
     assert "Error: DEADLINE_EXCEEDED: Pub/Sub at 127.0.0.1:" in run.stderr
 
@@ -119,7 +118,7 @@ def test_what_is_delivered_again_is_not_seen_again(world: World) -> None:
 def test_dead_letters_are_shown_as_what_they_are_and_stay(world: World) -> None:
     world.put("lowtide-dead-letters", json.dumps(RESULT).encode(), b"\xff\xd8jpeg", **DEAD)
 
-    shown = world.run("results", "--subscription", "lowtide-dead-letters")
+    shown = world.run("results", *SOON, "--subscription", "lowtide-dead-letters")
     lines = world.run("results", "--subscription", "lowtide-dead-letters", "--json", "--max", "2")
 
     assert shown.stdout.splitlines() == [r"dead      r\x1b  no_model: why"] * 2
@@ -131,10 +130,10 @@ def test_what_no_bridge_has_written_is_replayed_only_when_it_is_asked_for(world:
     world.put("lowtide-dead-letters", b"letter", **DEAD)
     world.put("lowtide-dead-letters", b'{"model": "m", "uri": "gs://b/secret"}', lowtide_error="\x1b[31m")
 
-    listed = world.run("replay", "--dry-run")
-    first = world.run("replay", "--json")
+    listed = world.run("replay", *SOON, "--dry-run")
+    first = world.run("replay", *SOON, "--json")
     assert [message.data for message in world.take("lowtide-requests")] == [b"letter"]
-    world.run("replay", "--foreign")
+    world.run("replay", *SOON, "--foreign")
 
     assert r"no_model                 r\x1b" in listed.stdout
     assert "1 without a reason" in listed.stderr
@@ -223,6 +222,26 @@ def test_a_fleet_that_answers_others_meanwhile_is_known_to_work(world: World, tm
     run = world.run("classify", str(tmp_path), "--model=m", f"--output={tmp_path}/o.csv", "--timeout=4s", code=1)
 
     assert "0.png: others' requests are answered meanwhile" in run.stderr
+
+
+class Unconfirmed(Pubsub):
+    """What it acknowledges is acknowledged, and whoever asked for it does not learn that."""
+
+    def acknowledge(self, subscription: str, ack_ids: Sequence[str]) -> None:
+        super().acknowledge(subscription, ack_ids)
+        raise PubsubUnavailable("UNAVAILABLE", "connection reset")
+
+
+def test_a_result_is_kept_though_the_confirmation_of_its_acknowledgement_is_lost(world: World, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"\x89PNG")
+    Impostor(world, 1).start()
+    collection = Collection(
+        world.settings, model="m", params={}, local_files=False, timeout_s=10.0, pubsub=Unconfirmed()
+    )
+
+    results = list(collection.results(find_sources([str(tmp_path)])))
+
+    assert [result["outputs"] for result in results] == [[{"label": "ours"}]]
 
 
 def test_what_pubsub_refuses_fails_alone_with_its_words(world: World, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ class World:
         return message_id
 
     def replay(self, *arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, ["replay", *arguments], env={"LOWTIDE_PROJECT": self.settings.project})
+        env = {"LOWTIDE_PROJECT": self.settings.project}
+        result = CliRunner().invoke(main, ["replay", "--timeout=1s", *arguments], env=env)
         assert result.exit_code == code, result.output
         return result
 

@@ -1,4 +1,5 @@
 import itertools
+import threading
 import time
 from typing import Any
 
@@ -24,8 +25,9 @@ class World:
     def after(self, seconds: float) -> bool:
         self.now_s += seconds
         over = self.silence.told(lambda: "a.png and 2 more")
-        if self.silence._looking:
-            self.silence._looking.join(5)
+        for thread in threading.enumerate():
+            if thread.name == "silence":
+                thread.join(5)
         self.silence.told(lambda: "a.png and 2 more")
         return over
 
@@ -66,8 +68,8 @@ def test_silence_ends_after_its_time_whatever_was_answered_before() -> None:
 
 
 def test_a_look_that_takes_long_holds_nothing_up() -> None:
-    silence = Silence(timeout_s=3600, look=lambda: time.sleep(2) or "late", say=print, clock=lambda: 0.0)
-    silence._since_s = -100.0
+    clock = itertools.count(0.0, 100.0)
+    silence = Silence(timeout_s=3600, look=lambda: time.sleep(2) or "late", say=print, clock=lambda: next(clock))
     began_s = time.monotonic()
     assert not silence.told(lambda: "a.png")
     assert time.monotonic() - began_s < 1
