@@ -71,9 +71,7 @@ class Decision:
     group: GroupState
 
 
-def decide(
-    policy: Policy, *, histories: Histories, group: GroupState, now: float, stale_after_s: float = STALE_AFTER_S
-) -> Decision:
+def decide(policy: Policy, *, histories: Histories, group: GroupState, now: float) -> Decision:
     """The size that the group gets at `now` (seconds since 1970).
 
     The largest of what signals and active schedules ask for (page "Autoscaling groups using multiple signals";
@@ -81,8 +79,7 @@ def decide(
     policy's limits (page `decisions`). Then the mode says whether the group follows.
     """
     calculations = tuple(
-        _calculate(signal, histories.get(signal.metric, ()), group=group, now=now, stale_after_s=stale_after_s)
-        for signal in policy.signals
+        _calculate(signal, histories.get(signal.metric, ()), group=group, now=now) for signal in policy.signals
     )
     floor = max((s.min_required_replicas for s in policy.schedules if s.is_active(now=now)), default=0)
     needed = policy.within_limits(max(floor, *(calculation.size for calculation in calculations), 0))
@@ -102,9 +99,7 @@ def decide(
     )
 
 
-def _calculate(
-    signal: Signal, series: Sequence[Series], *, group: GroupState, now: float, stale_after_s: float
-) -> Calculation:
+def _calculate(signal: Signal, series: Sequence[Series], *, group: GroupState, now: float) -> Calculation:
     """What one signal asks for.
 
     Assignment: metric ÷ assignment, rounded up; zero asks for nothing (page `metrics`: 100 ÷ 5 = 20). That the newest
@@ -114,7 +109,7 @@ def _calculate(
     Pub/Sub metrics as a scaling signal", 2026-04-10). That with several signals the others may still ask for more, and
     not for less, is an inference from that sentence and the maximum.
     """
-    value = _value(series, now=now, stale_after_s=stale_after_s)
+    value = _value(series, now=now)
     if value is None:
         return Calculation(metric=signal.metric, value=None, size=group.size)
     return Calculation(metric=signal.metric, value=value, size=_up(value / signal.single_instance_assignment))
@@ -126,7 +121,7 @@ def _up(machines: float) -> int:
     return math.ceil(round(machines, 9)) or math.ceil(machines)
 
 
-def _value(series: Sequence[Series], *, now: float, stale_after_s: float) -> float | None:
+def _value(series: Sequence[Series], *, now: float) -> float | None:
     """The signal's value: the sum over its series (compute_v1…CustomMetricUtilization.filter); None: missing.
 
     A series counts if it has a point that is not stale. Metrics are not negative (page `metrics`): that a negative
@@ -135,7 +130,7 @@ def _value(series: Sequence[Series], *, now: float, stale_after_s: float) -> flo
     values = []
     for points in series:
         fresh = [
-            one for one in points if 0 <= now - one.at < stale_after_s and one.value >= 0 and math.isfinite(one.value)
+            one for one in points if 0 <= now - one.at < STALE_AFTER_S and one.value >= 0 and math.isfinite(one.value)
         ]
         if fresh:
             values.append(fresh[-1].value)

@@ -91,15 +91,14 @@ class ScaleInControl:
 class Policy:
     """What the autoscaler may do. Source: compute_v1.AutoscalingPolicy. Raises ValueError on what the API refuses.
 
-    `initialization_period_s` (coolDownPeriodSec) only makes data of machines that start be ignored: it changes nothing
-    with signals that speak for the whole group, and never delays a scale-in.
+    Its coolDownPeriodSec only makes data of machines that start be ignored: it changes nothing with signals that speak
+    for the whole group, never delays a scale-in, and is left out here.
     """
 
     min_replicas: int = 0
     max_replicas: int
     signals: tuple[Signal, ...] = ()
     schedules: tuple[Schedule, ...] = ()
-    initialization_period_s: int = 60
     stabilization_period_s: int = 600
     scale_in_control: ScaleInControl | None = None
     mode: Mode = Mode.ON
@@ -111,8 +110,6 @@ class Policy:
             raise ValueError("a policy needs a signal or a schedule")
         if len(self.signals) > MAX_SIGNALS or len(self.schedules) > MAX_SCHEDULES:
             raise ValueError(f"a policy has at most {MAX_SIGNALS} signals and {MAX_SCHEDULES} schedules")
-        if self.initialization_period_s < 0:
-            raise ValueError("initialization_period_s is negative")
         if not 0 <= self.stabilization_period_s <= MAX_STABILIZATION_S:
             raise ValueError(f"stabilization_period_s must be from 0 to {MAX_STABILIZATION_S}")
         _check_unique("metric", [signal.metric for signal in self.signals])

@@ -51,11 +51,6 @@ class Backlog:
     oldest_at: float | None = None
 
     @property
-    def total(self) -> int:
-        """Requests in Redis."""
-        return sum(self.requests.values())
-
-    @property
     def by_model(self) -> dict[str, int]:
         """Requests of each model."""
         models: Counter[str] = Counter()

@@ -1,6 +1,6 @@
 """What a check finds: all is well, or how bad it is and what to do."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -20,10 +20,6 @@ class Finding:
     verdict: Verdict
     message: str
     remedy: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """JSON-ready."""
-        return asdict(self)
 
 
 def ok(what: str, message: str) -> Finding:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import click
 
@@ -26,7 +26,7 @@ def command(*, as_json: bool) -> None:
     for found in examine(read_settings()):
         finding = replace(found, message=redacted(found.message))
         findings.append(finding)
-        click.echo(json.dumps(finding.as_dict()) if as_json else paragraph(finding))
+        click.echo(json.dumps(asdict(finding)) if as_json else paragraph(finding))
     sys.exit(any(finding.verdict is Verdict.FAILED for finding in findings))
 
 

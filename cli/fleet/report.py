@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lowtide.autoscaling.policy.decide import Decision, GroupState, Histories, SignalPoint, decide
@@ -165,7 +165,7 @@ def _figures(report: StatusReport) -> dict[str, Any]:
             }
             for incarnation, word in by_name(snapshot.workers)
         ],
-        "unread": [one.as_dict() for one in report.unread],
+        "unread": [asdict(one) for one in report.unread],
         "bridges": sorted(snapshot.bridge_words),
         "requests_outstanding": report.work.requests,
         "gpu_seconds_outstanding": report.work.signal_s,

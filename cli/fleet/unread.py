@@ -5,7 +5,7 @@ They hold tasks of callers by name, whom nobody can refuse. They don't size the 
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis, RedisError
@@ -36,10 +36,6 @@ class UnreadList:
     oldest_s: float | None
     why: str
     remedy: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
 
 
 class UnreadReader:

@@ -141,7 +141,6 @@ def test_the_reason_names_each_rule_that_took_part() -> None:
         ({"schedules": (DAILY, DAILY)}, "the same schedule twice"),
         ({"schedules": tuple(replace(DAILY, name=str(i)) for i in range(129))}, "128 schedules"),
         ({"stabilization_period_s": 3601}, "0 to 3600"),
-        ({"initialization_period_s": -1}, "negative"),
     ],
 )
 def test_a_policy_that_the_api_refuses_is_refused(arguments: dict[str, Any], says: str) -> None:
