@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lowtide.cli.terminal import shown
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8
 
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 

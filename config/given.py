@@ -3,7 +3,6 @@
 Neither is looked at here further than to be read: text from outside may be anything.
 """
 
-import codecs
 import difflib
 import os
 import re
@@ -12,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lowtide.config.values import cleaned
+from lowtide.config.text import cleaned, marked_encoding
 
 ENV_PREFIX = "LOWTIDE_"
 CONFIG = f"{ENV_PREFIX}CONFIG"
@@ -22,13 +21,6 @@ _LINKING = re.compile(r"_PORT(_\d+_(TCP|UDP|SCTP))?$")
 _LINKED = re.compile(
     r"_SERVICE_HOST|_SERVICE_PORT(_\w+)?|_PORT(_\d+_(TCP|UDP|SCTP)(_(ADDR|PORT|PROTO))?)?|_NAME|_ENV_\w+"
 )
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class Unreadable(Exception):
@@ -81,7 +73,7 @@ def from_file(path: str, settings: Collection[str]) -> dict[str, Any]:
 
 
 def _text(path: str, content: bytes) -> str:
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
+    encoding = marked_encoding(content) or "utf-8"
     if encoding == "utf-8" and b"\0" in content:
         raise Unreadable(f"{path}: not UTF-8: it seems to be UTF-16 without a byte order mark")
     try:

@@ -10,8 +10,8 @@ from lowtide.config.addresses import at, host_port
 from lowtide.config.given import CONFIG, ENV_PREFIX, Unreadable, from_environment, from_file
 from lowtide.config.redact import redacted
 from lowtide.config.settings import Settings, SettingsError
+from lowtide.config.text import cleaned
 from lowtide.config.used_by import Process, used_by
-from lowtide.config.values import cleaned
 
 EMULATOR = "PUBSUB_EMULATOR_HOST"
 UNITS = {"s": "seconds", "bytes": "bytes", "pixels": "pixels"}

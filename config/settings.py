@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, 
 from lowtide.config import checked, values
 from lowtide.config.given import CONFIG, ENV_PREFIX
 from lowtide.config.process.memory import memory_bytes
-from lowtide.config.values import as_text, cleaned, is_utf8
+from lowtide.config.text import cleaned, is_utf8
+from lowtide.config.values import as_text
 
 
 class SettingsError(Exception):

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SkipValidation
 
 from lowtide.config import checked
-
-QUOTES = "\"'"
+from lowtide.config.text import QUOTES, cleaned
 
 
 class FleetSchedule(BaseModel):
@@ -22,24 +21,6 @@ class FleetSchedule(BaseModel):
     duration_s: int
     time_zone: str = "UTC"
     disabled: bool = False
-
-
-def cleaned(text: str) -> str:
-    r"""A value without what is around it in files of variables, and never part of it: blanks, line ends, a byte order
-    mark, a pair of quotation marks.
-
-    >>> cleaned('"redis://host:6379/0"\r')
-    'redis://host:6379/0'
-    """
-    bare = text.removeprefix("\ufeff").strip()
-    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in QUOTES and bare[0] not in bare[1:-1]:
-        bare = bare[1:-1]
-    return bare if bare == text else cleaned(bare)
-
-
-def is_utf8(text: str) -> bool:
-    """False when it holds bytes that are not, which Python reads as lone surrogates, or half a surrogate pair."""
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def as_text(value: Any, *, joined: bool = True) -> str:

@@ -23,7 +23,7 @@ from lowtide.cli.sources.sources import Source, find_sources
 from lowtide.cli.terminal import shown
 from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.process.logs import configure_logging
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8
 from lowtide.local.stack import Stack
 from lowtide.workers.models.names import check_case
 

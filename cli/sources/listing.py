@@ -2,21 +2,13 @@
 lines that end as on any system, `find -print0`, and names that are not UTF-8 at all.
 """
 
-import codecs
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8, marked_encoding
 from lowtide.tasks.errors import LowtideError
 
-MARKS = (
-    # UTF-32 first: its mark begins with that of UTF-16.
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 BOM = "\ufeff"
 
 
@@ -71,19 +63,18 @@ def _name(line: str) -> str:
 
 def _text(data: bytes, called: str) -> str:
     """Raises ListUnreadable."""
-    for mark, encoding in MARKS:
-        if data.startswith(mark):
-            try:
-                return data.decode(encoding)
-            except UnicodeDecodeError as error:
-                line = data[: error.start].decode(encoding, "replace").count("\n") + 1
-                name = encoding.upper()
-                raise ListUnreadable(
-                    f"{called}, line {line}: begins as {name} and is damaged: save the list as UTF-8"
-                ) from error
-    if _looks_like_utf_16(data):
+    encoding = marked_encoding(data) or "utf-8"
+    is_utf_8 = encoding.startswith("utf-8")
+    if is_utf_8 and _looks_like_utf_16(data):
         raise ListUnreadable(f"{called}: looks like UTF-16 without a byte order mark: save the list as UTF-8")
-    return data.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    try:
+        # A name that is not UTF-8 may stand among those that are.
+        return data.decode(encoding, "surrogateescape" if is_utf_8 else "strict")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].decode(encoding, "replace").count("\n") + 1
+        raise ListUnreadable(
+            f"{called}, line {line}: begins as {encoding.upper()} and is damaged: save the list as UTF-8"
+        ) from error
 
 
 def _looks_like_utf_16(data: bytes) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lowtide.cli.answers.output import STDOUT, is_stdout
 from lowtide.cli.sources.listing import Listed
 from lowtide.config.redact import redacted
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8
 from lowtide.tasks.errors import LowtideError
 
 INLINE_MAX_BYTES = 7_000_000

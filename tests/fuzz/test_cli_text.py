@@ -20,7 +20,7 @@ from lowtide.cli.sources.listing import ListUnreadable, names_in
 from lowtide.cli.sources.requests import request_message
 from lowtide.cli.sources.sources import Source, readable
 from lowtide.cli.terminal import shown
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8
 
 HARD = [
     "\\",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lowtide.config import Process, Settings, SettingsError, load_settings, pubsub_emulator, read_settings
 from lowtide.config.addresses import at, host_port
 from lowtide.config.redis_url import RedisAddress
-from lowtide.config.values import cleaned
+from lowtide.config.text import cleaned
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.connect import connect
 

@@ -1,7 +1,7 @@
 import pytest
 
 from lowtide.cli.terminal import shown
-from lowtide.config.values import is_utf8
+from lowtide.config.text import is_utf8
 
 
 @pytest.mark.parametrize(
