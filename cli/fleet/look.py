@@ -13,7 +13,7 @@ from lowtide.autoscaling.policy.decide import GroupState
 from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.autoscaling.policy.memory import remembered
 from lowtide.autoscaling.signal.snapshot import Camera
-from lowtide.cli.fleet.report import Look, SourceAge, Waiting, report
+from lowtide.cli.fleet.report import Look, SourceAge, StatusReport, Waiting, recommended
 from lowtide.cli.fleet.unread import UnreadList, UnreadReader
 from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
@@ -56,21 +56,23 @@ class Looker:
         now = snapshot.at + redis.age_s
         remembers = self._remembers(now)
         seen = self._monitoring.pubsub.value
-        latest = report(
-            snapshot,
+        undelivered = None if seen is None else seen.messages
+        work = snapshot.work(undelivered=undelivered, worker_s=self._settings.fleet_work_s)
+        signals = None if self._monitoring.signals.why else self._monitoring.signals.value
+        group = replace(self._group, size=len(snapshot.workers))
+        decision = recommended(self._policy, signals=signals, work=work, group=group, now=now)
+        self._group = decision.group
+        return StatusReport(
             fleet=self._settings.fleet,
-            policy=self._policy,
-            worker_s=self._settings.fleet_work_s,
-            undelivered=None if seen is None else seen.messages,
-            group=replace(self._group, size=len(snapshot.workers)),
-            signals=None if self._monitoring.signals.why else self._monitoring.signals.value,
+            snapshot=snapshot,
+            undelivered=undelivered,
+            work=work,
+            decision=decision,
             remembers=remembers,
             redis=redis,
             pubsub=pubsub,
             unread=self._unread_lists() if redis.why is None else self._unread,
         )
-        self._group = latest.decision.group
-        return latest
 
     def _unread_lists(self) -> tuple[UnreadList, ...]:
         """Not at every look: it goes through all keys."""

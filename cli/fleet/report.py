@@ -88,40 +88,15 @@ class StatusReport:
 Look = StatusReport | Waiting
 
 
-def report(
-    snapshot: Snapshot,
-    *,
-    fleet: str,
-    policy: Policy,
-    worker_s: float,
-    undelivered: int | None,
-    signals: Histories | None,
-    group: GroupState,
-    remembers: bool,
-    redis: SourceAge,
-    pubsub: SourceAge,
-    unread: tuple[UnreadList, ...] = (),
-) -> StatusReport:
-    """`signals`: what Cloud Monitoring has of the policy's signals, None: it can't be read. The fleet's own is known
-    better, from the snapshot. `worker_s`: seconds of work for one machine. `group`: the size of the fleet, and what
+def recommended(policy: Policy, *, signals: Histories | None, work: Work, group: GroupState, now: float) -> Decision:
+    """The size that the policy would give the fleet. `signals`: what Cloud Monitoring has of the policy's signals,
+    None: it can't be read. The fleet's own is known better, from its `work`. `group`: the size of the fleet, and what
     was recommended before.
     """
-    now = snapshot.at + redis.age_s
-    work = snapshot.work(undelivered=undelivered, worker_s=worker_s)
     histories = {**(signals or {}), GPU_SECONDS_OUTSTANDING.type: [[SignalPoint(at=now, value=work.signal_s)]]}
     if signals is None:  # what we can't read need not be missing for the group: it would seem to hold its size
         policy = replace(policy, signals=tuple(one for one in policy.signals if one.metric in histories))
-    return StatusReport(
-        fleet=fleet,
-        snapshot=snapshot,
-        undelivered=undelivered,
-        work=work,
-        decision=decide(policy, histories=histories, group=group, now=now),
-        remembers=remembers,
-        redis=redis,
-        pubsub=pubsub,
-        unread=unread,
-    )
+    return decide(policy, histories=histories, group=group, now=now)
 
 
 def to_wire(look: Look) -> dict[str, Any]:

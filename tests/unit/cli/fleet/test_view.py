@@ -7,7 +7,7 @@ from lowtide.autoscaling.policy.decide import GroupState
 from lowtide.autoscaling.policy.fleet import policy_of
 from lowtide.autoscaling.signal.backlog import Backlog, State
 from lowtide.autoscaling.signal.snapshot import Snapshot
-from lowtide.cli.fleet.report import SourceAge, report
+from lowtide.cli.fleet.report import SourceAge, StatusReport, recommended
 from lowtide.cli.fleet.unread import UnreadList
 from lowtide.cli.fleet.view import view
 from lowtide.config import load_settings
@@ -34,14 +34,14 @@ def shown(
     pubsub: SourceAge = KNOWN,
     unread: tuple[UnreadList, ...] = (),
 ) -> str:
-    seen = report(
-        snapshot,
+    work = snapshot.work(undelivered=undelivered, worker_s=60.0)
+    policy = policy_of(load_settings())
+    seen = StatusReport(
         fleet="default",
-        policy=policy_of(load_settings()),
-        worker_s=60.0,
-        signals=None,
+        snapshot=snapshot,
         undelivered=undelivered,
-        group=GroupState(),
+        work=work,
+        decision=recommended(policy, signals=None, work=work, group=GroupState(), now=snapshot.at),
         remembers=True,
         redis=KNOWN,
         pubsub=pubsub,
