@@ -54,6 +54,17 @@ class Text(click.ParamType[str]):
 TEXT = Text()
 
 
+from_file = click.option(
+    "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
+)
+params = click.option(
+    "--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1."
+)
+subscription = click.option(
+    "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
+)
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help: lines to copy, as they are."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

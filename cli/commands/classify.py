@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from lowtide.cli import STOPPED
+from lowtide.cli import STOPPED, options
 from lowtide.cli.answers.answers import Result, error_of, failure_of
 from lowtide.cli.answers.collect import Collection
 from lowtide.cli.answers.output import STDOUT, Output, is_stdout, is_stream, open_output
 from lowtide.cli.answers.progress import ProgressBar, rounded
 from lowtide.cli.options import TEXT, WAIT, examples, parse_params
-from lowtide.cli.sources.listing import names_in
-from lowtide.cli.sources.sources import Source, find_sources
+from lowtide.cli.sources.sources import Source, given_sources
 from lowtide.cli.terminal import shown
 from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.process.logs import configure_logging
@@ -64,13 +63,11 @@ NO_FAILURE = "none"
     "May be repeated. Default: all of them.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an output file.")
-@click.option(
-    "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
-)
+@options.from_file
 @click.option(
     "--weights", type=TEXT, help="Weights of the model on the embedded system: a URI, a torchvision name, or random."
 )
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1.")
+@options.params
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Embedded workers.")
 @click.option(
     "--timeout",
@@ -129,11 +126,8 @@ def command(
     settings = load_settings()
     configure_logging(settings, default="WARNING")
     _check_system(settings, weights, workers)
-    listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
     report = _report(report_path, output)
-    sources = find_sources(paths, listed, outputs=[output, *([report_path] if report_path else [])])
-    if not sources:
-        raise click.UsageError("nothing to do: name files, folders or URIs")
+    sources = given_sources(paths, from_file, outputs=[output, *([report_path] if report_path else [])])
     if not settings.project:
         # Else a whole system would start to say it.
         check_case(model, served=settings.model_names)

@@ -11,11 +11,11 @@ from typing import BinaryIO
 import click
 
 from lowtide.bridge.pubsub.client import Pubsub
+from lowtide.cli import options
 from lowtide.cli.answers.output import STDOUT
 from lowtide.cli.options import TEXT, examples, parse_params
-from lowtide.cli.sources.listing import names_in
 from lowtide.cli.sources.requests import Sent, publish_all, request_message
-from lowtide.cli.sources.sources import Source, find_sources
+from lowtide.cli.sources.sources import Source, given_sources
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.tasks.wire.request import Priority
@@ -32,10 +32,8 @@ SAID_CHARS = 200
 )
 @click.argument("paths", nargs=-1)
 @click.option("--model", type=TEXT, help="Model to run. Default: the bridge's default model.")
-@click.option(
-    "--from-file", type=click.File("rb"), help="More paths and URIs, one a line or as of find -print0; - for stdin."
-)
-@click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="Parameter for the model, e.g. top_k=1.")
+@options.from_file
+@options.params
 @click.option(
     "--reply-topic", type=TEXT, help="Topic for the results; the bridge has to allow it (LOWTIDE_REPLY_TOPICS)."
 )
@@ -63,10 +61,7 @@ def command(
     exit code is 1.
     """
     settings, values = load_settings(Process.COMMAND), parse_params(params)
-    listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
-    sources = find_sources(paths, listed, outputs=[STDOUT])
-    if not sources:
-        raise click.UsageError("nothing to do: name files, folders or URIs")
+    sources = given_sources(paths, from_file, outputs=[STDOUT])
     optional = {"reply_topic": reply_topic, "priority": priority, "expires_at": _time_after(expires_in)}
     attributes = {name: value for name, value in optional.items() if value is not None}
     topic, failed = settings.topic_path(settings.topic), 0

@@ -14,6 +14,7 @@ import click
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
+from lowtide.cli import options
 from lowtide.cli.answers.progress import ProgressBar
 from lowtide.cli.answers.reading import check_answers
 from lowtide.cli.options import DURATION, TEXT, WAIT, examples
@@ -41,9 +42,7 @@ HEADER = f"{'published':<20} {'reason':<24} {'request':<20} error"
 @click.option("--newer-than", type=DURATION, metavar="AGE", help="Only letters younger than this.")
 @click.option("--max", "limit", type=click.IntRange(min=1), help="At most so many letters.")
 @click.option("--topic", type=TEXT, help="Topic for the requests. Default: LOWTIDE_TOPIC.")
-@click.option(
-    "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
-)
+@options.subscription
 @click.option(
     "--timeout", type=WAIT, default="5s", show_default=True, help="So long without a letter, and there are no more."
 )

@@ -8,12 +8,13 @@ import click
 
 from lowtide.bridge.messages.kinds import Received
 from lowtide.bridge.pubsub.client import Pubsub
+from lowtide.cli import options
 from lowtide.cli.answers.answers import DEAD, NoResult, Result, error_of, is_dead_letter, read_dead_letter, read_result
 from lowtide.cli.answers.collect import TIMEOUT_S
 from lowtide.cli.answers.output import prediction
 from lowtide.cli.answers.reading import Reading
 from lowtide.cli.answers.silence import Silence, duration, why_silent
-from lowtide.cli.options import TEXT, WAIT, examples
+from lowtide.cli.options import WAIT, examples
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 from lowtide.config.process.logs import configure_logging
@@ -28,9 +29,7 @@ class NoResults(LowtideError):
 
 
 @click.command(epilog=examples("lowtide results --max 1", "lowtide results --follow --json"))
-@click.option(
-    "--subscription", type=TEXT, help="Subscription to read. Default: the one that `lowtide bridge --create` makes."
-)
+@options.subscription
 @click.option("--max", "limit", type=click.IntRange(min=1), help="Stop after so many; waits until they are there.")
 @click.option("--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option(

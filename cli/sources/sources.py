@@ -7,9 +7,12 @@ import stat
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
+
+import click
 
 from lowtide.cli.answers.output import STDOUT, is_stdout
-from lowtide.cli.sources.listing import Listed
+from lowtide.cli.sources.listing import Listed, names_in
 from lowtide.config.redact import redacted
 from lowtide.config.text import is_utf8
 from lowtide.tasks.errors import LowtideError
@@ -80,6 +83,14 @@ class Source:
         if not is_utf8(real):
             raise NoSource(f"{too_large}, and {readable(real)} is not UTF-8: rename it")
         return Path(real).as_uri()
+
+
+def given_sources(paths: Iterable[str], from_file: BinaryIO | None, *, outputs: Collection[Path]) -> list[Source]:
+    """What a command line names. Raises NoSource, and click's UsageError when it names nothing."""
+    listed = names_in(from_file.read(), called=from_file.name) if from_file else ()
+    if sources := find_sources(paths, listed, outputs=outputs):
+        return sources
+    raise click.UsageError("nothing to do: name files, folders or URIs")
 
 
 def find_sources(
