@@ -52,26 +52,31 @@ class WriteRefused(Exception):
         self.signal = signal
 
 
+def connect_client(host: str) -> Any:
+    """Google's client: of a local server at `host:port`, else of Google. Raises SettingsError without credentials."""
+    transport = MetricServiceGrpcTransport(channel=grpc.insecure_channel(host)) if host else None
+    try:
+        return MetricServiceClient(transport=transport)
+    except DefaultCredentialsError as error:
+        raise SettingsError(
+            "no credentials for Google's Cloud Monitoring: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or "
+            "run `gcloud auth application-default login`; for a local one set LOWTIDE_MONITORING_HOST"
+        ) from error
+
+
 class Monitoring:
     """Of one project and one fleet. From one thread."""
 
-    def __init__(self, settings: Settings, *, clock: Callable[[], float] = time.time) -> None:
-        """Raises SettingsError without a project or Google credentials."""
+    def __init__(self, settings: Settings, *, client: Any = None, clock: Callable[[], float] = time.time) -> None:
+        """`client`: a MetricServiceClient, else one by the settings. Raises SettingsError without a project or Google
+        credentials.
+        """
         self._name = f"projects/{settings.require_project()}"
         self._fleet = settings.fleet
         self._signal = own_signal(settings)
         self._subscriptions = [settings.subscription_path(name).split("/") for name in settings.subscription]
         self._clock = clock
-        transport = None
-        if settings.monitoring_host:
-            transport = MetricServiceGrpcTransport(channel=grpc.insecure_channel(settings.monitoring_host))
-        try:
-            self._client: Any = MetricServiceClient(transport=transport)
-        except DefaultCredentialsError as error:
-            raise SettingsError(
-                "no credentials for Google's Cloud Monitoring: set GOOGLE_APPLICATION_CREDENTIALS to a key file, or "
-                "run `gcloud auth application-default login`; for a local one set LOWTIDE_MONITORING_HOST"
-            ) from error
+        self._client = client or connect_client(settings.monitoring_host)
 
     def close(self) -> None:
         """Let the connection go."""

@@ -3,7 +3,7 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +16,7 @@ from google.api_core.exceptions import InternalServerError, PermissionDenied
 from redis import Redis
 
 from lowtide.autoscaling.export.exporter import EVERY_S, Exporter
-from lowtide.autoscaling.export.monitoring import LOOK_BACK_S, Monitoring
+from lowtide.autoscaling.export.monitoring import LOOK_BACK_S, Monitoring, connect_client
 from lowtide.autoscaling.export.samples import Sample
 from lowtide.autoscaling.policy.decide import GroupState, SignalPoint, decide
 from lowtide.autoscaling.policy.fleet import own_signal, policy_of
@@ -78,7 +78,9 @@ class World:
         self.server = EmbeddedRedis(folder, port=self.port)
         self.server.start()
         self.redis = Redis(port=self.port)
-        self._clients: list[Monitoring] = []
+        self.clients: list[Monitoring] = []
+        self.connections: list[Redis] = []
+        self.google = connect_client(self.monitoring.address)
         self.settings = load_settings(
             redis_url=f"redis://127.0.0.1:{self.port}/0",
             prefix=KEYS.prefix,
@@ -89,15 +91,18 @@ class World:
         )
         self.exporter = self.make()
 
-    def make(self) -> Exporter:
-        client = Monitoring(self.settings, clock=self.clock.wall)
-        self._clients.append(client)
+    def make(self, *, client: Any = None, wall: Callable[[], float] | None = None) -> Exporter:
+        monitoring = Monitoring(self.settings, client=client, clock=self.clock.wall)
+        self.clients.append(monitoring)
         redis = Redis(port=self.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
-        return Exporter(self.settings, redis, client, clock=self.clock.wall, monotonic=self.clock.monotonic)
+        self.connections.append(redis)
+        wall = wall or self.clock.wall
+        return Exporter(self.settings, redis, monitoring, clock=wall, monotonic=self.clock.monotonic)
 
     def close(self) -> None:
-        for client in self._clients:
+        for client in self.clients:
             client.close()
+        self.google.transport.close()
         self.redis.close()
         self.server.stop()
         self.monitoring.stop()
@@ -134,11 +139,10 @@ class World:
 
     def listed(self, query: str) -> list[Any]:
         """The series themselves."""
-        client = Monitoring(self.settings, clock=self.clock.wall)
-        try:
-            return list(client._list(query, back_s=3600, ahead_s=3600))
-        finally:
-            client.close()
+        now_s = int(self.clock.wall_s)
+        interval = {"start_time": {"seconds": now_s - 3600}, "end_time": {"seconds": now_s + 3600}}
+        request = {"name": f"projects/{PROJECT}", "filter": query, "interval": interval}
+        return list(self.google.list_time_series(request=request, timeout=10))
 
     @property
     def signal(self) -> list[float]:
@@ -151,17 +155,19 @@ class World:
 
 
 class Refusing:
-    """A client of Cloud Monitoring that may read and not write."""
+    """A client of Cloud Monitoring that may not write from a moment on."""
 
-    def __init__(self, client: Any, error: Exception) -> None:
+    def __init__(self, client: Any) -> None:
         self._client = client
-        self._error = error
+        self.error: Exception | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    def create_time_series(self, **_: Any) -> None:
-        raise self._error
+    def create_time_series(self, **request: Any) -> None:
+        if self.error:
+            raise self.error
+        self._client.create_time_series(**request)
 
 
 class Undescribed:
@@ -245,8 +251,7 @@ def test_whatever_happens_what_is_written_is_what_an_instance_group_wants(world:
 
 def test_every_metric_is_described_with_its_unit(world: World) -> None:
     world.turn()
-    client = world._clients[0]._client
-    found = {one.type: one for one in client.list_metric_descriptors(name=f"projects/{PROJECT}")}
+    found = {one.type: one for one in world.google.list_metric_descriptors(name=f"projects/{PROJECT}")}
     for metric in METRICS:
         described = found[metric.type]
         assert (described.unit, described.description) == (metric.unit, metric.description)
@@ -484,7 +489,7 @@ def test_writes_that_are_refused_are_counted_and_the_next_ones_go_through(world:
 
 def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: World) -> None:
     world.turn()
-    client = world._clients[0]
+    client = world.clients[0]
     for _ in range(5):
         client.write([Sample(metric=BRIDGES, value=1.0)], at_s=world.clock.wall_s + 12)
         world.turn()  # sooner than that, so of all series this one is refused
@@ -496,7 +501,7 @@ def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: Wor
 
 def test_a_signal_that_alone_is_refused_is_an_alarm(world: World) -> None:
     world.turn()
-    client = world._clients[0]
+    client = world.clients[0]
     for _ in range(5):  # another fleet of the same name
         client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.clock.wall_s + 12)
         world.turn()
@@ -543,7 +548,7 @@ def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(wo
     other = world.make()
     world.turn(world.exporter, other)
 
-    pool = world.exporter._leadership._lock.redis.connection_pool
+    pool = world.connections[0].connection_pool
     pool.connection_kwargs["port"] = free_port()
     pool.disconnect()
     pool.reset()
@@ -563,7 +568,7 @@ def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(wo
 
 def test_a_metric_whose_descriptor_is_refused_keeps_no_other_from_being_written(world: World) -> None:
     kind = metric_pb2.MetricDescriptor(type=THROUGHPUT.type, metric_kind="GAUGE", value_type="INT64")
-    world._clients[0]._client.create_metric_descriptor(name=f"projects/{PROJECT}", metric_descriptor=kind)
+    world.google.create_metric_descriptor(name=f"projects/{PROJECT}", metric_descriptor=kind)
     for _ in range(3):
         world.turn()
     assert len(world.signal) == 3
@@ -572,11 +577,11 @@ def test_a_metric_whose_descriptor_is_refused_keeps_no_other_from_being_written(
 
 
 def test_an_error_at_one_descriptor_keeps_nothing_from_being_written(world: World) -> None:
-    world._clients[0]._client = Undescribed(world._clients[0]._client, THROUGHPUT)
+    exporter = world.make(client=Undescribed(connect_client(world.monitoring.address), THROUGHPUT))
     for _ in range(3):
-        world.turn()
+        world.turn(exporter)
     assert len(world.signal) == 3
-    assert world.exporter.health().ok
+    assert exporter.health().ok
 
 
 def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is_behind(world: World) -> None:
@@ -605,20 +610,20 @@ def test_a_clock_that_steps_leaves_the_points_in_order(world: World, step_s: flo
 
 @pytest.mark.parametrize("why", ["refused", "clock"])
 def test_a_leader_that_cannot_write_lets_another(world: World, why: str) -> None:
+    client, ahead = Refusing(connect_client(world.monitoring.address)), []
+    leader = world.make(client=client, wall=lambda: ahead[0] if ahead else world.clock.wall())
     other = world.make()
-    world.turn(world.exporter, other)
+    world.turn(leader, other)
     if why == "refused":
-        refused = PermissionDenied("for this one only")
-        world._clients[0]._client = Refusing(world._clients[0]._client, refused)
+        client.error = PermissionDenied("for this one only")
     else:
-        ahead = world.clock.wall_s + 600
-        world.exporter._clock = lambda: ahead
+        ahead.append(world.clock.wall_s + 600)
     for _ in range(7):
-        world.turn(world.exporter, other)
-        if not world.exporter.health().ok:
-            assert "the signal was not written" in world.exporter.health().reason
+        world.turn(leader, other)
+        if not leader.health().ok:
+            assert "the signal was not written" in leader.health().reason
 
-    assert (world.exporter.health().details["writes"], other.health().details["writes"]) == (False, True)
+    assert (leader.health().details["writes"], other.health().details["writes"]) == (False, True)
     assert other.health().ok
     assert len(world.signal) >= 3
 
