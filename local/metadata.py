@@ -2,41 +2,29 @@
 
 import threading
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
 from lowtide.config.process.preemption import MAINTENANCE, PREEMPTED
+from lowtide.config.process.web_server import WebServer
 
 PATH = "/computeMetadata/v1/instance/"
 FLAVOR = ("Metadata-Flavor", "Google")
 
 
-class MetadataServer:
+class MetadataServer(WebServer):
     """Listens on 127.0.0.1 from `start` to `stop`. `port=0` picks a free one; LOWTIDE_METADATA_URL takes `url`."""
 
     def __init__(self, *, port: int = 0) -> None:
         self._changed = threading.Condition()
         self._words = {PREEMPTED: "FALSE", MAINTENANCE: "NONE"}
         self._etags = dict.fromkeys(self._words, 1)
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), _answering(self))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._serve, name="metadata", daemon=True)
+        super().__init__(_answering(self), address="127.0.0.1", port=port)
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more. Idempotent."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
+        return f"http://127.0.0.1:{self.port}"
 
     def announce(self, key: str, word: str) -> None:
         """Let `instance/<key>` be this word; who waits for a change is told."""
@@ -59,9 +47,6 @@ class MetadataServer:
                 return None
             self._changed.wait_for(lambda: str(self._etags[key]) != etag, timeout=wait_s)
             return self._words[key], str(self._etags[key])
-
-    def _serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.05)
 
 
 def _answering(server: MetadataServer) -> type[BaseHTTPRequestHandler]:

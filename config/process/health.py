@@ -1,18 +1,17 @@
 """Liveness: `GET /healthz` answers whether this process still gets anywhere, so that a supervisor can restart it.
 
-Comes in: a function that tells the health. Goes out: 200 or 503 with JSON. Imports nothing of ours.
+Comes in: a function that tells the health. Goes out: 200 or 503 with JSON.
 """
 
 import json
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from lowtide.config.addresses import at
+from lowtide.config.process.web_server import WebServer
 from lowtide.config.settings import SettingsError
 
 PATH = "/healthz"
@@ -61,44 +60,17 @@ class Progress:
         return now_s - self._moved_s > self._stuck_after_s
 
 
-class HealthServer:
-    """Serves `/healthz` from a daemon thread; `start` → `stop`. Port 0 picks a free one: see `port`."""
+class HealthServer(WebServer):
+    """Serves `/healthz`."""
 
     def __init__(self, check: Callable[[], Health], *, address: str, port: int) -> None:
         """Bind. Raises SettingsError when that can't be."""
         try:
-            self._server = _server_at(address)((address, port), _answering(check))
+            super().__init__(_answering(check), address=address, port=port)
         except OSError as error:
             raise SettingsError(
                 f"LOWTIDE_HEALTH_PORT: can't listen on {at(address, port)}: {error.strerror}"
             ) from error
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._serve, name="health", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port that is bound."""
-        return self._server.server_port
-
-    def start(self) -> None:
-        """Answer from now on."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Answer no more, and free the port. Idempotent."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
-
-    def _serve(self) -> None:
-        self._server.serve_forever(poll_interval=0.1)
-
-
-def _server_at(address: str) -> type[ThreadingHTTPServer]:
-    """Of the family that the address, or the first that a name has, belongs to. Raises OSError."""
-    family = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)[0][0]
-    return type("Server", (ThreadingHTTPServer,), {"address_family": family})
 
 
 def _answering(check: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
