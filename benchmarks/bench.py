@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import click
 import numpy as np
@@ -39,16 +40,9 @@ def stack(*, workers: int = 1, **settings: object) -> Iterator[Stack]:
     host = os.environ.get("PUBSUB_EMULATOR_HOST")
     with tempfile.TemporaryDirectory(prefix="lowtide-bench-") as folder:
         running = Stack(load_settings(**settings), folder=Path(folder), workers=workers, pubsub_host=host)
-        with running:
+        with running, patch.dict(os.environ, PUBSUB_EMULATOR_HOST=running.pubsub_host):
             running.wait_ready()
-            before = os.environ.get("PUBSUB_EMULATOR_HOST")
-            os.environ["PUBSUB_EMULATOR_HOST"] = running.pubsub_host
-            try:
-                yield running
-            finally:
-                os.environ.pop("PUBSUB_EMULATOR_HOST")
-                if before:
-                    os.environ["PUBSUB_EMULATOR_HOST"] = before
+            yield running
 
 
 def photographs(folder: Path, count: int) -> None:
