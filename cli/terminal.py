@@ -13,6 +13,11 @@ def shown_lines(text: str) -> str:
     return "\n".join(map(shown, text.expandtabs().split("\n")))
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 worker`, `2,000 workers`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def _shown(char: str) -> str:
     if char.isprintable():
         return char

@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import RedisError
 
+from lowtide.cli.terminal import counted
 from lowtide.config import Settings
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
@@ -120,14 +121,11 @@ def cause_of(bridges: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]
     if retrying := [word["retrying"] for word in workers.values() if word.get("retrying")]:
         newest = min(retrying, key=lambda one: float(one["ago_s"]))
         return f"some requests fail just now and are tried again: {newest['why']}"
+    there = counted(len(workers), "worker")
     if any(word.get("busy") for word in workers.values()):
-        return f"of {_count(workers, 'worker')} some work, on others' requests or on long ones: `lowtide status` tells"
-    alive = f"{_count(bridges, 'bridge')} and {_count(workers, 'worker')}"
+        return f"of {there} some work, on others' requests or on long ones: `lowtide status` tells"
+    alive = f"{counted(len(bridges), 'bridge')} and {there}"
     return (
         f"{alive} live and are idle: content that can't be fetched just now is tried again, as workers' logs tell, or "
         "the fleet has other topics than LOWTIDE_TOPIC and LOWTIDE_RESULTS_TOPIC"
     )
-
-
-def _count(names: Mapping[str, Any], kind: str) -> str:
-    return f"{len(names)} {kind}" if len(names) == 1 else f"{len(names)} {kind}s"

@@ -8,6 +8,7 @@ from redis import RedisError
 
 from lowtide.cli.checks.findings import Finding, failed, ok, warning
 from lowtide.cli.fleet.unread import UnreadReader
+from lowtide.cli.terminal import counted
 from lowtide.config import Settings, SettingsError
 from lowtide.config.process.preemption import Metadata, metadata_url
 from lowtide.tasks.errors import LowtideError
@@ -83,33 +84,28 @@ def fleet(settings: Settings) -> Iterator[Finding]:
             return
         if words:
             names = ", ".join(name_of(*one) for one in words.items())
-            yield ok("Fleet", f"{len(words)} {kind}{'s' if len(words) > 1 else ''}: {names}")
-            yield from _deaf(words)
-            yield from _suspect(words)
+            yield ok("Fleet", f"{counted(len(words), kind)}: {names}")
+            for incarnation, word in words.items():
+                if isinstance(word, dict):  # else another program wrote it
+                    yield from _ailing(name_of(incarnation, word), word)
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
 
 
-def _deaf(words: Mapping[str, Any]) -> Iterator[Finding]:
-    for incarnation, word in words.items():
-        if isinstance(word, dict) and (deaf_to := word.get("deaf_to")):
-            name, queues = name_of(incarnation, word), ", ".join(map(str, deaf_to))
-            yield warning(
-                "Fleet",
-                f"{name} does not listen to {queues}: remote control has cancelled it",
-                "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
-            )
-
-
-def _suspect(words: Mapping[str, Any]) -> Iterator[Finding]:
-    for incarnation, word in words.items():
-        if isinstance(word, dict) and (why := word.get("suspect")):
-            yield warning(
-                "Fleet",
-                f"{name_of(incarnation, word)} is suspect, and takes next to nothing: {why}",
-                "look on that machine for what it lacks (access, network, disk), or start another in its place; with "
-                "it back, the worker is well by itself within minutes",
-            )
+def _ailing(name: str, word: Mapping[str, Any]) -> Iterator[Finding]:
+    if deaf_to := word.get("deaf_to"):
+        yield warning(
+            "Fleet",
+            f"{name} does not listen to {', '.join(map(str, deaf_to))}: remote control has cancelled it",
+            "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
+        )
+    if why := word.get("suspect"):
+        yield warning(
+            "Fleet",
+            f"{name} is suspect, and takes next to nothing: {why}",
+            "look on that machine for what it lacks (access, network, disk), or start another in its place; with it "
+            "back, the worker is well by itself within minutes",
+        )
 
 
 def queues(settings: Settings) -> Iterator[Finding]:

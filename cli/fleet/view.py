@@ -12,7 +12,7 @@ from lowtide.autoscaling.signal.signal import Work
 from lowtide.autoscaling.signal.snapshot import Snapshot
 from lowtide.cli.answers.progress import rounded
 from lowtide.cli.fleet.report import Look, StatusReport, Waiting, state_of
-from lowtide.cli.terminal import shown
+from lowtide.cli.terminal import counted, shown
 from lowtide.tasks.redis.registry import by_name, name_of
 
 
@@ -23,11 +23,11 @@ def view(look: Look) -> RenderableType:
     snapshot = look.snapshot
     bridges = len(snapshot.bridge_words)
     lines = [
-        f"Fleet {look.fleet}: {_workers_counted(snapshot)}, {_count(bridges, 'bridge')}",
+        f"Fleet {look.fleet}: {_workers_counted(snapshot)}, {counted(bridges, 'bridge')}",
         f"Pub/Sub: {_pubsub(look)}",
         *(f"Pub/Sub refuses to be pulled: {name}: {why}" for name, why in snapshot.bridges.refused.items()),
-        f"Outstanding: {_count(look.work.requests, 'request')}, {_device_time(look.work)}, "
-        f"{_count(snapshot.backlog.chunks, 'chunk')} in flight, {_oldest(snapshot)}",
+        f"Outstanding: {counted(look.work.requests, 'request')}, {_device_time(look.work)}, "
+        f"{counted(snapshot.backlog.chunks, 'chunk')} in flight, {_oldest(snapshot)}",
         f"Recommended size {look.reason}",
     ]
     if snapshot.backlog.scheduled:
@@ -41,16 +41,12 @@ def view(look: Look) -> RenderableType:
 
 def _workers_counted(snapshot: Snapshot) -> str:
     suspects = snapshot.suspects
-    return _count(len(snapshot.workers) - suspects, "worker") + (f" beside {suspects:,} suspect" if suspects else "")
+    return counted(len(snapshot.workers) - suspects, "worker") + (f" beside {suspects:,} suspect" if suspects else "")
 
 
 def _device_time(work: Work) -> str:
     beside = f" (and {work.suspects_s:,.0f} s for the machines of suspect workers)" if work.suspects_s else ""
     return f"{work.gpu_seconds:.1f} s of device time{beside}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _text(said: str) -> Text:
@@ -75,9 +71,8 @@ def _pubsub(report: StatusReport) -> str:
     # The metric is the older figure: the bridges may have more than it has seen.
     between = ", of which " if bridges.leased <= report.undelivered else "; "
     away = f"; now it can't be read: {source.why}" if source.why else ""
-    return (
-        f"{_count(report.undelivered, 'message')} waiting{between}{have}; by Monitoring, {source.age_s:.0f} s old{away}"
-    )
+    waiting = f"{counted(report.undelivered, 'message')} waiting"
+    return f"{waiting}{between}{have}; by Monitoring, {source.age_s:.0f} s old{away}"
 
 
 def _backlog(report: StatusReport) -> Table:
