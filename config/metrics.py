@@ -106,26 +106,5 @@ FLOWER_PREFETCH_TIME = Metric(
 FLOWER_SUCCEEDED = Metric(name="flower_succeeded", unit="1/s", description="Tasks that succeeded, by Flower.")
 FLOWER_FAILED = Metric(name="flower_failed", unit="1/s", description="Tasks that failed, by Flower.")
 
-METRICS: tuple[Metric, ...] = (
-    GPU_SECONDS_OUTSTANDING,
-    REQUESTS_OUTSTANDING,
-    PUBSUB_REQUESTS,
-    REDIS_REQUESTS,
-    SECONDS_PER_REQUEST,
-    OLDEST_WAITING,
-    REQUESTS_AT_RISK,
-    THROUGHPUT,
-    FAILURES,
-    EVENTS_IGNORED,
-    WORKERS,
-    WORKERS_BUSY,
-    WORKERS_SUSPECT,
-    BRIDGES,
-    SOURCE_AGE,
-    WRITES_FAILED,
-    FLOWER_WORKERS_ONLINE,
-    FLOWER_RUNTIME,
-    FLOWER_PREFETCH_TIME,
-    FLOWER_SUCCEEDED,
-    FLOWER_FAILED,
-)
+METRICS = tuple(metric for metric in tuple(globals().values()) if isinstance(metric, Metric))
+"""All of the above, in their order."""

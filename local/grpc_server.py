@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol, Self
 
 import grpc
@@ -94,7 +95,8 @@ class GrpcServer:
         self._tick()
         self._ready.set()
         while not self._stopping.is_set():
-            await _wait(self._stopping, TICK_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), TICK_S)
             self._tick()
         await server.stop(grace=None)
 
@@ -112,10 +114,3 @@ class GrpcServer:
         for service in self._services:
             server.add_generic_rpc_handlers(tuple(service.handlers()))
         return server
-
-
-async def _wait(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), timeout_s)
-    except TimeoutError:
-        return
