@@ -104,7 +104,7 @@ def command(
         raise click.UsageError(
             "--boot-delay, --preempt-every and --capacity are for workers that the policy wants: leave out --workers"
         )
-    settings = _here(load_settings())
+    settings = on_one_machine(load_settings())
     configure_logging(settings, default="WARNING")
     stop = threading.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
@@ -188,7 +188,7 @@ def _joining(stack: Stack) -> dict[str, str]:
     return {name: value for name, value in known.items() if redacted(value) == value}
 
 
-def _here(settings: Settings) -> Settings:
+def on_one_machine(settings: Settings) -> Settings:
     """The settings, and what fits one machine where nothing was said: the current folder is readable, for a person's
     files are there.
     """

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from lowtide.cli.commands import up
-from lowtide.cli.commands.up import _here, command, welcome
+from lowtide.cli.commands.up import command, on_one_machine, welcome
 from lowtide.config import load_settings
 from lowtide.local import stack as stack_module
 from lowtide.local.stack import Stack
@@ -90,9 +90,12 @@ def test_on_one_machine_the_current_folder_is_readable_and_two_workers_are_enoug
     for name in ("LOWTIDE_FLEET_MAX", "LOWTIDE_FLEET_MIN", "LOWTIDE_FILE_ROOTS"):
         monkeypatch.delenv(name, raising=False)
 
-    assert (_here(load_settings()).fleet_max, _here(load_settings()).file_roots) == (2, (str(Path.cwd()),))
-    assert _here(load_settings(fleet_min=3)).fleet_max == 3
-    said = _here(load_settings(fleet_max=5, file_roots=("/data",)))
+    assert (on_one_machine(load_settings()).fleet_max, on_one_machine(load_settings()).file_roots) == (
+        2,
+        (str(Path.cwd()),),
+    )
+    assert on_one_machine(load_settings(fleet_min=3)).fleet_max == 3
+    said = on_one_machine(load_settings(fleet_max=5, file_roots=("/data",)))
     assert (said.fleet_max, said.file_roots) == (5, ("/data",))
 
 

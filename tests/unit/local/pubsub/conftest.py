@@ -1,5 +1,8 @@
 """A state with a clock of the test's own."""
 
+import tracemalloc
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from lowtide.local.pubsub.resources import Content, SubscriptionConfig, TopicConfig
@@ -53,3 +56,11 @@ def make_bench():
 @pytest.fixture
 def bench():
     return Bench()
+
+
+@pytest.fixture
+def traced_bytes() -> Iterator[Callable[[], int]]:
+    """How much memory Python has taken since the test began."""
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
