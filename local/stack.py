@@ -75,8 +75,8 @@ class Stack:
         ports = ports or Ports()
         self._folder = folder
         self._workers = workers
-        self._redis: EmbeddedRedis | None = None
-        self._redis_port = free_port(ports.redis)
+        owns_redis = alone or "redis_url" not in settings.model_fields_set
+        self._redis = EmbeddedRedis(folder / "redis", port=free_port(ports.redis)) if owns_redis else None
         self._own_pubsub_port = None if pubsub_host else free_port(ports.pubsub)
         owns_monitoring = workers is None and not settings.monitoring_host
         self._monitoring_port = (self._own_pubsub_port or free_port()) if owns_monitoring else None
@@ -86,12 +86,11 @@ class Stack:
         self._on_event = on_event
         self.group: Group | None = None
         self.pubsub_host = pubsub_host or f"127.0.0.1:{self._own_pubsub_port}"
-        self._owns_redis = alone or "redis_url" not in settings.model_fields_set
         self.settings = load_settings(
             **{
                 **{name: getattr(settings, name) for name in settings.model_fields_set},
                 **({} if settings.project else {"project": LOCAL_PROJECT}),
-                **({"redis_url": self._own_redis_url} if self._owns_redis else {}),
+                **({"redis_url": self._redis.url} if self._redis else {}),
                 **(self._flower_settings(settings, ports.flower) if flower else {}),
                 **self._monitoring_settings(),
                 "health_port": 0,  # the first part would have it, and the others would not start
@@ -116,26 +115,25 @@ class Stack:
     def start(self) -> None:
         """Start every part and wait until the fleet answers. Raises StackFailed, RedisMissing."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._owns_redis:
-            self._redis = EmbeddedRedis(self._folder / "redis", port=self._redis_port)
+        if self._redis:
             self._redis.start()
         else:
             self._look_for_redis()
         if self._own_pubsub_port:
             service = "cloud" if self._monitoring_port else "pubsub"
-            self._launch("pubsub", ["-m", f"lowtide.local.{service}", f"--port={self._own_pubsub_port}"])
+            self._launch("pubsub", f"lowtide.local.{service}", f"--port={self._own_pubsub_port}")
         elif self._monitoring_port:
-            self._launch("monitoring", ["-m", "lowtide.local.cloud", "--no-pubsub", f"--port={self._monitoring_port}"])
+            self._launch("monitoring", "lowtide.local.cloud", "--no-pubsub", f"--port={self._monitoring_port}")
         self._wait_for_pubsub(PUBSUB_START_S if self._own_pubsub_port else 0.0)
         if self.settings.subscription:
-            self._launch("bridge", ["-m", "lowtide.cli", "bridge", "--create"])
+            self._launch("bridge", "lowtide.cli", "bridge", "--create")
         for number in range(self._workers or 0):
-            self._launch(f"worker-{number}", ["-m", "lowtide.cli", "worker"])
+            self._launch(f"worker-{number}", "lowtide.cli", "worker")
         if self._workers is None:
-            self._launch("autoscale", ["-m", "lowtide.cli", "autoscale"])
+            self._launch("autoscale", "lowtide.cli", "autoscale")
             self._start_group()
         if self._flower:
-            self._launch("flower", ["-m", "lowtide.cli", "flower"])
+            self._launch("flower", "lowtide.cli", "flower")
 
     def wait_ready(self, timeout_s: float = 120.0, *, stop: threading.Event | None = None) -> None:
         """Wait until the bridge, if there is a subscription, and every worker have signed in, or `stop` is set.
@@ -195,10 +193,6 @@ class Stack:
         """The processes that run, by name, without Redis and the workers of a group."""
         return {process.name: process.pid for process in self._processes if process.pid}
 
-    @property
-    def _own_redis_url(self) -> str:
-        return f"redis://127.0.0.1:{self._redis_port}/0"
-
     def _start_group(self) -> None:
         self.group = Group(
             policy_of(self.settings),
@@ -212,19 +206,18 @@ class Stack:
         self.group.start()
 
     def _vm(self, name: str, metadata_url: str) -> ChildProcess:
-        env = {**self.environment, "LOWTIDE_WORKER_SLOT": name, "LOWTIDE_METADATA_URL": metadata_url}
-        command = [sys.executable, "-m", "lowtide.cli", "worker"]
-        return ChildProcess(name, command, env=env, log_path=self._folder / f"{name}.log")
+        own = {"LOWTIDE_WORKER_SLOT": name, "LOWTIDE_METADATA_URL": metadata_url}
+        return self._process(name, "lowtide.cli", "worker", **own)
 
-    def _launch(self, name: str, arguments: list[str]) -> None:
-        process = ChildProcess(
-            name,
-            [sys.executable, *arguments],
-            env=self.environment,
-            log_path=self._folder / f"{name}.log",
-        )
+    def _launch(self, name: str, *command: str) -> None:
+        process = self._process(name, *command)
         self._processes.append(process)
         process.start()
+
+    def _process(self, name: str, *command: str, **own: str) -> ChildProcess:
+        """Of a module and its arguments. `own`: variables beside those of all."""
+        env, log_path = {**self.environment, **own}, self._folder / f"{name}.log"
+        return ChildProcess(name, [sys.executable, "-m", *command], env=env, log_path=log_path)
 
     def _look_for_redis(self) -> None:
         try:
