@@ -14,18 +14,19 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import grpc
 
-from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
+from lowtide.bridge.pubsub.client import Pubsub, PubsubError, message_of
 from lowtide.bridge.pubsub.create import create_missing
-from lowtide.config import Settings, load_settings
-from lowtide.local.process import ChildProcess, free_port
+from lowtide.config import EMULATOR, Settings, load_settings
+from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
+from tests.services import local_pubsub
 
 AT_ONCE = 1000
 LOOK_S = 1.0
@@ -72,12 +73,10 @@ class Results:
             except (grpc.RpcError, PubsubError):  # a machine that is busy may answer late: what was taken comes again
                 taken = 0
             self.count += taken
-            self._stopped.wait(0 if taken else 0.2)
         pubsub.close()
 
     def _take(self, pubsub: Pubsub) -> int:
-        request = PullRequest(subscription=self._subscription, max_messages=AT_ONCE, return_immediately=True)
-        received = pubsub._pull(request, timeout=30).received_messages
+        received = pubsub.pull(self._subscription, AT_ONCE, timeout_s=LOOK_S).result().received_messages
         pubsub.acknowledge(self._subscription, [one.ack_id for one in received])
         return len(received)
 
@@ -107,27 +106,16 @@ def watch(bridge: ChildProcess, results: Results, *, began_s: float, for_s: floa
 @contextmanager
 def services(folder: Path) -> Iterator[Settings]:
     """Redis and Pub/Sub, and the settings with which to reach them."""
-    host = os.environ.get("PUBSUB_EMULATOR_HOST")
-    port = free_port()
-    own = ChildProcess(
-        "pubsub", [sys.executable, "-m", "lowtide.local.pubsub", f"--port={port}"], env={}, log_path=folder / "pubsub"
-    )
-    if host is None:
-        os.environ["PUBSUB_EMULATOR_HOST"] = f"127.0.0.1:{port}"
-        own.start()
-    with EmbeddedRedis(folder / "redis") as redis, grpc.insecure_channel(os.environ["PUBSUB_EMULATOR_HOST"]) as channel:
-        grpc.channel_ready_future(channel).result(timeout=30)
-        try:
-            yield load_settings(
-                redis_url=redis.url,
-                project=f"backlog-{uuid.uuid4().hex[:8]}",
-                models="noop=benchmarks.noop:Noop",
-                default_model="noop",
-                metadata_url="none",
-            )
-        finally:
-            if host is None:
-                own.stop()
+    with EmbeddedRedis(folder / "redis") as redis, ExitStack() as stack:
+        if EMULATOR not in os.environ:
+            os.environ[EMULATOR] = stack.enter_context(local_pubsub(folder / "pubsub")).host
+        yield load_settings(
+            redis_url=redis.url,
+            project=f"backlog-{uuid.uuid4().hex[:8]}",
+            models="noop=benchmarks.noop:Noop",
+            default_model="noop",
+            metadata_url="none",
+        )
 
 
 def plot(samples: Sequence[Sample], *, limit_mb: float) -> str:
