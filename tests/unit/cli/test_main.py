@@ -2,23 +2,39 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from lowtide.bridge.pubsub.client import PubsubRefused
 from lowtide.cli import SERVICES, STOPPED
-from lowtide.cli.main import MISSING, main
+from lowtide.cli.main import COMMANDS, MISSING, main
 from lowtide.tasks.errors import LowtideError
 
+Failing = Callable[..., Result]
+"""Runs `lowtide OPTIONS… fails`, a command that raises an error."""
 
-def test_an_error_of_ours_is_a_sentence_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise LowtideError("weights https://h/w.pt?sig=hunter2 can't be read")
 
-    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
-    run = CliRunner().invoke(main, ["publish", "a.png"])
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Failing:
+    def run(error: BaseException, *options: str) -> Result:
+        def fail() -> None:
+            raise error
+
+        module = SimpleNamespace(command=click.Command("fails", callback=fail))
+        monkeypatch.setitem(COMMANDS, "fails", "Fail.")
+        monkeypatch.setitem(sys.modules, "lowtide.cli.commands.fails", module)
+        return CliRunner().invoke(main, [*options, "fails"])
+
+    return run
+
+
+def test_an_error_of_ours_is_a_sentence_without_a_secret(failing: Failing) -> None:
+    run = failing(LowtideError("weights https://h/w.pt?sig=hunter2 can't be read"))
 
     assert (run.exit_code, run.output) == (1, "Error: weights https://h/w.pt?… can't be read\n")
 
@@ -42,22 +58,14 @@ SHOWS = "`lowtide --debug …` shows where it comes from"
         (ModuleNotFoundError(name="torch.nn"), 'torch.nn is not installed: pip install "lowtide[worker]"'),
     ],
 )
-def test_no_error_is_a_traceback(error: Exception, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
-    run = CliRunner().invoke(main, ["publish", "a.png"])
+def test_no_error_is_a_traceback(error: Exception, said: str, failing: Failing) -> None:
+    run = failing(error)
 
     assert (run.exit_code, run.output) == (1, f"Error: {said}\n")
 
 
-def test_debug_shows_where_an_error_comes_from_without_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ValueError("https://h/?sig=hunter2")
-
-    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", fail)
-    run = CliRunner().invoke(main, ["--debug", "publish", "a.png"])
+def test_debug_shows_where_an_error_comes_from_without_a_secret(failing: Failing) -> None:
+    run = failing(ValueError("https://h/?sig=hunter2"), "--debug")
 
     assert run.exit_code == 1
     assert "in fail" in run.output
@@ -72,12 +80,8 @@ def test_a_command_that_can_not_be_imported_is_a_sentence(monkeypatch: pytest.Mo
     assert run.output.startswith("Error: lowtide.cli.commands.flower is not installed")
 
 
-def test_ctrl_c_is_one_word_and_the_exit_code_that_shells_have(monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("lowtide.cli.commands.publish.load_settings", stop)
-    run = CliRunner().invoke(main, ["publish", "a.png"])
+def test_ctrl_c_is_one_word_and_the_exit_code_that_shells_have(failing: Failing) -> None:
+    run = failing(KeyboardInterrupt())
 
     assert (run.exit_code, run.output) == (STOPPED, "Stopped\n")
 
