@@ -7,7 +7,7 @@ import grpc
 from google.pubsub_v1 import types
 
 from lowtide.local.pubsub import limits, translate
-from lowtide.local.pubsub.wire import Desk, answering, now_s, page
+from lowtide.local.pubsub.desk import Desk, answering, now_s, page
 from lowtide.local.wire import Protobuf
 
 PublishResponsePb = types.PublishResponse.pb()

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lowtide.local.grpc_server import GrpcServer
+from lowtide.local.pubsub.desk import Desk
 from lowtide.local.pubsub.publisher import Publisher
 from lowtide.local.pubsub.state import PubsubState
 from lowtide.local.pubsub.subscriber import Subscriber
-from lowtide.local.pubsub.wire import Desk
 
 
 class PubsubService:

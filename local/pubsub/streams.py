@@ -8,8 +8,8 @@ from google.pubsub_v1 import types
 
 from lowtide.local.errors import InvalidArgument, Refusal
 from lowtide.local.pubsub import limits, translate
+from lowtide.local.pubsub.desk import Desk, now_s
 from lowtide.local.pubsub.subscription import Holder
-from lowtide.local.pubsub.wire import Desk, now_s
 from lowtide.local.wire import Context, Protobuf, abort
 
 StreamingPullResponsePb = types.StreamingPullResponse.pb()

@@ -8,9 +8,9 @@ from google.pubsub_v1 import types
 
 from lowtide.local.errors import Refusal
 from lowtide.local.pubsub import limits, translate
+from lowtide.local.pubsub.desk import Desk, answering, now_s, page
 from lowtide.local.pubsub.resources import Delivery
 from lowtide.local.pubsub.streams import Streams
-from lowtide.local.pubsub.wire import Desk, answering, now_s, page
 from lowtide.local.wire import Context, Protobuf, abort, streaming, unary
 
 PullResponsePb = types.PullResponse.pb()

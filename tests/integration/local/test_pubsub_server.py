@@ -82,8 +82,8 @@ def test_stop_does_not_wait_for_a_pull_that_waits(server, project):
 
 def test_a_defect_in_the_server_ends_the_process_with_an_error():
     script = (
-        "import sys; from lowtide.local.pubsub import __main__, wire\n"
-        "wire.Desk.tick = lambda desk: 1 / 0\n"
+        "import sys; from lowtide.local.pubsub import __main__, desk\n"
+        "desk.Desk.tick = lambda desk: 1 / 0\n"
         "__main__.main(['--port', '0'])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)

@@ -1,4 +1,4 @@
-"""What both services share: the state with its clock, pages, and handlers of calls that need no waiting."""
+"""`Desk`: where requests meet the state, with its clock; and what both services answer with it."""
 
 import time
 from collections.abc import Callable, Sequence
