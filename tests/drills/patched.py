@@ -123,7 +123,7 @@ def common() -> None:
     from lowtide.workers.consumer.channel import QoS
     from lowtide.workers.consumer.poller import Poller
 
-    def restoring(self: Poller) -> None:
+    def restoring(self: Any) -> None:
         for channel in self._channels:
             channel.visibility_timeout = HASTE_S
             channel.unacked_restore_limit = None

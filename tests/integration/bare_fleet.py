@@ -17,7 +17,6 @@ from lowtide.config import Settings, load_settings
 from lowtide.local.process import free_port
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.keys import Keys
-from tests.services import free_port
 
 PREFIX = "fleet:"
 ROOT = Path(__file__).parents[2]

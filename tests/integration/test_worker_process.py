@@ -31,7 +31,6 @@ from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.version import WIRE_VERSION
 from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
-from tests.services import free_port
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
 
