@@ -21,6 +21,8 @@ from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config import Settings
 from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.chunks.dispatch import Dispatch
+from lowtide.tasks.chunks.lost import LostTasks
+from lowtide.tasks.chunks.results import ChunkResults
 from lowtide.tasks.chunks.sending import ChunkSender
 from lowtide.tasks.redis.keys import Keys
 
@@ -45,7 +47,13 @@ class Parts:
         self.blobs = blobs = Blobs(redis, keys, bridge=owner)
         self.fleet = fleet = FleetReader(redis, keys, settings, bridge=owner)
         self.dispatch = dispatch = Dispatch(
-            redis, keys, owner=owner, sender=sender, blobs=blobs, unanswered=held, looks=waits.looks
+            owner=owner,
+            sender=sender,
+            results=ChunkResults(redis, keys, owner, unanswered=held),
+            lost=LostTasks(redis, keys, owner, gone_s=waits.looks.gone_s),
+            blobs=blobs,
+            unanswered=held,
+            looks=waits.looks,
         )
         self.leaser = leaser = Leaser(pubsub=pubsub, held=held)
         self.record_watch = RecordWatch(records=records, held=held)

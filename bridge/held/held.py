@@ -245,6 +245,10 @@ class Held:
 
     # ---- chunks that have no result yet, as `Dispatch` asks for them
 
+    def waits_for(self, task_id: str) -> bool:
+        """True while it has no result."""
+        return task_id in self._sent
+
     def chunk_of(self, task_id: str) -> Chunk | None:
         """As it is sent. Built from its messages: kept, it would take as much memory again."""
         chunk = self._sent.get(task_id)

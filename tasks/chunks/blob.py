@@ -25,8 +25,6 @@ NEWS = f'{{"status": "{CONTENT_LOST}", "result": null}}'
 """What is stored then in the place of the result."""
 DROP_NEWS = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 """A script. KEYS  Celery's result key   ARGV  the news"""
-RENEW_S = 120.0
-"""Four renewals may fail before a blob expires."""
 
 DELETE_AT_ONCE_BYTES = 8 * 1024 * 1024
 """Redis gives the memory back before it serves the next: 64 times 4 MiB in 10 to 15 ms, and in up to 190 on a

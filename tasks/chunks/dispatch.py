@@ -7,18 +7,16 @@ the same task ids, and a worker passes by what has a result.
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from kombu.exceptions import KombuError
-from redis import Redis, RedisError
+from redis import RedisError
 
-from lowtide.tasks.chunks.blob import RENEW_S, Blobs
+from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.chunks.lost import LostTasks
-from lowtide.tasks.chunks.results import ChunkResult, ChunkResults
+from lowtide.tasks.chunks.results import ChunkResult, ChunkResults, Unanswered
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_task_id
-from lowtide.tasks.redis.keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -28,32 +26,18 @@ AGAIN_S = 5.0
 """Until content is renewed again, when Redis refuses that."""
 
 
-class Unanswered(Protocol):
-    """Who keeps the chunks that have no result yet. Asked from the thread that tends them."""
-
-    def chunk_of(self, task_id: str) -> Chunk | None:
-        """The chunk as it is sent; None when nobody waits for it any more."""
-
-    def task_ids(self) -> list[str]:
-        """All of them."""
-
-    def queues(self, *, age_s: float) -> Mapping[str, str]:
-        """Task id → queue, of those that were sent so long ago."""
-
-    def with_content(self) -> list[str]:
-        """Those that have content."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
     """When single tasks are looked for: those that were sent at least `old_s` ago, every `every_s`. Each look that
-    finds all of them doubles that, up to `seldom_s`. A task that was not found for `gone_s` is lost.
+    finds all of them doubles that, up to `seldom_s`. A task that was not found for `gone_s` is lost. Content that waits
+    for workers is renewed every `renew_s`: four renewals may fail before it expires.
     """
 
     old_s: float
     gone_s: float
     every_s: float = 15.0
     seldom_s: float = 15.0
+    renew_s: float = 120.0
 
 
 class Dispatch:
@@ -63,11 +47,11 @@ class Dispatch:
 
     def __init__(
         self,
-        redis: Redis,
-        keys: Keys,
         *,
         owner: str,
         sender: ChunkSender,
+        results: ChunkResults,
+        lost: LostTasks,
         blobs: Blobs,
         unanswered: Unanswered,
         looks: Looks,
@@ -77,17 +61,17 @@ class Dispatch:
         """Which Redis this is is known, so that a change will be noticed: only then may chunks be sent."""
         self._owner = owner
         self._sender = sender
+        self._results = results
+        self._lost = lost
         self._blobs = blobs
         self._unanswered = unanswered
         self._looks = looks
         self._clock = clock
-        self._results = ChunkResults(redis, keys, owner)
-        self._lost = LostTasks(redis, keys, owner, gone_s=looks.gone_s, clock=clock)
         self._unsent: dict[str, None] = {}
         """Chunks that Redis did not confirm, or has forgotten since, in the order in which they were sent."""
         self._without_content: dict[str, None] = {}
         """Chunks whose content a worker did not find."""
-        self._renew_at_s = clock() + RENEW_S
+        self._renew_at_s = clock() + looks.renew_s
         self._look_every_s = looks.every_s
         self._next_look_s = 0.0
 
@@ -108,8 +92,6 @@ class Dispatch:
         """Send chunks that `unanswered` has. Raises RedisError or KombuError when Redis did not confirm: each may be
         there or not, and must be sent again. Before Redis was ever reached it is not.
         """
-        for chunk in chunks:
-            self._results.watch(chunk.task_id)
         try:
             self._sender.send(chunks)
         except (RedisError, KombuError):
@@ -122,7 +104,6 @@ class Dispatch:
         """Nobody waits for this any more."""
         self._unsent.pop(task_id, None)
         self._without_content.pop(task_id, None)
-        self._results.unwatch(task_id)
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         """Results that came; waits up to `timeout_s` for the first. Raises RedisError."""
@@ -152,12 +133,8 @@ class Dispatch:
             except BaseException:
                 self._unsent.update(dict.fromkeys(task_ids))
                 raise
-            if answered := set(task_ids).difference(self._unanswered.task_ids()):
-                self._blobs.forget(sorted(answered))  # meanwhile: its content came after it was deleted
-
-    def forget(self, task_ids: Sequence[str]) -> None:
-        """Delete results that were taken, and the content of their chunks. Raises RedisError."""
-        self._blobs.forget(task_ids)
+            if answered := [task_id for task_id in task_ids if not self._unanswered.waits_for(task_id)]:
+                self._blobs.forget(answered)  # meanwhile: its content came after it was deleted
 
     def close(self) -> None:
         """Give the subscription's connection back."""
@@ -168,7 +145,7 @@ class Dispatch:
         if now_s >= self._renew_at_s:
             self._renew_at_s = now_s + AGAIN_S
             self._blobs.renew(self._unanswered.with_content())
-            self._renew_at_s = now_s + RENEW_S
+            self._renew_at_s = now_s + self._looks.renew_s
 
     def _send_content(self) -> None:
         """At once, and within the task: there it can't be lost by itself."""
@@ -177,7 +154,6 @@ class Dispatch:
         if chunks := self._chunks(task_ids):
             log.warning("Redis lost the content of %d chunks: sending them again", len(chunks))
             self._sender.send(chunks, again=True, within_task=True)
-            self._results.expect_again(chunk.task_id for chunk in chunks)
         for task_id in task_ids:
             self._without_content.pop(task_id, None)
 

@@ -3,15 +3,16 @@
 import json
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from lowtide.tasks.chunks.blob import CONTENT_LOST
+from lowtide.tasks.chunks.sending import Chunk
 from lowtide.tasks.redis.epoch import Epoch
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.wire.outcome import Outcome
@@ -48,33 +49,42 @@ class ChunkResult:
         return (Outcome.failed("chunk_failed", error, retry=retry),) * count
 
 
+class Unanswered(Protocol):
+    """Who keeps the chunks that have no result yet. Asked from any thread."""
+
+    def waits_for(self, task_id: str) -> bool:
+        """True while somebody waits for the chunk's result."""
+
+    def chunk_of(self, task_id: str) -> Chunk | None:
+        """The chunk as it is sent; None when nobody waits for it any more."""
+
+    def task_ids(self) -> list[str]:
+        """All of them."""
+
+    def queues(self, *, age_s: float) -> Mapping[str, str]:
+        """Task id → queue, of those that were sent so long ago."""
+
+    def with_content(self) -> list[str]:
+        """Those that have content."""
+
+
 class ChunkResults:
     """Learns what became of an owner's chunks: a subscription to all its result keys, and a look at each of them
     every second, because a subscription misses what is published while it reconnects.
 
-    `watch` and `remember_redis` from any thread; the rest from one.
+    `remember_redis` from any thread; the rest from one.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, owner: str) -> None:
+    def __init__(self, redis: Redis, keys: Keys, owner: str, unanswered: Unanswered) -> None:
         self._redis = redis
         self._keys = keys
         self._epoch = Epoch(redis, keys)
-        self._watched: set[str] = set()
+        self._unanswered = unanswered
         self._next_sweep_s = 0.0
         self._forgot = False
         self._looking = threading.Lock()
-        self._found: list[ChunkResult] = []
-        """Read and not yet returned: what raises in between must not lose them, for nobody watches them any more."""
         self._subscription = redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._channel = keys.result(owner)
-
-    def watch(self, task_id: str) -> None:
-        """Expect a result. Call it before the chunk is sent."""
-        self._watched.add(task_id)
-
-    def unwatch(self, task_id: str) -> None:
-        """Expect it no longer."""
-        self._watched.discard(task_id)
 
     def remember_redis(self) -> None:
         """Look which Redis this is, so that `forgot` tells when it is another. This or a `take` must have succeeded
@@ -84,20 +94,22 @@ class ChunkResults:
             self._forgot |= self._epoch.changed()
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
-        """Results that came, each once; waits up to `timeout_s` for the first. Raises RedisError."""
+        """Results that came, each for as long as `unanswered` waits for it. Waits up to `timeout_s` for the first.
+        Raises RedisError; what was read before that comes with the next look.
+        """
         if not self._subscription.subscribed:
             self._subscription.subscribe(self._channel)
         deadline_s = time.monotonic() + timeout_s
-        while not self._found:
+        found: dict[str, ChunkResult] = {}
+        while not found:
             now_s = time.monotonic()
             if now_s >= self._next_sweep_s:
                 self._next_sweep_s = now_s + SWEEP_S
-                self._sweep()
-            self._read_published(0.0 if self._found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s))
+                self._sweep(found)
+            self._read_published(found, 0.0 if found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s))
             if time.monotonic() >= deadline_s:
                 break
-        found, self._found = self._found, []
-        return found
+        return list(found.values())
 
     def forgot(self) -> bool:
         """True once after Redis restarted or was emptied: chunks without a result may be gone."""
@@ -105,38 +117,34 @@ class ChunkResults:
             forgot, self._forgot = self._forgot, False
         return forgot
 
-    def expect_again(self, task_ids: Iterable[str]) -> None:
-        """Expect results of these chunks, which were sent again because their content was gone."""
-        self._watched.update(task_ids)
-
     def close(self) -> None:
         """Give the subscription's connection back."""
         self._subscription.close()
 
-    def _read_published(self, wait_s: float) -> None:
+    def _read_published(self, found: dict[str, ChunkResult], wait_s: float) -> None:
         try:
             while (message := self._subscription.get_message(timeout=wait_s)) is not None:
                 key, _, value = message["data"].partition(b"\n")
-                self._read(key.decode(errors="replace").removeprefix(self._keys.result("")), value)
+                self._read(found, key.decode(errors="replace").removeprefix(self._keys.result("")), value)
                 wait_s = 0.0
         except RedisTimeout:
             # Half a message had come when the wait was over: redis-py connects afresh. A look finds what that missed,
             # and meets the same if it is Redis that does not answer.
             self._next_sweep_s = 0.0
 
-    def _sweep(self) -> None:
+    def _sweep(self, found: dict[str, ChunkResult]) -> None:
         self.remember_redis()
-        watched = list(self._watched)
-        for start in range(0, len(watched), SWEEP_AT_ONCE):
-            tasks = watched[start : start + SWEEP_AT_ONCE]
+        waiting = self._unanswered.task_ids()
+        for start in range(0, len(waiting), SWEEP_AT_ONCE):
+            tasks = waiting[start : start + SWEEP_AT_ONCE]
             for task_id, value in zip(tasks, self._redis.mget(map(self._keys.result, tasks)), strict=True):
                 if value is not None:
-                    self._read(task_id, value)
+                    self._read(found, task_id, value)
 
-    def _read(self, task_id: str, value: bytes | str) -> None:
-        if task_id in self._watched and (result := read_result(task_id, value)):
-            self._watched.discard(task_id)
-            self._found.append(result)
+    def _read(self, found: dict[str, ChunkResult], task_id: str, value: bytes | str) -> None:
+        waited_for = task_id not in found and self._unanswered.waits_for(task_id)
+        if waited_for and (result := read_result(task_id, value)):
+            found[task_id] = result
 
 
 def read_result(task_id: str, value: bytes | str) -> ChunkResult | None:

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import math
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -15,7 +16,8 @@ from lowtide.config import Process, Settings, load_settings
 from lowtide.tasks.app import app
 from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.chunks.dispatch import Dispatch, Looks
-from lowtide.tasks.chunks.results import ChunkResult
+from lowtide.tasks.chunks.lost import LostTasks
+from lowtide.tasks.chunks.results import ChunkResult, ChunkResults
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_owner
 from lowtide.tasks.client.unanswered import why_unanswered
 from lowtide.tasks.fork import in_each_child
@@ -32,7 +34,6 @@ RECONNECT_S = 1.0
 LOOKS = Looks(old_s=30.0, gone_s=10.0, seldom_s=120.0)
 """Two looks decide: a chunk that is there twice does no harm."""
 QUIET_S = 30.0
-"""After so long without any answer the log says why."""
 CONNECTIONS = 4
 """One listens, one is the thread's; the others are for callers that look which Redis this is, the first time."""
 
@@ -51,23 +52,26 @@ class Sent:
 class Caller:
     """Keeps a future for each chunk; one thread receives results and sends again what Redis lost."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, looks: Looks = LOOKS, quiet_s: float = QUIET_S) -> None:
+        """`quiet_s`: after so long without any answer the log says why."""
         self._keys = keys = Keys.of(settings)
-        self._owner = new_owner()
+        self._owner = owner = new_owner()
         self._sent: dict[str, Sent] = {}
         redis = connect(settings, most=CONNECTIONS)
+        self._blobs = Blobs(redis, keys)
         self._dispatch = Dispatch(
-            redis,
-            keys,
-            owner=self._owner,
+            owner=owner,
             sender=ChunkSender(app),
-            blobs=Blobs(redis, keys),
+            results=ChunkResults(redis, keys, owner, unanswered=self),
+            lost=LostTasks(redis, keys, owner, gone_s=looks.gone_s),
+            blobs=self._blobs,
             unanswered=self,
-            looks=LOOKS,
+            looks=looks,
         )
         self._brief = connect_briefly(app.conf)
+        self._quiet_s = quiet_s
         self._quiet_since_s = time.monotonic()
-        self._told = False
+        """Never again, once the log has said why; until something comes."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="lowtide-results", daemon=True)
         self._thread.start()
@@ -104,6 +108,10 @@ class Caller:
         self._thread.join()
 
     # ---- what `Dispatch` asks
+
+    def waits_for(self, task_id: str) -> bool:
+        """True while somebody waits for it."""
+        return task_id in self._sent
 
     def chunk_of(self, task_id: str) -> Chunk | None:
         """A chunk that somebody waits for."""
@@ -145,7 +153,7 @@ class Caller:
         while not self._stopped.is_set():
             try:
                 self._tell_why_nothing_comes()
-                self._settle(self._dispatch.take(TAKE_S))
+                self._answer(self._dispatch.take(TAKE_S))
                 self._dispatch.tend()
                 self._dispatch.send_again()
                 reachable = True
@@ -159,22 +167,22 @@ class Caller:
                 self._stopped.wait(RECONNECT_S)
         self._dispatch.close()
 
-    def _settle(self, results: Sequence[ChunkResult]) -> None:
+    def _answer(self, results: Sequence[ChunkResult]) -> None:
         for result in results:
             sent = self._sent.get(result.task_id)
             # False when nobody waits any more: the awaiting task was cancelled.
             if sent and sent.answer.set_running_or_notify_cancel():
                 sent.answer.set_result(result.outcomes_for(len(sent.chunk.requests)))
-        self._dispatch.forget([result.task_id for result in results])
+        self._blobs.forget([result.task_id for result in results])
         if results or not self._sent:
-            self._quiet_since_s, self._told = time.monotonic(), False
+            self._quiet_since_s = time.monotonic()
 
     def _tell_why_nothing_comes(self) -> None:
         """Once, until something comes: many a caller waits without any bound."""
         quiet_s = time.monotonic() - self._quiet_since_s
-        if self._told or quiet_s < QUIET_S or not self._sent:
+        if quiet_s < self._quiet_s or not self._sent:
             return
-        self._told = True
+        self._quiet_since_s = math.inf
         waiting = [request for sent in list(self._sent.values()) for request in sent.chunk.requests]
         why = self.why_unanswered({request["model"] for request in waiting})
         log.warning("no answer for %.0f s, %d requests wait: %s", quiet_s, len(waiting), why)

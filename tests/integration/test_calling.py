@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from lowtide.tasks.chunks.dispatch import Looks
 from lowtide.tasks.chunks.results import ChunkResults
 from lowtide.tasks.client import caller as caller_module
 from lowtide.tasks.client import served
+from lowtide.tasks.client.caller import Caller
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
 
@@ -281,7 +283,7 @@ def test_calls_are_answered_after_one_that_was_given_up() -> None:
     with running_worker():
         assert len(list(infer_many(requests(20), timeout_s=20))) == 20
         deadline_s = time.monotonic() + 10
-        while caller_module.caller()._sent:
+        while caller_module.caller().task_ids():
             assert time.monotonic() < deadline_s, "the one that was given up is still waited for"
             time.sleep(0.05)
         assert len(list(infer_many(requests(20), timeout_s=20))) == 20
@@ -409,12 +411,13 @@ def test_chunks_are_as_large_as_the_fleet_s_rates_allow(redis_url: str, monkeypa
 
 @pytest.mark.usefixtures("app")
 def test_who_waits_without_a_bound_is_told_once_in_the_log_why_nothing_comes(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(caller_module, "QUIET_S", 0.1)
-    monkeypatch.setattr(caller_module, "TAKE_S", 0.1)
-    with pytest.raises(NotAnswered):
-        list(infer_many(requests(20), timeout_s=1.0))
+    caller = Caller(load_settings(), quiet_s=0.1)
+    caller.submit("lowtide.a", [InferenceRequest(model="a", uri="gs://b/1")] * 20)
+    wait_for(lambda: "no answer" in caplog.text)
+    time.sleep(2 * caller_module.TAKE_S)
+    caller.close()
 
     said = [record.getMessage() for record in caplog.records if "no answer" in record.getMessage()]
     assert len(said) == 1
@@ -453,25 +456,21 @@ def cancels() -> None:
 def test_what_nobody_waits_for_any_more_is_forgotten_and_so_never_sent_again(leave: Callable[[], None]) -> None:
     leave()
 
-    caller = caller_module.caller()
-    assert (caller._sent, caller._dispatch._unsent, caller._dispatch._results._watched) == ({}, {}, set())
+    assert caller_module.caller().task_ids() == []
 
 
 @pytest.mark.usefixtures("app")
-def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller_module, "TAKE_S", 0.1)
-    monkeypatch.setattr(caller_module, "LOOKS", Looks(old_s=0.1, gone_s=0.05, every_s=0.1, seldom_s=0.1))
-    found: list[int] = []
-    listener = threading.Thread(target=lambda: found.extend(a.index for a in infer_many(requests(200), timeout_s=60)))
-    listener.start()
+def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str) -> None:
+    caller = Caller(load_settings(), looks=Looks(old_s=0.1, gone_s=0.05, every_s=0.1, seldom_s=0.1))
+    given = [InferenceRequest.parse(request) for request in requests(4)]
+    answers = [caller.submit(f"lowtide.{request.model}", [request]) for request in given]
     with Redis.from_url(redis_url) as redis:
-        while redis.llen("lowtide.a") + redis.llen("lowtide.b") < 4:
-            threading.Event().wait(0.05)
         redis.delete("lowtide.a")
-        with running_worker():
-            listener.join(30)
+    with running_worker():
+        found = [answer.result(30)[0].outputs for answer in answers]
+    caller.close()
 
-    assert sorted(found) == list(range(200))
+    assert found == [[f"{request.model} saw {request.uri}"] for request in given]
 
 
 CONTENT = {"model": "a", "data": base64.b64encode(os.urandom(60_000)).decode()}
@@ -524,17 +523,14 @@ def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_k
 
 
 @pytest.mark.usefixtures("app")
-def test_content_that_waits_for_workers_is_renewed(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lowtide.tasks.chunks.dispatch.RENEW_S", 0.1)
-    asking = threading.Thread(target=lambda: list(infer_many([CONTENT])))
-    asking.start()
+def test_content_that_waits_for_workers_is_renewed(redis_url: str) -> None:
+    caller = Caller(load_settings(), looks=replace(caller_module.LOOKS, renew_s=0.1))
+    caller.submit("lowtide.a", [InferenceRequest.parse(CONTENT)])
     with Redis.from_url(redis_url) as redis:
-        wait_for(lambda: list(redis.scan_iter("lt2:blob:*")))
         [key] = redis.scan_iter("lt2:blob:*")
         redis.expire(key, 60)
         wait_for(lambda: redis.ttl(key) > 60)
-        with running_worker():
-            asking.join(30)
+    caller.close()
 
 
 def test_settings_that_are_given_anew_hold_for_the_next_task(app: Celery, redis_url: str) -> None:

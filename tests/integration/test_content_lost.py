@@ -3,6 +3,7 @@ again.
 """
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from celery import states
@@ -45,8 +46,8 @@ def app(redis_url: str) -> Iterator[App]:
 
 
 def test_the_sender_learns_that_content_is_gone(redis: Redis, blobs: Blobs) -> None:
-    chunks = ChunkResults(redis, KEYS, OWNER)
-    chunks.watch(TASK)
+    unanswered = SimpleNamespace(task_ids=lambda: [TASK], waits_for=[TASK].__contains__)
+    chunks = ChunkResults(redis, KEYS, OWNER, unanswered)
     chunks.take(0.0)
     blobs.tell_lost(TASK)
     [told] = chunks.take(10.0)

@@ -2,17 +2,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from redis import Redis, RedisError, ResponseError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from redis import RedisError, ResponseError
 
-from lowtide.tasks.chunks.blob import NEWS, RENEW_S
+from lowtide.tasks.chunks.blob import NEWS
 from lowtide.tasks.chunks.dispatch import Dispatch, Looks
 from lowtide.tasks.chunks.results import ChunkResult, read_result
 from lowtide.tasks.chunks.sending import Chunk
-from lowtide.tasks.redis.keys import Keys
 
-OLD_S, LOOK_S = 30.0, 15.0
+OLD_S, LOOK_S, RENEW_S = 30.0, 15.0, 120.0
 
 
 class World:
@@ -22,7 +19,6 @@ class World:
         self.now_s = 1000.0
         self.chunks: dict[str, Chunk] = {}
         self.results: list[ChunkResult] = []
-        self.watched: set[str] = set()
         self.emptied = self.refuses_looks = False
         self.error: Exception | None = None
         self.steps: list[tuple[str, tuple[str, ...]]] = []
@@ -30,19 +26,17 @@ class World:
         self.suspects = False
         self.meanwhile: list[Callable[[], object]] = []
         """Called while chunks are being sent."""
-        nobody = Redis(port=1, retry=Retry(NoBackoff(), 0))
         parts: Any = self
         self.dispatch = Dispatch(
-            nobody,
-            Keys(""),
             owner="o",
             sender=parts,
+            results=parts,
+            lost=parts,
             blobs=parts,
             unanswered=parts,
-            looks=Looks(old_s=OLD_S, gone_s=10.0, every_s=LOOK_S, seldom_s=4 * LOOK_S),
+            looks=Looks(old_s=OLD_S, gone_s=10.0, every_s=LOOK_S, seldom_s=4 * LOOK_S, renew_s=RENEW_S),
             clock=lambda: self.now_s,
         )
-        self.dispatch._results = self.dispatch._lost = parts
 
     def tend(self, *, after_s: float = 0.0) -> list[tuple[str, tuple[str, ...]]]:
         """What it does."""
@@ -64,6 +58,9 @@ class World:
 
     # who keeps the chunks
 
+    def waits_for(self, task_id: str) -> bool:
+        return task_id in self.chunks
+
     def chunk_of(self, task_id: str) -> Chunk | None:
         return self.chunks.get(task_id)
 
@@ -77,12 +74,6 @@ class World:
         return [task for task in self.chunks if task.startswith("content")]
 
     # Redis
-
-    def watch(self, task_id: str) -> None:
-        self.watched.add(task_id)
-
-    unwatch = property(lambda self: self.watched.discard)
-    expect_again = property(lambda self: self.watched.update)
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         results, self.results = self.results, []
@@ -132,7 +123,6 @@ def test_what_redis_does_not_confirm_is_sent_again_until_it_does(world: World) -
     assert ("send again", ("a", "b")) in world.tend()
     assert not world.dispatch.behind
     assert world.tend() == []
-    assert world.watched == {"a", "b"}
 
 
 def test_what_an_emptied_redis_has_forgotten_is_sent_again_and_what_has_its_result_is_not(world: World) -> None:
@@ -152,20 +142,17 @@ def test_what_nobody_waits_for_is_not_sent_again(world: World) -> None:
     del world.chunks["a"]
     world.dispatch.drop("a")
     assert ("send again", ("b",)) in world.tend()
-    assert world.watched == {"b"}
 
 
 def test_content_that_was_lost_goes_again_within_the_task_until_redis_takes_it(world: World) -> None:
     sent(world, "a", "b")
     world.results = [read_result(name, NEWS) for name in "ab"]
-    world.watched.clear()
     assert world.dispatch.take(0.0) == []
     world.error = RedisError("away")
     with pytest.raises(RedisError):
         world.tend()
     world.error = None
     assert world.tend() == [("send again whole", ("a", "b"))]
-    assert world.watched == {"a", "b"}
     assert world.tend() == []
 
 
