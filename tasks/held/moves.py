@@ -67,11 +67,18 @@ class Moves:
         self._free = redis.register_script(lua(__package__, "held", "free"))
 
     def take(
-        self, incarnation: str, *, queues: Sequence[str], seconds: Sequence[float], budget: Budget, turns: Turns
+        self,
+        incarnation: str,
+        *,
+        queues: Sequence[str],
+        seconds: Sequence[float],
+        budget: Budget,
+        turns: Turns,
+        steps: int = ASIDE_STEPS,
     ) -> Took | None:
         """Take what fits, `queues` in order, `.high` ones first; `seconds` are theirs per request. What is not due yet
-        goes aside, and what has become due comes back to the end of its list. None: the incarnation is not registered,
-        or another protocol is spoken.
+        goes aside, in so many `steps` at most, and what has become due comes back to the end of its list. None: the
+        incarnation is not registered, or another protocol is spoken.
         """
         lists = [self.keys.queue(name) for queue in queues for name in lists_of(queue)]
         number = {model: at for at, model in enumerate(heard_of(queues), start=1)}
@@ -80,7 +87,7 @@ class Moves:
         limits = [budget.messages, budget.work_s, TAKE_MAX_BYTES, turns.left_s, turns.turn_s, turns.least_s]
         shape = [len(PRIORITY_STEPS), sum(map(is_high, queues)), ASIDE_MAX_MESSAGES]
         keys = [self.keys.workers, *self._held(incarnation), self.keys.scheduled, self.keys.protocol, *lists]
-        for _ in range(ASIDE_STEPS):
+        for _ in range(steps):
             state, flat = self._take(
                 keys=[*keys, *wakes],
                 args=[*limits, *shape, incarnation, self.keys.loss_prefix, PROTOCOL, *seconds, *of_model],
@@ -131,15 +138,15 @@ class Moves:
         )
         return moved
 
-    def sweep(self, incarnation: str, beat: float) -> tuple[int, bool]:
-        """Give a worker up whose last heartbeat is still `beat`, or that was given up already, and a part of what it
+    def sweep(self, incarnation: str, beat: float, *, most: int = SWEEP_MAX_MESSAGES) -> tuple[int, bool]:
+        """Give a worker up whose last heartbeat is still `beat`, or that was given up already, and `most` of what it
         held back, each counted as a loss; with the last of it, strike the worker from the register. Returns how many
         went back, and whether there is more. The log tells of what can't go back, once: it is put aside.
         """
         register = Register.of(self.keys, "worker")
         moved, more, stuck = self._sweep(
             keys=[*register.both, *self._held(incarnation), self.keys.stuck, self.keys.suspects],
-            args=[incarnation, repr(beat), SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
+            args=[incarnation, repr(beat), most, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
         )
         if stuck:
             why = "something else than a list has the name of their queue; until it is gone they are kept in"

@@ -53,9 +53,9 @@ def push(redis: Redis, *messages: bytes, queue: str = QUEUE) -> None:
     redis.lpush(KEYS.queue(queue), *messages)
 
 
-def take(moves: Moves, *, messages: int = 64, worker: str = WORKER) -> list[bytes]:
-    budget = Budget(messages=messages, work_s=1.0)
-    taken = moves.take(worker, queues=["lowtide.m.high", QUEUE], seconds=[0.001] * 2, budget=budget, turns=Turns(0.1))
+def take(moves: Moves, *, messages: int = 64, worker: str = WORKER, **options: int) -> list[bytes]:
+    budget, queues = Budget(messages=messages, work_s=1.0), ["lowtide.m.high", QUEUE]
+    taken = moves.take(worker, queues=queues, seconds=[0.001] * 2, budget=budget, turns=Turns(0.1), **options)
     assert taken is not None
     return [item.raw for item in taken.messages]
 
@@ -178,20 +178,17 @@ def test_what_is_due_behind_many_that_are_not_is_taken_at_once(redis: Redis, mov
     assert (take(moves), redis.zcard(KEYS.scheduled)) == ([sent], many)
 
 
-def test_one_take_sets_aside_and_brings_back_only_so_much(
-    redis: Redis, moves: Moves, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lowtide.tasks.held.moves.ASIDE_STEPS", 1)
+def test_one_step_of_a_take_sets_aside_and_brings_back_only_so_much(redis: Redis, moves: Moves) -> None:
     many = ASIDE_MAX_MESSAGES + 10
     push(redis, *(message(str(number), eta=later()) for number in range(many)))
-    assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], ASIDE_MAX_MESSAGES)
-    assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], many)
+    assert (take(moves, steps=1), redis.zcard(KEYS.scheduled)) == ([], ASIDE_MAX_MESSAGES)
+    assert (take(moves, steps=1), redis.zcard(KEYS.scheduled)) == ([], many)
     fall_due(redis)
-    assert (len(take(moves)), redis.zcard(KEYS.scheduled)) == (64, 10)
+    assert (len(take(moves, steps=1)), redis.zcard(KEYS.scheduled)) == (64, 10)
 
     redis.delete(KEYS.scheduled, KEYS.held(WORKER), KEYS.queue(QUEUE))
     push(redis, *(message(str(number), eta=later(), body="x" * (TAKE_MAX_BYTES // 2)) for number in range(4)))
-    assert (take(moves), redis.zcard(KEYS.scheduled)) == ([], 2)
+    assert (take(moves, steps=1), redis.zcard(KEYS.scheduled)) == ([], 2)
 
 
 def test_only_what_is_due_is_work(redis: Redis, moves: Moves, reader: BacklogReader) -> None:

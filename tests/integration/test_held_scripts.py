@@ -6,10 +6,9 @@ import random
 import pytest
 from redis import Redis
 
-from lowtide.tasks.held import moves as moves_of
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.ledger import HeldTask
-from lowtide.tasks.held.moves import Moves
+from lowtide.tasks.held.moves import Moves, Took
 from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
 from tests.integration.bare_fleet import PREFIX, Server
@@ -71,7 +70,7 @@ class World:
             assert self.take(current(old, word), 0) is None
         elif "take" in word:
             one = current(old, word)
-            [taken] = (self.take(one, message_of(word)) or moves_of.Took()).messages
+            [taken] = (self.take(one, message_of(word)) or Took()).messages
             self.took(one, message_of(word), taken.raw)
         elif "STANDS STILL" in word:
             one = current(old, word)
@@ -87,7 +86,7 @@ class World:
     def beats(self, one: Incarnation, *, refused: bool) -> None:
         assert self.beat(one.name, registers=False) is not refused
         if one.name in self.seen and not refused:  # whoever thought that it is gone finds that it is not
-            assert self.moves.sweep(name_of(one.name), self.seen.pop(one.name)) == (0, False)
+            assert self.moves.sweep(name_of(one.name), self.seen.pop(one.name), most=1) == (0, False)
 
     def leaves(self, word: str, old: State) -> None:
         leaving = [one for one in old.incarnations if one.current and one.lives and one.slot == slot_of(word)]
@@ -95,7 +94,7 @@ class World:
             self.heartbeat._incarnation = name_of(one.name)  # as if it had registered by itself
             self.heartbeat.stop()
 
-    def take(self, one: Incarnation, m: int) -> moves_of.Took | None:
+    def take(self, one: Incarnation, m: int) -> Took | None:
         budget = Budget(messages=1, work_s=1)
         return self.moves.take(name_of(one.name), queues=[f"lowtide.m{m}"], seconds=[0], budget=budget, turns=Turns(1))
 
@@ -116,7 +115,7 @@ class World:
         score = self.redis.zscore(KEYS.workers, name_of(one.name))
         assert score is not None
         beat = self.seen[one.name] if one.lives and one.registration == "registered" else score
-        self.moves.sweep(name_of(one.name), beat)
+        self.moves.sweep(name_of(one.name), beat, most=1)
 
     def looks_like(self, state: State) -> bool:
         """Redis has what the model says."""
@@ -168,10 +167,7 @@ def options(state: State, chance: random.Random) -> list[Move]:
 
 
 @pytest.mark.parametrize("seed", range(WALKS))
-def test_each_step_of_a_walk_through_the_model_does_in_redis_what_the_model_says(
-    server: Server, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(moves_of, "SWEEP_MAX_MESSAGES", 1)
+def test_each_step_of_a_walk_through_the_model_does_in_redis_what_the_model_says(server: Server, seed: int) -> None:
     chance = random.Random(seed)
     world, state, words = World(server.redis), MODEL.start(), []
     for _ in range(STEPS):

@@ -5,8 +5,7 @@ from redis import Redis
 
 from lowtide.config import Settings
 from lowtide.tasks.app import configure
-from lowtide.tasks.chunks import lost
-from lowtide.tasks.chunks.lost import LostTasks
+from lowtide.tasks.chunks.lost import LIST_MESSAGES, PAGE_BYTES, PAGE_MESSAGES, LostTasks
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_owner, new_task_id
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import Moves
@@ -78,21 +77,19 @@ def test_what_was_found_again_begins_anew(world: World) -> None:
     assert world.look(10) == []
 
 
-def test_a_queue_is_looked_through_in_pages_among_others_tasks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lost, "PAGE_MESSAGES", 7)
-    monkeypatch.setattr(lost, "PAGE_BYTES", 20_000)
+def test_a_queue_is_looked_through_in_pages_among_others_tasks(world: World) -> None:
     world.send(30, owner=new_owner())
+    world.redis.lpush(KEYS.queue(QUEUE), *["small"] * 2 * PAGE_MESSAGES)
     world.tasks += world.send(3)
+    world.redis.lpush(KEYS.queue(QUEUE), *["x" * (PAGE_BYTES // 2)] * 5)
     world.redis.rpop(KEYS.queue(QUEUE))
     world.look()
 
     assert world.look(10) == [world.tasks[0]]
 
 
-def test_a_queue_that_is_too_long_is_taken_to_hold_its_tasks_until_it_is_shorter(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(lost, "LIST_MESSAGES", 2)
+def test_a_queue_that_is_too_long_is_taken_to_hold_its_tasks_until_it_is_shorter(world: World) -> None:
+    world.redis.lpush(KEYS.queue(QUEUE), *["another's"] * (LIST_MESSAGES - len(world.tasks) + 1))
     world.tasks += [new_task_id(world.owner)]
     assert world.look() == world.look(10) == []
     world.redis.rpop(KEYS.queue(QUEUE))

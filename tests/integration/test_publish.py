@@ -6,8 +6,8 @@ from redis import Redis
 
 from lowtide.config import load_settings
 from lowtide.tasks.app import App, celery_config
-from lowtide.tasks.chunks import publish
 from lowtide.tasks.chunks.blob import DELETE_AT_ONCE, Blobs
+from lowtide.tasks.chunks.publish import AT_ONCE_BYTES
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender
 from lowtide.tasks.redis.keys import BLOB_S, Keys
 
@@ -116,24 +116,22 @@ def test_content_of_many_chunks_that_end_at_once_is_deleted_in_steps(redis: Redi
     assert redis.keys() == []
 
 
-def test_much_content_goes_in_parts_each_with_its_tasks(
-    redis: Redis, sender: ChunkSender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 5000)
+THIRD = b"\xff" * (AT_ONCE_BYTES // 3)
+"""Twice in a chunk, so that two chunks are too much for one write, also in base64, and one is not."""
+
+
+def test_much_content_goes_in_parts_each_with_its_tasks(redis: Redis, sender: ChunkSender) -> None:
     redis.config_resetstat()
-    sender.send(map(chunk, range(5)))
+    sender.send(chunk(number, THIRD) for number in range(5))
 
     assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 3
     assert redis.llen(KEYS.queue(QUEUE)) == len(redis.keys(KEYS.blob("*"))) == 5
-    assert chunk(0).requests[0]["data"] not in b"".join(redis.lrange(KEYS.queue(QUEUE), 0, -1))
+    assert THIRD not in b"".join(redis.lrange(KEYS.queue(QUEUE), 0, -1))
 
 
-def test_much_content_within_tasks_goes_in_parts(
-    redis: Redis, sender: ChunkSender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(publish, "AT_ONCE_BYTES", 10_000)
+def test_much_content_within_tasks_goes_in_parts(redis: Redis, sender: ChunkSender) -> None:
     redis.config_resetstat()
-    sender.send(map(chunk, range(5)), again=True, within_task=True)
+    sender.send((chunk(number, THIRD) for number in range(5)), again=True, within_task=True)
 
     assert redis.info("commandstats")["cmdstat_exec"]["calls"] == 3
     assert redis.llen(KEYS.queue(QUEUE)) == 5
