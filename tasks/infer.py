@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSIO
 from lowtide.tasks.redis.trouble import named
 from lowtide.tasks.running import ownership
 from lowtide.tasks.running.losses import Losses
-from lowtide.tasks.running.run import PAUSE_S, Run
+from lowtide.tasks.running.run import Run
 from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.tasks.wire.request import InferenceRequest
 from lowtide.tasks.wire.version import SINCE, wire_version_of
@@ -74,6 +74,8 @@ class InferTask(Task):
     Request = "lowtide.workers.consumer.receive:Request"
     Strategy = "lowtide.workers.consumer.receive:strategy"
     serializer = "json"
+    pause_s = 1.0
+    """Before a task goes back because Redis does not answer: it would be here again at once."""
 
     def signature(self, args: Any = None, *starargs: Any, **starkwargs: Any) -> Signature:
         """Celery's own, fit to be sent by an app that knows nothing of us: with its queue, as far as its request is
@@ -181,7 +183,8 @@ def infer_chunk(self: Task, requests: list[Mapping[str, Any]]) -> Outcomes:
         return Outcomes(_run(self, requests, blobs=partial(Blobs.of, self) if _keeps_content(self) else None))
     except ContentLost as error:
         # Perhaps of a copy of a task that is done: its sender deletes the content once it has the result.
-        _tell_lost(self)
+        with _handing_back(self):
+            Blobs.of(self).tell_lost(self.request.id)
         raise Ignore from error
 
 
@@ -197,14 +200,6 @@ def _readable(stored: list[Any] | None) -> Outcomes | None:
     with suppress(ValidationError):
         return Outcomes([Outcome.model_validate(outcome, extra="ignore") for outcome in stored]) if stored else None
     return None
-
-
-def _tell_lost(task: Task) -> None:
-    try:
-        Blobs.of(task).tell_lost(task.request.id)
-    except RedisError as error:
-        time.sleep(PAUSE_S)
-        raise Reject(f"Redis does not take that content is gone: {error}", requeue=True) from error
 
 
 def _wire(argument: Any) -> Any:
@@ -233,8 +228,18 @@ def _run(
 ) -> list[Outcome]:
     if ownership.given_up((task.request.properties or {}).get("delivery_tag")):
         raise Ignore
-    run = Run(task.request.id or "", requests, partial(Losses.of, task), blobs=blobs, pause_s=PAUSE_S)
-    try:
+    with _handing_back(task):
+        run = Run(task.request.id or "", requests, partial(Losses.of, task), blobs=blobs)
         return run.outcomes(redelivered=_redelivered(task))
+
+
+@contextmanager
+def _handing_back(task: Task) -> Iterator[None]:
+    """What another worker may do, or this one later, goes back to its queue."""
+    try:
+        yield
     except HandBack as error:
         raise Reject(str(error), requeue=True) from error
+    except RedisError as error:
+        time.sleep(task.pause_s)
+        raise Reject(f"Redis does not answer: {error}", requeue=True) from error

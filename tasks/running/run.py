@@ -7,7 +7,6 @@ Groups of other sizes take more runs, and each further level of groups costs one
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
@@ -17,7 +16,7 @@ from typing import Any
 from redis import RedisError
 
 from lowtide.tasks.chunks.blob import Blobs, lies_beside, together
-from lowtide.tasks.errors import ContentLost, EngineStopped, HandBack, InvalidRequest
+from lowtide.tasks.errors import ContentLost, EngineStopped, InvalidRequest
 from lowtide.tasks.port import plugged
 from lowtide.tasks.running.gate import GATE
 from lowtide.tasks.running.losses import STRAY_MAX, STRIKES_MAX, WORKER_LOST, History, Losses, Mark
@@ -26,8 +25,6 @@ from lowtide.tasks.wire.request import InferenceRequest
 
 log = logging.getLogger(__name__)
 
-PAUSE_S = 1.0
-"""Before a task goes back because Redis does not answer: it would be here again at once."""
 FETCHING = threading.Lock()
 """Held by a task that runs alone, from before it fetches: the content of one of them at a time is in memory."""
 GONE = "the content of this task is not in Redis any more"
@@ -43,7 +40,6 @@ class Run:
         losses: Callable[[], Losses],
         *,
         blobs: Callable[[], Blobs] | None = None,
-        pause_s: float = PAUSE_S,
     ) -> None:
         """`losses` is asked only when something was, or is about to be, lost: as a rule a task doesn't need them.
         `blobs` has the content beside the task; without it, there can be none.
@@ -52,30 +48,27 @@ class Run:
         self._given = requests
         self._blobs_of = blobs
         self._losses_of = losses
-        self._pause_s = pause_s
         self._count = len(requests)
         self._outcomes: dict[int, Outcome] = {}
         self._requests: dict[int, InferenceRequest] = {}
 
     def outcomes(self, *, redelivered: bool) -> list[Outcome]:
-        """One per request, in order. `redelivered`: somebody held the task before. Raises HandBack, ContentLost."""
-        try:
-            history = self._losses.look(self._task) if redelivered else History()
-            self._outcomes.update(history.outcomes)
-            self._give_up(history.strikes)
-            if history.losses:
-                log.warning("task %s was lost %d times: its requests run alone", self._task, history.losses)
-                self._miss_content()  # first: its sender need not wait for those that run alone before it
-                with FETCHING:
-                    self._read()
-                    self._solo(history)
-            else:
+        """One per request, in order. `redelivered`: somebody held the task before. Raises ContentLost; and HandBack and
+        RedisError, after which the task is to go back.
+        """
+        history = self._losses.look(self._task) if redelivered else History()
+        self._outcomes.update(history.outcomes)
+        self._give_up(history.strikes)
+        if history.losses:
+            log.warning("task %s was lost %d times: its requests run alone", self._task, history.losses)
+            self._miss_content()  # first: its sender need not wait for those that run alone before it
+            with FETCHING:
                 self._read()
-                with GATE.together():
-                    self._all_at_once()
-        except RedisError as error:
-            time.sleep(self._pause_s)
-            raise HandBack(f"Redis can't be asked for content, or what befell the task: {error}") from error
+                self._solo(history)
+        else:
+            self._read()
+            with GATE.together():
+                self._all_at_once()
         return [self._outcomes[index] for index in range(self._count)]
 
     def _give_up(self, strikes: Mapping[int, int]) -> None:

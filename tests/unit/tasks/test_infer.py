@@ -3,8 +3,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from importlib import import_module
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from celery import Celery, Signature, signature
@@ -12,15 +12,12 @@ from celery.exceptions import Ignore, Reject
 from redis import RedisError
 
 from lowtide.tasks import InvalidRequest, Outcome, RequestFailed, infer, infer_chunk, port
-from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.errors import EngineStopped
 from lowtide.tasks.infer import ChunksWithQueue, Outcomes, describe
 from lowtide.tasks.queues import WIRE_VERSION_HEADER
+from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.running import ownership
 from lowtide.tasks.stub import StubEngine
-
-infer_module = import_module("lowtide.tasks.infer")
-"""Not the task of that name."""
 
 REQUEST = {"model": "m", "uri": "a"}
 
@@ -65,68 +62,89 @@ def test_one_bad_request_of_a_chunk_fails_alone() -> None:
     assert str(outcomes[1].error.message) == "model: is missing"
 
 
-@pytest.mark.parametrize(
-    ("stored", "outputs"), [([{"status": "ok", "outputs": [7]}], [7]), ([{"status": "of a newer release"}], ["a"])]
-)
-def test_a_result_that_is_there_is_given_again_if_it_can_be_read(
-    monkeypatch: pytest.MonkeyPatch, stored: list[dict[str, Any]], outputs: list[Any]
-) -> None:
-    monkeypatch.setattr(infer_module, "_stored", lambda task: stored)
-    assert [outcome.outputs for outcome in infer_chunk([{"model": "m", "uri": "a"}])] == [outputs]
+class Backend:
+    """What the tasks ask of Celery's result backend, and of the Redis behind it, which has no content."""
 
-
-class Missing:
-    """Content that is gone; or Redis is."""
-
-    def __init__(self, error: Exception | None = None, *, refuses: Exception | None = None) -> None:
+    def __init__(self, *, stored: Any = None, error: Exception | None = None, refuses: Exception | None = None) -> None:
+        self.client = self
+        self.stored = stored
         self.error = error
         self.refuses = refuses
         self.told: list[str] = []
 
-    def get(self, task_id: str) -> None:
+    def get_task_meta(self, task_id: str, *, cache: bool) -> dict[str, Any]:
+        return {"status": "SUCCESS", "result": self.stored}
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        """Nothing befell the task before."""
+        pipe = MagicMock()
+        pipe.__enter__.return_value.execute.return_value = (None, {}, {})
+        return pipe
+
+    def get(self, key: str) -> None:
         if self.error:
             raise self.error
 
-    def tell_lost(self, task_id: str) -> None:
+    def register_script(self, text: str) -> Callable[..., None]:
+        return self.tell
+
+    def tell(self, keys: list[str], args: list[Any]) -> None:
         if self.refuses:
             raise self.refuses
-        self.told.append(task_id)
+        self.told += keys
 
 
-BESIDE = {"model": "m", "blob": [0, 1]}
+@pytest.fixture
+def backend() -> Iterator[Callable[..., Backend]]:
+    """Gives `infer_chunk` one."""
+
+    def make(**options: Any) -> Backend:
+        infer_chunk.backend = made = Backend(**options)
+        return made
+
+    yield make
+    infer_chunk.backend = None  # the app's
 
 
-def run_of_a_sender_that_keeps_content(requests: list[dict[str, Any]]) -> Any:
-    infer_chunk.push_request(id="t", **{WIRE_VERSION_HEADER: 3})
+def run_chunk(requests: list[dict[str, Any]], **request: Any) -> Any:
+    infer_chunk.push_request(id="t", **request)
     try:
         return infer_chunk.run(requests)
     finally:
         infer_chunk.pop_request()
 
 
-def test_a_chunk_without_its_content_is_for_its_sender_to_send_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    blobs = Missing()
-    monkeypatch.setattr(Blobs, "of", lambda task: blobs)
+@pytest.mark.parametrize(
+    ("stored", "outputs"), [([{"status": "ok", "outputs": [7]}], [7]), ([{"status": "of a newer release"}], ["a"])]
+)
+def test_a_result_that_is_there_is_given_again_if_it_can_be_read(
+    backend: Callable[..., Backend], stored: list[dict[str, Any]], outputs: list[Any]
+) -> None:
+    backend(stored=stored)
+    outcomes = run_chunk([REQUEST], delivery_info={"redelivered": True})
+    assert [outcome.outputs for outcome in outcomes] == [outputs]
+
+
+BESIDE = {"model": "m", "blob": [0, 1]}
+KEEPS_CONTENT = {WIRE_VERSION_HEADER: 3}
+
+
+def test_a_chunk_without_its_content_is_for_its_sender_to_send_again(backend: Callable[..., Backend]) -> None:
+    asked = backend()
     with pytest.raises(Ignore):
-        run_of_a_sender_that_keeps_content([BESIDE, {"model": "m", "uri": "a"}])
+        run_chunk([BESIDE, REQUEST], **KEEPS_CONTENT)
 
-    assert blobs.told == ["t"]
+    assert asked.told == [Keys("").result("t"), Keys("").blob("t")]
 
 
-def test_a_redis_that_does_not_take_that_content_is_gone_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infer_module, "PAUSE_S", 0.0)
-    monkeypatch.setattr(Blobs, "of", lambda task: Missing(refuses=RedisError("full")))
+@pytest.mark.parametrize("failure", [{"error": RedisError("away")}, {"refuses": RedisError("full")}])
+def test_a_redis_that_cannot_be_asked_for_content_or_told_that_it_is_gone_hands_the_task_back(
+    backend: Callable[..., Backend], monkeypatch: pytest.MonkeyPatch, failure: dict[str, Exception]
+) -> None:
+    monkeypatch.setattr(infer_chunk, "pause_s", 0.0)
+    backend(**failure)
     with pytest.raises(Reject) as caught:
-        run_of_a_sender_that_keeps_content([BESIDE])
-
-    assert caught.value.requeue
-
-
-def test_a_redis_that_cannot_be_asked_for_content_hands_the_task_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(infer_module, "PAUSE_S", 0.0)
-    monkeypatch.setattr(Blobs, "of", lambda task: Missing(RedisError("away")))
-    with pytest.raises(Reject) as caught:
-        run_of_a_sender_that_keeps_content([BESIDE])
+        run_chunk([BESIDE], **KEEPS_CONTENT)
 
     assert caught.value.requeue
 
@@ -215,11 +233,10 @@ def test_flower_is_told_counts_not_content() -> None:
     assert repr(Outcomes([Outcome(status="ok")] * 63 + [failed])) == "63 ok, 1 failed"
 
 
-def test_a_task_that_was_given_to_another_while_it_waited_here_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "_is_ours", lambda delivery: delivery == "2/a")
-    infer.push_request(id="t", properties={"delivery_tag": "1/a"})
+def test_a_task_that_was_given_to_another_while_it_waited_here_does_not_begin() -> None:
+    ownership.decide_by(lambda delivery: delivery == "2/a")
     try:
         with pytest.raises(Ignore):
-            infer.run({"model": "m", "data": ""})
+            run_chunk([REQUEST], properties={"delivery_tag": "1/a"})
     finally:
-        infer.pop_request()
+        ownership.decide_by(None)
