@@ -3,7 +3,7 @@ No client repeats a command: a take whose answer was lost may have taken tasks.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from redis import BlockingConnectionPool, Redis
 
@@ -48,7 +48,7 @@ class Pool(BlockingConnectionPool):
 
 def newest_connection(redis: Redis) -> object:
     """Another object after each time that a client of `connect` connected: a restart breaks every connection."""
-    return getattr(redis.connection_pool, "newest", None)
+    return cast(Pool, redis.connection_pool).newest
 
 
 def free_within(timeout_s: float) -> float:

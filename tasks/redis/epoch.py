@@ -1,11 +1,11 @@
 """Notices that Redis lost data: another server process (run id), or another epoch than the one remembered."""
 
 import uuid
-from typing import Any, cast
+from typing import Any
 
 from redis import Redis, RedisError
 
-from lowtide.tasks.redis.connect import Pool
+from lowtide.tasks.redis.connect import newest_connection
 from lowtide.tasks.redis.keys import Keys
 
 
@@ -20,7 +20,6 @@ class Epoch:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         """`redis`: one of `lowtide.tasks.redis.connect`."""
         self._redis = redis
-        self._pool = cast(Pool, redis.connection_pool)
         self._keys = keys
         self._newest: object = None
         self._run_id = ""
@@ -39,7 +38,7 @@ class Epoch:
 
     def _run_id_now(self) -> str:
         # Before INFO: what connects meanwhile may be answered by another server already.
-        newest = self._pool.newest
+        newest = newest_connection(self._redis)
         if newest is not self._newest:
             self._run_id, self._newest = self._asked(), newest
         return self._run_id

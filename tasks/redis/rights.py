@@ -1,6 +1,7 @@
 """`Rights`: says once which rights the user of Redis lacks, and waits until they are granted."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -22,16 +23,24 @@ CALM_S = 60.0
 class Rights:
     """Of one process. Use from one thread."""
 
-    def __init__(self, settings: Settings, *, remote: bool = True, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        remote: bool = True,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """`remote`: this process takes part in Celery's remote control and events."""
         self._access = Access.of(settings)
         self._user = RedisAddress.of(settings.redis_url).username or "default"
         self._redis = connect(settings)
         self._remote = remote
         self._sleep = sleep
+        self._clock = clock
         self._told: set[Lack] = set()
         self._pause_s = FIRST_S
-        self._refused_s = -CALM_S
+        self._refused_s = -math.inf
 
     def wait(self, look: Callable[[], None] = lambda: None, *, refused: bool = False) -> None:
         """Return when keys and channels may be used. A command that is lacking is told of alone, for not every process
@@ -56,10 +65,10 @@ class Rights:
 
     def _pause(self, look: Callable[[], None]) -> None:
         """Longer each time."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         self._pause_s = FIRST_S if now_s - self._refused_s > CALM_S else min(2 * self._pause_s, MOST_S)
         until_s = now_s + self._pause_s
-        while time.monotonic() < until_s:
+        while self._clock() < until_s:
             look()
             self._sleep(LOOK_S)
-        self._refused_s = time.monotonic()
+        self._refused_s = self._clock()

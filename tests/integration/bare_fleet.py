@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from redis import Redis, RedisError
+from redis import RedisError
 
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import free_port
 from lowtide.tasks.app import celery_config
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 
 PREFIX = "fleet:"
@@ -39,7 +40,7 @@ class Server:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         keep = ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
         self._command = [executable, "--port", str(self.port), "--save", "", *keep, "--dir", str(folder)]
-        self.redis = Redis.from_url(self.url)
+        self.redis = connect(Settings(redis_url=self.url))
         self.start()
 
     def start(self) -> None:

@@ -12,12 +12,12 @@ from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis, find_redis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
-from lowtide.tasks.redis import rights
 from lowtide.tasks.redis.access import COMMANDS, Access, Lack
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.epoch import Epoch
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.rights import Rights
+from tests.clock import Clock
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCESS = Access(prefix="fleet1:", db=0)
@@ -137,26 +137,19 @@ def test_the_doctor_tells_of_a_redis_with_which_no_fleet_works(tmp_path: Path, o
     assert words in findings[0].message
 
 
-def test_a_process_waits_for_its_rights_and_tells_of_each_once(
-    let: Let, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(rights, "FIRST_S", 0.01)
-    monkeypatch.setattr(rights, "MOST_S", 0.02)
-    settings = let(*without(f"&{ACCESS.events}"), "-scan")
-    pauses = 0
+def test_a_process_waits_for_its_rights_and_tells_of_each_once(let: Let, caplog: pytest.LogCaptureFixture) -> None:
+    settings, clock = let(*without(f"&{ACCESS.events}"), "-scan"), Clock(0.0)
 
-    def sleep(_: float) -> None:
-        nonlocal pauses
-        pauses += 1
-        if pauses == 5:
+    def sleep(seconds: float) -> None:
+        if clock.pass_(seconds) >= 5:
             let(*ACCESS.rules.split())
 
     with caplog.at_level(logging.INFO):
         Rights(settings, sleep=lambda _: pytest.fail("a bridge needs no events"), remote=False).wait()
         caplog.clear()
-        Rights(settings, sleep=sleep).wait()
+        Rights(settings, sleep=sleep, clock=clock).wait()
 
-    assert pauses >= 5
+    assert 1 + 2 + 4 <= clock.now_s < 1 + 2 + 4 + 1, "each pause is twice the last"
     said = [record.getMessage() for record in caplog.records]
     assert said == [
         "Redis: the user fleet1 may not use command SCAN → ACL SETUSER fleet1 +scan",

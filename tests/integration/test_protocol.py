@@ -19,6 +19,7 @@ from lowtide.tasks.errors import OtherProtocol, RedisUnusable
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis import protocol
+from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from lowtide.tasks.redis.registry import alive
 from lowtide.tasks.redis.trouble import named
@@ -31,7 +32,7 @@ SPOKEN = KEYS.protocol
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
+    with connect(Settings(redis_url=redis_url)) as client:
         yield client
 
 

@@ -4,18 +4,18 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 import pytest
-from redis import Redis, ResponseError
+from redis import Redis
 
 from lowtide.config import Settings
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.held.room import Budget, Turns
-from lowtide.tasks.held.sweeper import Sweeper
+from lowtide.tasks.held.sweeper import QUIET_S, SWEEPS_PER_QUIET, Sweeper
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.redis.registry import strike
@@ -68,17 +68,20 @@ def watch(sweep: Callable[[], int], clock: Clock, *, seconds: float) -> int:
     return moved
 
 
-def hold_much(redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch, *, step_s: float) -> None:
-    """Four workers hold a task each, and to give one back takes longer than until the next look."""
+def slow_sweeper(redis: Redis, clock: Callable[[], float], *, step_s: float, quiet_s: float = QUIET_S) -> Sweeper:
+    """Four workers hold a task each. By the clock of the sweeper it takes `step_s` to give one back."""
     for worker in "cdef":
         take(redis, worker, by=worker)
-    sweep = sweeper._moves.sweep
+    return Sweeper(redis, KEYS, quiet_s=quiet_s, clock=lambda: clock() + step_s * redis.llen(KEYS.queue(QUEUE)))
 
-    def slow(*arguments: Any) -> Any:
-        clock.now_s += step_s
-        return sweep(*arguments)
 
-    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+@contextmanager
+def lock_of_another_type(redis: Redis) -> Iterator[None]:
+    """Who leads can't renew its lead meanwhile, nor can another take it."""
+    redis.delete(KEYS.sweeper)
+    redis.rpush(KEYS.sweeper, "no lock")
+    yield
+    redis.delete(KEYS.sweeper)
 
 
 def test_what_the_silent_held_goes_back_after_20_s_and_is_a_loss(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
@@ -213,7 +216,7 @@ def test_a_bridge_that_is_silent_leaves_no_content(redis: Redis, sweeper: Sweepe
 def test_many_sweepers_give_back_once(redis: Redis, server: Server) -> None:
     take(redis, *(str(number) for number in range(40)))
     clock = Clock(0.0)
-    sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
+    sweepers = [Sweeper(connect(Settings(redis_url=server.url)), KEYS, clock=clock) for _ in range(4)]
     for _ in range(10):
         clock.now_s += 2
         assert sum(sweeper.sweep() for sweeper in sweepers) == 0
@@ -235,7 +238,7 @@ def looks(redis: Redis) -> int:
 def test_of_many_sweepers_one_looks_and_when_it_stops_another_does(redis: Redis, server: Server) -> None:
     take(redis, "a")
     clock = Clock(0.0)
-    first, *others = sweepers = [Sweeper(Redis.from_url(server.url), KEYS, clock=clock) for _ in range(4)]
+    first, *others = sweepers = [Sweeper(connect(Settings(redis_url=server.url)), KEYS, clock=clock) for _ in range(4)]
     before = looks(redis)
     for _ in range(10):
         clock.now_s += 2
@@ -265,10 +268,8 @@ def test_who_leads_notices_within_four_turns_that_another_does(redis: Redis, swe
     assert looks(redis) == before
 
 
-def test_who_has_much_to_give_back_renews_its_lock_at_each_look(
-    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hold_much(redis, sweeper, clock, monkeypatch, step_s=2.1)
+def test_who_has_much_to_give_back_renews_its_lock_at_each_look(redis: Redis, clock: Clock) -> None:
+    sweeper = slow_sweeper(redis, clock, step_s=2.1)
     assert watch(sweeper.turn, clock, seconds=22) == 1
     for _ in range(3):
         redis.set(KEYS.sweeper, redis.get(KEYS.sweeper), px=1_000)
@@ -276,12 +277,9 @@ def test_who_has_much_to_give_back_renews_its_lock_at_each_look(
         assert redis.pttl(KEYS.sweeper) > 1_000
 
 
-def test_who_could_not_renew_its_lead_asks_again_at_once(
-    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_could_not_renew_its_lead_asks_again_at_once(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
     sweeper.turn()
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(ResponseError("MISCONF")))
+    with lock_of_another_type(redis):
         watch(sweeper.turn, clock, seconds=6)
     redis.set(KEYS.sweeper, "another", px=10_000)
     before = looks(redis)
@@ -293,7 +291,7 @@ def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(
     quiet_s = 0.4
     take(redis, "a")
     take(redis, "b", by=OTHER)
-    gone, other = (Sweeper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s) for _ in range(2))
+    gone, other = (Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=quiet_s) for _ in range(2))
     gone.turn()
     assert other.turn() == 0
 
@@ -352,54 +350,32 @@ def test_a_failed_sweep_starts_the_watch_over(redis: Redis, sweeper: Sweeper, cl
     assert watch(sweeper.sweep, clock, seconds=2) == 1
 
 
-def test_a_long_sweep_looks_again_before_it_goes_on_and_forgets_nobody(
-    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hold_much(redis, sweeper, clock, monkeypatch, step_s=3.0)
+def test_a_long_sweep_looks_again_before_it_goes_on_and_forgets_nobody(redis: Redis, clock: Clock) -> None:
+    sweeper = slow_sweeper(redis, clock, step_s=3.0)
     assert watch(sweeper.sweep, clock, seconds=20) == 0
     assert [watch(sweeper.sweep, clock, seconds=2) for _ in range(4)] == [1, 1, 1, 1]
 
 
-def test_a_redis_that_goes_away_in_mid_sweep_is_not_asked_without_a_pause(
-    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for worker in "cd":
-        take(redis, worker, by=worker)
-    sweep = sweeper._moves.sweep
-
-    def slow(*arguments: Any) -> Any:
-        clock.now_s += 3.0
-        return sweep(*arguments)
-
-    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+def test_a_redis_that_goes_away_in_mid_sweep_is_not_asked_without_a_pause(redis: Redis, clock: Clock) -> None:
+    sweeper = slow_sweeper(redis, clock, step_s=3.0)
     watch(sweeper.turn, clock, seconds=22)
     assert sweeper._next_pause_s() == 0
-    monkeypatch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(ResponseError("MISCONF")))
-    watch(sweeper.turn, clock, seconds=2)
+    with lock_of_another_type(redis):
+        watch(sweeper.turn, clock, seconds=2)
     assert sweeper._next_pause_s() > 1
 
 
-def test_what_one_look_left_is_gone_on_with_without_a_pause(
-    redis: Redis, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a lost zone takes twice as long. Each sweep takes as long as it is from look to look."""
-    quiet_s, tasks = 2.0, 8
-    for number in range(tasks):
-        take(redis, str(number), by=f"0{number}")
-    sweeper = Sweeper(Redis.from_url(server.url), KEYS, quiet_s=quiet_s)
-    sweep = sweeper._moves.sweep
-
-    def slow(*arguments: Any) -> Any:
-        time.sleep(0.25)  # an interval is 0.2 s
-        return sweep(*arguments)
-
-    monkeypatch.setattr(sweeper._moves, "sweep", slow)
+def test_what_one_look_left_is_gone_on_with_without_a_pause(redis: Redis) -> None:
+    """Else a lost zone takes twice as long."""
+    quiet_s, tasks = 4.0, 4
+    interval_s = quiet_s / SWEEPS_PER_QUIET
+    sweeper = slow_sweeper(redis, time.monotonic, step_s=1.1 * interval_s, quiet_s=quiet_s)
     sweeper.start()
     try:
         until(lambda: redis.llen(KEYS.queue(QUEUE)) >= 1, timeout_s=10, what="the first goes back")
         began_s = time.monotonic()
         until(lambda: redis.llen(KEYS.queue(QUEUE)) == tasks, timeout_s=10, what="all go back")
-        assert time.monotonic() - began_s < 0.75 * (tasks - 1) * (0.25 + 0.2)
+        assert time.monotonic() - began_s < 0.75 * (tasks - 1) * interval_s
     finally:
         sweeper.stop()
 
@@ -422,7 +398,7 @@ def test_heartbeats_differ_also_while_the_clock_stands_still(redis: Redis) -> No
 
 def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server) -> None:
     take(redis, "a")
-    sweeper = Sweeper(Redis.from_url(server.url), KEYS, quiet_s=1.0)
+    sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=1.0)
     sweeper.start()
     try:
         time.sleep(0.5)
@@ -448,14 +424,10 @@ def test_a_full_redis_can_be_swept_also_by_who_has_yet_to_lead(redis: Redis, swe
         redis.config_set("maxmemory", 0)
 
 
-def test_while_nobody_can_write_nobody_is_silent(
-    redis: Redis, sweeper: Sweeper, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_nobody_can_write_nobody_is_silent(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
     take(redis, "a")
     watch(sweeper.turn, clock, seconds=10)
-    refuse = ResponseError("MISCONF Redis is configured to save RDB snapshots")
-    with monkeypatch.context() as patch:
-        patch.setattr(sweeper._leadership._lock, "reacquire", lambda: (_ for _ in ()).throw(refuse))
+    with lock_of_another_type(redis):
         watch(sweeper.turn, clock, seconds=20)
     assert watch(sweeper.turn, clock, seconds=20) == 0
     assert watch(sweeper.turn, clock, seconds=2) == 1
@@ -484,7 +456,7 @@ def test_a_chore_that_redis_refuses_keeps_no_worker_from_being_swept(
     if not rules:
         redis.set(KEYS.stuck, "of another type")
     take(redis, "a")
-    with Redis.from_url(server.url.replace("redis://", "redis://sweeper:any@")) as user:
+    with connect(Settings(redis_url=server.url.replace("redis://", "redis://sweeper:any@"))) as user:
         assert watch(Sweeper(user, KEYS, clock=clock).turn, clock, seconds=100) == 1
     assert [record.levelname for record in caplog.records if "not cleared away" in record.message] == ["WARNING"]
 
