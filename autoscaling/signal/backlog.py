@@ -68,7 +68,7 @@ class BacklogReader:
         self._topic_queues = frozenset(map(topic_queue, models))
         self._queue_of = {keys.queue(name): queue for queue in worker_queues(models) for name in lists_of(queue)}
         self._keys = [keys.workers, keys.scheduled, *self._queue_of]
-        self._held_prefix = keys.held_prefix
+        self._held_prefix = keys.held("")
         self._script = redis.register_script(due_lua() + lua(__package__, "backlog"))
 
     def read(self) -> Backlog:

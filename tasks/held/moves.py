@@ -90,7 +90,7 @@ class Moves:
         for _ in range(steps):
             state, flat = self._take(
                 keys=[*keys, *wakes],
-                args=[*limits, *shape, incarnation, self.keys.loss_prefix, PROTOCOL, *seconds, *of_model],
+                args=[*limits, *shape, incarnation, self.keys.loss(""), PROTOCOL, *seconds, *of_model],
             )
             if state < 0:
                 return None
@@ -134,19 +134,19 @@ class Moves:
         incarnation still holds; nothing is counted as lost. Returns how many went back.
         """
         moved: int = self._give_back(
-            keys=self._held(incarnation), args=[incarnation, self.keys.loss_prefix, LOSS_S, *reversed(tags)]
+            keys=self._held(incarnation), args=[incarnation, self.keys.loss(""), LOSS_S, *reversed(tags)]
         )
         return moved
 
     def sweep(self, incarnation: str, beat: float, *, most: int = SWEEP_MAX_MESSAGES) -> tuple[int, bool]:
         """Give a worker up whose last heartbeat is still `beat`, or that was given up already, and `most` of what it
-        held back, each counted as a loss; with the last of it, strike the worker from the register. Returns how many
+        held back, each counted as a loss; with the last of it, remove the worker from the register. Returns how many
         went back, and whether there is more. The log tells of what can't go back, once: it is put aside.
         """
         register = Register.of(self.keys, "worker")
         moved, more, stuck = self._sweep(
             keys=[*register.both, *self._held(incarnation), self.keys.stuck, self.keys.suspects],
-            args=[incarnation, repr(beat), most, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S],
+            args=[incarnation, repr(beat), most, SWEEP_MAX_BYTES, self.keys.loss(""), LOSS_S],
         )
         if stuck:
             why = "something else than a list has the name of their queue; until it is gone they are kept in"
@@ -156,7 +156,7 @@ class Moves:
     def free(self) -> int:
         """Give back some of what could not go back before and can now. Returns how many. O(1), as a rule of nothing."""
         keys = [self.keys.stuck, self.keys.holders]
-        return int(self._free(keys=keys, args=[SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss_prefix, LOSS_S]))
+        return int(self._free(keys=keys, args=[SWEEP_MAX_MESSAGES, SWEEP_MAX_BYTES, self.keys.loss(""), LOSS_S]))
 
     def sweep_whole(self, incarnation: str) -> int:
         """The same with all that a worker held which is known to be dead. Returns how many went back."""

@@ -55,12 +55,7 @@ class Keys:
         """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). Whoever takes a task
         that has it looks what was before.
         """
-        return f"{self.loss_prefix}{task}"
-
-    @property
-    def loss_prefix(self) -> str:
-        """What is before the task in `loss`."""
-        return f"{self.prefix}{STEM}loss:"
+        return f"{self.prefix}{STEM}loss:{task}"
 
     def strike(self, task: str) -> str:
         """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved, and
@@ -76,7 +71,7 @@ class Keys:
         """Hash of what a worker holds: delivery tag → key of the list that it was taken from, newline, Celery id,
         newline, the message. It never expires, and is there only while the incarnation is registered.
         """
-        return f"{self.held_prefix}{incarnation}"
+        return f"{self.prefix}{STEM}held:{incarnation}"
 
     @property
     def stuck(self) -> str:
@@ -84,11 +79,6 @@ class Keys:
         back, since something else than a list has its list's name. It goes back when that is gone.
         """
         return f"{self.prefix}{STEM}stuck"
-
-    @property
-    def held_prefix(self) -> str:
-        """What is before the incarnation in `held`."""
-        return f"{self.prefix}{STEM}held:"
 
     def blob(self, task: str) -> str:
         """Content of a chunk's requests, raw bytes, beside its task. Written by whoever sent it, in one MULTI with the
