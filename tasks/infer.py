@@ -18,14 +18,14 @@ from lowtide.tasks.callbacks import CALLBACKS_HEADER, PLACED, default_queue, que
 from lowtide.tasks.chunks.blob import PLACE, Blobs
 from lowtide.tasks.client import served
 from lowtide.tasks.errors import ContentLost, HandBack, InvalidRequest, RequestFailed
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER, route, wire_version
+from lowtide.tasks.queues import headers_of, route, wire_version
 from lowtide.tasks.redis.trouble import named
 from lowtide.tasks.running import ownership
 from lowtide.tasks.running.losses import Losses
 from lowtide.tasks.running.run import Run
 from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.tasks.wire.request import InferenceRequest
-from lowtide.tasks.wire.version import SINCE, wire_version_of
+from lowtide.tasks.wire.version import SINCE
 
 INFER = "lowtide.infer"
 INFER_CHUNK = "lowtide.infer_chunk"
@@ -118,7 +118,9 @@ class InferTask(Task):
             raise InvalidRequest("tasks are JSON, and read as nothing else: leave serializer out")
         requests = self._requests(args or (), kwargs or {})
         wire = (requests if self.name == INFER_CHUNK else requests[0],)
-        headers = self._headers(requests, options)
+        headers = {**headers_of(requests, sent_at=time.time()), **(options.get("headers") or {})}
+        if queues := queues_of(options, ours=app):
+            headers[CALLBACKS_HEADER] = queues
         described = {"argsrepr": describe(requests), "kwargsrepr": "", **options, "headers": headers}
         self._place(described, wire, {})
         with named():
@@ -143,15 +145,6 @@ class InferTask(Task):
         if not isinstance(given, list | tuple) or not given:
             raise InvalidRequest(f"{self.name} takes a list of at least one request")
         return [InferenceRequest.parse(request).to_wire() for request in given]
-
-    def _headers(self, requests: Sequence[Mapping[str, Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-        ours = {
-            CHUNK_COUNT_HEADER: len(requests),
-            SENT_AT_HEADER: round(time.time(), 3),
-            WIRE_VERSION_HEADER: wire_version_of(requests),
-        }
-        queues = queues_of(options, ours=app)
-        return {**ours, **(options.get("headers") or {}), **({CALLBACKS_HEADER: queues} if queues else {})}
 
     def _place(self, options: dict[str, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Not by the routes of the app: an application's own has this task, too, and may be the one that sends it."""

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from lowtide.tasks.wire.request import Priority
+from lowtide.tasks.wire.version import wire_version_of
 
 CHUNK_COUNT_HEADER = "lowtide-n"
 """Header with the number of requests in a task: what the backlog is counted in."""
@@ -58,6 +59,15 @@ def model_of(queue: str) -> str | None:
     if not queue.startswith(PREFIX):
         return None
     return queue.removeprefix(PREFIX).removesuffix(HIGH).removesuffix(TOPIC) or None
+
+
+def headers_of(requests: Collection[Mapping[str, Any]], *, sent_at: float) -> dict[str, Any]:
+    """What the headers of a task say of its requests, the oldest of which was published or sent at `sent_at`."""
+    return {
+        CHUNK_COUNT_HEADER: len(requests),
+        SENT_AT_HEADER: round(sent_at, 3),
+        WIRE_VERSION_HEADER: wire_version_of(requests),
+    }
 
 
 def wire_version(headers: Mapping[str, Any]) -> int:

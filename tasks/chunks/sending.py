@@ -10,8 +10,7 @@ from celery import Celery
 from lowtide.tasks.chunks.blob import apart, within
 from lowtide.tasks.chunks.publish import AT_ONCE, Publication
 from lowtide.tasks.infer import INFER_CHUNK, describe
-from lowtide.tasks.queues import CHUNK_COUNT_HEADER, SENT_AT_HEADER, WIRE_VERSION_HEADER
-from lowtide.tasks.wire.version import wire_version_of
+from lowtide.tasks.queues import headers_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +83,7 @@ class ChunkSender:
             "id": chunk.task_id,
             "root_id": chunk.task_id,
             "argsrepr": describe(requests),
-            CHUNK_COUNT_HEADER: len(requests),
-            SENT_AT_HEADER: round(chunk.sent_at, 3),
-            WIRE_VERSION_HEADER: wire_version_of(requests),
+            **headers_of(requests, sent_at=chunk.sent_at),
         }
 
 
