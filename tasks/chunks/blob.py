@@ -6,7 +6,7 @@ is between senders and workers; in a request from outside the field is unknown.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from celery import Task
 from redis import Redis
@@ -93,9 +93,7 @@ class Blobs:
 
     def get(self, task_id: str) -> bytes | None:
         """The content beside the task; None when it is gone."""
-        found: Any = self._redis.get(self._keys.blob(task_id))
-        content: bytes | None = found
-        return content
+        return cast(bytes | None, self._redis.get(self._keys.blob(task_id)))
 
     def has(self, task_id: str) -> bool:
         """True while the content beside the task is there."""

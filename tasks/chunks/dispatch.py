@@ -84,15 +84,13 @@ class Dispatch:
         """An id for one chunk."""
         return new_task_id(self._owner)
 
-    def get_ready(self) -> None:
-        """Before the first `send`, unless a `take` has succeeded. Raises RedisError."""
-        self._results.remember_redis()
-
     def send(self, chunks: Sequence[Chunk]) -> None:
         """Send chunks that `unanswered` has. Raises RedisError or KombuError when Redis did not confirm: each may be
         there or not, and must be sent again. Before Redis was ever reached it is not.
         """
         try:
+            if not self.ready:
+                self._results.remember_redis()  # first: what it forgets after that is missed
             self._sender.send(chunks)
         except (RedisError, KombuError):
             if self.ready:
@@ -167,7 +165,7 @@ class Dispatch:
         if lost := self._lost.look(queues):
             log.warning("%d chunks are lost, was a queue purged? Sending them again", len(lost))
         self._unsent.update(dict.fromkeys(lost))
-        calm = queues and not lost and not self._lost.suspects
+        calm = queues and not lost and not self._lost.anything_missing
         self._look_every_s = min(2 * self._look_every_s, self._looks.seldom_s) if calm else self._looks.every_s
         self._next_look_s = now_s + self._look_every_s
 

@@ -38,7 +38,7 @@ class LostTasks:
         self._missing: dict[str, float] = {}
 
     @property
-    def suspects(self) -> bool:
+    def anything_missing(self) -> bool:
         """Something was missing at the last look."""
         return bool(self._missing)
 

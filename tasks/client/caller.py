@@ -19,7 +19,7 @@ from lowtide.tasks.chunks.dispatch import Dispatch, Looks
 from lowtide.tasks.chunks.lost import LostTasks
 from lowtide.tasks.chunks.results import ChunkResult, ChunkResults
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender, new_owner
-from lowtide.tasks.client.unanswered import why_unanswered
+from lowtide.tasks.client.diagnosis import why_unanswered
 from lowtide.tasks.fork import in_each_child
 from lowtide.tasks.redis.connect import connect, connect_briefly
 from lowtide.tasks.redis.keys import Keys
@@ -81,13 +81,7 @@ class Caller:
         the chunk is not sent, or not again. Raises RedisUnusable when Redis has never been reached: a wrong address,
         perhaps. Afterwards it is away for a while, and the chunk is sent then.
         """
-        with named():
-            return self._submit(queue, requests, answer or Future())
-
-    def _submit(self, queue: str, requests: Sequence[InferenceRequest], answer: Answer) -> Answer:
-        if not self._dispatch.ready:
-            # Before anything is sent: what an emptied Redis forgets would not be missed.
-            self._dispatch.get_ready()
+        answer = answer or Future()
         wire = tuple(request.to_wire() for request in requests)
         chunk = Chunk(task_id=self._dispatch.new_task_id(), queue=queue, requests=wire, sent_at=time.time())
         if not self._sent:
@@ -95,7 +89,8 @@ class Caller:
         self._sent[chunk.task_id] = Sent(chunk=chunk, answer=answer, sent_s=time.monotonic())
         answer.add_done_callback(lambda _: self._drop(chunk.task_id))
         if not answer.cancelled():
-            self._send(chunk)
+            with named():
+                self._send(chunk)
         return answer
 
     def why_unanswered(self, models: Collection[str]) -> str:

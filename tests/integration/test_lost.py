@@ -62,7 +62,7 @@ def test_what_was_nowhere_in_two_looks_is_lost_and_told_once_for_each_time(world
     world.redis.rpop(KEYS.queue(QUEUE))
 
     assert world.look() == []
-    assert world.looks.suspects
+    assert world.looks.anything_missing
     assert world.look(5) == []
     assert world.look(5) == [world.tasks[0]]
     assert world.look(60) == []

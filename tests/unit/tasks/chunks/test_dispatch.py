@@ -23,7 +23,7 @@ class World:
         self.error: Exception | None = None
         self.steps: list[tuple[str, tuple[str, ...]]] = []
         self.lost: list[str] = []
-        self.suspects = False
+        self.anything_missing = False
         self.meanwhile: list[Callable[[], object]] = []
         """Called while chunks are being sent."""
         parts: Any = self
@@ -74,6 +74,9 @@ class World:
         return [task for task in self.chunks if task.startswith("content")]
 
     # Redis
+
+    def remember_redis(self) -> None:
+        pass
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         results, self.results = self.results, []

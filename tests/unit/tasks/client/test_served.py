@@ -8,8 +8,8 @@ from celery import Celery
 from redis import ConnectionError as RedisAway
 
 from lowtide.tasks import InvalidRequest, UnknownModel
+from lowtide.tasks.client.diagnosis import why_unanswered
 from lowtide.tasks.client.served import FRESH_S, Served, check, rates
-from lowtide.tasks.client.unanswered import why_unanswered
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from tests.clock import Clock
 
