@@ -1,6 +1,6 @@
 """`Heartbeat`: a thread that registers this process, and renews its entry and its status every 5 s.
 
-Whoever was silent for 20 s is taken for dead: a sweeper gives back what it held and strikes it from the register. If it
+Whoever was silent for 20 s is taken for dead: a sweeper gives back what it held and removes it from the register. If it
 lives after all, or Redis lost its data, its next heartbeat is refused, and it registers anew. A worker does so under
 another id: what it holds under the old one is no longer its own. Where another protocol is spoken, this process does
 not register, and counts as not registered if it had.
@@ -20,7 +20,7 @@ from lowtide.config.process.outage import Outage
 from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from lowtide.tasks.redis.protocol import check
-from lowtide.tasks.redis.registry import Kind, Register, announce, strike
+from lowtide.tasks.redis.registry import Kind, Register, announce, unregister
 from lowtide.tasks.redis.scripts import lua
 from lowtide.tasks.redis.trouble import told
 
@@ -114,7 +114,7 @@ class Heartbeat:
         if incarnation is None:
             return
         try:
-            strike(self._redis, self._keys, self._kind, incarnation)
+            unregister(self._redis, self._keys, self._kind, incarnation)
         except RedisError:
             log.debug("%s lapses by itself: Redis is unreachable", incarnation)
 

@@ -1,10 +1,10 @@
 -- Give an incarnation up that is silent (score 0): from now on it takes and beats in vain. Give back a part of what it
--- held, as lost; with the last of it, strike it from the register. What can't go back is put aside, so that nobody stays
+-- held, as lost; with the last of it, remove it from the register. What can't go back is put aside, so that nobody stays
 -- registered for its sake. Begins with held.lua.
 -- KEYS  register, statuses, held, holders, stuck, suspects
 -- ARGV  1 the incarnation   2 its last heartbeat, as it was seen   3 messages at most   4 bytes after which no further one
 --       goes back   5 what is before a Celery id in the key of its losses   6 expiry of that, seconds
--- Gives how many went back; 1 when there is more to do, else 0: it is struck off, or has been heard of since; and how
+-- Gives how many went back; 1 when there is more to do, else 0: it is removed, or has been heard of since; and how
 -- many were put aside.
 local beat = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]) or nil)
 if not beat or beat ~= 0 and beat ~= tonumber(ARGV[2]) then

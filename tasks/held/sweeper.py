@@ -27,7 +27,7 @@ from lowtide.tasks.redis.connect import ANSWER_S, newest_connection
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.leadership import Leadership
 from lowtide.tasks.redis.protocol import check
-from lowtide.tasks.redis.registry import Kind, Register, strike
+from lowtide.tasks.redis.registry import Kind, Register, unregister
 from lowtide.tasks.redis.trouble import told
 from lowtide.tasks.waking.stock_watch import StockWatch
 
@@ -187,7 +187,7 @@ class Sweeper:
             return 0
         self._chores_at_s = now_s + self._quiet_s
         try:
-            self._strike_bridges()
+            self._unregister_bridges()
             freed = self._moves.free()
         except ResponseError as error:
             self._chores.failed(error)
@@ -201,12 +201,12 @@ class Sweeper:
             self._chores_at_s = now_s
         return freed
 
-    def _strike_bridges(self) -> None:
+    def _unregister_bridges(self) -> None:
         """They hold nothing here: Pub/Sub gives their messages to others, who send the content anew."""
         for bridge, beat in self._silent("bridge", self._bridges).items():
             # One that lives after all registers again with its next heartbeat, and sends again what it misses.
-            struck = strike(self._redis, self._keys, "bridge", bridge, beat=beat)
-            if struck and (left := self._blobs.leave_none(bridge)):
+            gone = unregister(self._redis, self._keys, "bridge", bridge, beat=beat)
+            if gone and (left := self._blobs.leave_none(bridge)):
                 log.warning("bridge %s was silent: deleted the content of %d chunks", bridge, left)
 
     def _silent(self, kind: Kind, watch: Watch) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Who is alive: every worker and bridge is registered in Redis and renews its entry (`lowtide.tasks.held.heartbeat`).
 
 To a reader a process is dead when its last heartbeat is older than `ALIVE_S` by Redis' clock, also when no sweeper
-(`lowtide.tasks.held.sweeper`) has struck it from the register yet.
+(`lowtide.tasks.held.sweeper`) has removed it from the register yet.
 """
 
 import json
@@ -59,7 +59,7 @@ def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
 
 def registered(redis: Redis, keys: Keys, kind: Kind) -> dict[str, Mapping[str, Any]]:
     """Last status of every process of this kind, by incarnation or name: also of one that vanished, until a sweeper has
-    struck it off. Empty if it can't be read. O(processes). Raises RedisError.
+    removed it. Empty if it can't be read. O(processes). Raises RedisError.
     """
     register = Register.of(keys, kind)
     names: Any = redis.zrange(register.beats, 0, -1)
@@ -91,8 +91,8 @@ def by_name(statuses: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mappin
     return sorted(statuses.items(), key=lambda item: name_of(*item))
 
 
-def strike(redis: Redis, keys: Keys, kind: Kind, name: str, *, beat: float | None = None) -> bool:
-    """Strike a process from the register that ends, or whose last heartbeat is still `beat`. False: it holds something,
+def unregister(redis: Redis, keys: Keys, kind: Kind, name: str, *, beat: float | None = None) -> bool:
+    """Remove a process from the register that ends, or whose last heartbeat is still `beat`. False: it holds something,
     or has been heard of since. Raises RedisError.
     """
     script = redis.register_script(lua(__package__, "leave"))

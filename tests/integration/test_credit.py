@@ -53,7 +53,7 @@ def test_content_of_a_killed_bridge_counts_until_it_is_deleted(redis: Redis, roo
     redis.hset(KEYS.blobs("gone"), "gone.1", 20 * MIB)
 
     assert room_mib() == 64 / 2 - 20 - 1
-    redis.zadd(KEYS.bridges, {"gone": 1.0})  # silent, and not struck yet: the living have its share, but not its room
+    redis.zadd(KEYS.bridges, {"gone": 1.0})  # silent, and still registered: the living have its share, but not its room
     assert room_mib() == 64 / 2 - 20 - 1
     now_s = 0.0
     sweeper = Sweeper(redis, KEYS, clock=lambda: now_s)
@@ -71,7 +71,7 @@ def test_what_another_release_says_of_itself_leaves_the_room_as_it_is(
 ) -> None:
     beat(redis, "other", {})
     redis.hset(KEYS.bridge_status, "other", status)
-    redis.hset(KEYS.bridge_status, "struck", '{"content_bytes": 99999999}')
+    redis.hset(KEYS.bridge_status, "gone before", '{"content_bytes": 99999999}')
 
     assert room_mib() == 64 / 2 - 1
 

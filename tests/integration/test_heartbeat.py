@@ -58,7 +58,7 @@ def test_a_suspect_worker_that_is_given_up_is_no_capacity_less(server: Server) -
     redis.hset(KEYS.held("0a"), mapping=held)
     Moves(redis, KEYS).sweep("0a", float(redis.zscore(KEYS.workers, "0a") or 0))
     assert alive(redis, KEYS, "worker") == 1
-    redis.zadd(KEYS.suspects, {"struck by another release": float(redis.time()[0])})
+    redis.zadd(KEYS.suspects, {"removed by another release": float(redis.time()[0])})
     assert alive(redis, KEYS, "worker") == 1
 
 

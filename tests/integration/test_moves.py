@@ -233,7 +233,7 @@ def test_what_was_swept_is_out_of_its_worker_s_reach(redis: Redis, moves: Moves)
     push(redis, "lowtide.m", message("a"))
     [taken] = take(moves)
     assert moves.sweep(WORKER, BEAT) == (1, False)
-    assert redis.zscore(KEYS.workers, WORKER) is None, "struck off with the last of it"
+    assert redis.zscore(KEYS.workers, WORKER) is None, "removed with the last of it"
     take(moves, OTHER)
 
     assert moves.give_back(WORKER, [taken.tag]) == 0

@@ -18,7 +18,7 @@ from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.held.sweeper import QUIET_S, SWEEPS_PER_QUIET, Sweeper
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
-from lowtide.tasks.redis.registry import strike
+from lowtide.tasks.redis.registry import unregister
 from tests.clock import Clock
 from tests.integration.bare_fleet import PREFIX, Server, until
 
@@ -173,7 +173,7 @@ def test_a_clock_that_is_wrong_by_a_day_changes_nothing(redis: Redis, sweeper: S
     assert watch(sweeper.sweep, clock, seconds=2) == 2
 
 
-def test_a_bridge_that_is_silent_is_struck_off_and_a_live_one_stays(
+def test_a_bridge_that_is_silent_is_unregistered_and_a_live_one_stays(
     redis: Redis, sweeper: Sweeper, clock: Clock
 ) -> None:
     gone, here = (Heartbeat(redis, KEYS, kind="bridge", name=name) for name in ("gone", "here"))
@@ -461,12 +461,12 @@ def test_a_chore_that_redis_refuses_keeps_no_worker_from_being_swept(
     assert [record.levelname for record in caplog.records if "not cleared away" in record.message] == ["WARNING"]
 
 
-def test_a_bridge_that_was_heard_of_since_is_not_struck(redis: Redis) -> None:
+def test_a_bridge_that_was_heard_of_since_is_not_unregistered(redis: Redis) -> None:
     bridge = Heartbeat(redis, KEYS, kind="bridge", name="b")
     bridge.beat()
     seen = float(redis.zscore(KEYS.bridges, "b") or 0)
     bridge.beat()
-    assert not strike(redis, KEYS, "bridge", "b", beat=seen)
+    assert not unregister(redis, KEYS, "bridge", "b", beat=seen)
     assert redis.exists(KEYS.bridges, KEYS.bridge_status) == 2
-    assert strike(redis, KEYS, "bridge", "b", beat=float(redis.zscore(KEYS.bridges, "b") or 0))
+    assert unregister(redis, KEYS, "bridge", "b", beat=float(redis.zscore(KEYS.bridges, "b") or 0))
     assert not redis.exists(KEYS.bridges, KEYS.bridge_status)

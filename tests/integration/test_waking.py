@@ -177,7 +177,7 @@ def test_a_worker_that_is_deaf_to_a_queue_hears_the_others_once_a_second(fleet: 
 
 def test_a_worker_that_is_not_registered_passes_its_wake_on(fleet: Fleet, ours: Celery) -> None:
     first = fleet.worker(slot="a", **NEVER, BARE_BEAT_S="600")
-    until(lambda: waiting(fleet) == 1, what="the one that will be struck off waits first")
+    until(lambda: waiting(fleet) == 1, what="the one that will be removed waits first")
     (incarnation,) = fleet.redis.zrange(fleet.keys.workers, 0, -1)
     fleet.worker(slot="b", **NEVER)
     until(lambda: waiting(fleet) == 2, what="both wait")
