@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, InvalidStateError, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import click
 from lowtide.tasks.app import app
 from lowtide.tasks.chunks.packing import Packing, pack
 from lowtide.tasks.client import served
-from lowtide.tasks.client.awaiting import Awaiting
+from lowtide.tasks.client.awaiting import Awaiting, Outcomes
 from lowtide.tasks.client.caller import caller
 from lowtide.tasks.errors import InvalidRequest, LowtideError, RequestFailed
 from lowtide.tasks.fork import Lock
@@ -82,9 +82,7 @@ def _calls() -> Awaiting:
     return calls
 
 
-def _submit(
-    requests: list[InferenceRequest], answer: Future[tuple[Outcome, ...]] | None = None
-) -> Future[tuple[Outcome, ...]]:
+def _submit(requests: list[InferenceRequest], answer: Future[Outcomes] | None = None) -> Future[Outcomes]:
     """Send requests of one model and priority. Raises UnknownModel, and what `Caller.submit` does."""
     model, priority = requests[0].model, requests[0].priority
     with named():
@@ -115,7 +113,14 @@ def infer_many(
         raise ValueError(f"chunks_in_flight: expected a whole number from 1 on, got {chunks_in_flight}")
     if timeout_s is not None and not timeout_s >= 0:  # nor is NaN
         raise ValueError(f"timeout_s: expected seconds from 0 on, or None to wait without bound, got {timeout_s}")
-    return Answers(requests, chunks_in_flight=chunks_in_flight, timeout_s=timeout_s, progress=progress)
+    return Answers(
+        requests,
+        submit=_submit,
+        packing=_packing,
+        chunks_in_flight=chunks_in_flight,
+        timeout_s=timeout_s,
+        progress=progress,
+    )
 
 
 def _packing() -> Packing:
@@ -146,21 +151,29 @@ class Answers(Iterator[Answer]):
     """
 
     def __init__(
-        self, requests: Iterable[Request], *, chunks_in_flight: int, timeout_s: float | None, progress: bool
+        self,
+        requests: Iterable[Request],
+        *,
+        submit: Callable[[list[InferenceRequest]], Future[Outcomes]],
+        packing: Callable[[], Packing],
+        chunks_in_flight: int = 16,
+        timeout_s: float | None = None,
+        progress: bool = False,
     ) -> None:
         total = len(requests) if isinstance(requests, Sized) else None
+        self._submit = submit
         self._stream = Stream(requests)
         self._chunks: Iterator[list[tuple[int, InferenceRequest]]] = pack(
             self._stream,
             request_of=lambda item: item[1],
-            packing=_packing,
+            packing=packing,
         )
         self._chunks_in_flight = chunks_in_flight
         self._deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
-        self._waiting: dict[Future[tuple[Outcome, ...]], list[tuple[int, InferenceRequest]]] = {}
+        self._waiting: dict[Future[Outcomes], list[tuple[int, InferenceRequest]]] = {}
         self._process = os.getpid()
         self._lock = threading.RLock()
-        self._closed: Future[tuple[Outcome, ...]] = Future()
+        self._closed: Future[Outcomes] = Future()
         self._give_up = weakref.finalize(self, _cancel, self._waiting, self._process)
         self._give_up.atexit = False
         self._ready: list[Answer] = []
@@ -207,7 +220,7 @@ class Answers(Iterator[Answer]):
     def _send(self) -> None:
         while len(self._waiting) < self._chunks_in_flight and (items := next(self._chunks, None)):
             requests = [request for _, request in items]
-            self._waiting[_submit(requests)] = items
+            self._waiting[self._submit(requests)] = items
             self._taken += len(items)
             if self._closed.done():  # meanwhile, by another thread
                 _cancel(self._waiting, self._process)
@@ -241,7 +254,7 @@ class Answers(Iterator[Answer]):
             self._bar.update(1)
 
 
-def _cancel(waiting: dict[Future[tuple[Outcome, ...]], Any], process: int) -> None:
+def _cancel(waiting: dict[Future[Outcomes], Any], process: int) -> None:
     if os.getpid() == process:  # a child has a copy of what its parent waits for
         while waiting:  # another thread may be taking from it
             waiting.popitem()[0].cancel()
