@@ -91,8 +91,8 @@ def _says(pattern: str) -> Callable[[_Errors, str], Any]:
     return lambda errors, text: found.search(text)
 
 
-def _is(kind: type[BaseException]) -> Callable[[_Errors, str], Any]:
-    return lambda errors, text: any(isinstance(each, kind) for each in errors)
+def _is(*kinds: type[BaseException]) -> Callable[[_Errors, str], Any]:
+    return lambda errors, text: any(isinstance(each, kinds) for each in errors)
 
 
 def _code(*codes: int) -> Callable[[_Errors, str], Any]:
@@ -143,6 +143,8 @@ def _protocol(errors: _Errors, text: str) -> Trouble:
     return Trouble(what=str(error), remedy=remedy)
 
 
+_CLUSTER = _plain("it is a cluster, which a fleet can't use", f"name a single server in {URL}")
+_NO_HOST = _plain("not reachable: its host is not found", f"correct the host in {URL}")
 _TABLE: tuple[_Rule, ...] = (
     (_is(OtherProtocol), _protocol),
     (_is(ssl.SSLCertVerificationError), _certificate),
@@ -221,27 +223,15 @@ _TABLE: tuple[_Rule, ...] = (
     (_says("read only replica|READONLY"), _plain("it is a replica, which can't be written to", f"correct {URL}")),
     (_says("MASTERDOWN"), _plain("it is a replica without its master", f"name the master in {URL}")),
     (_says("MISCONF|unable to persist"), _plain("it can't write to its disk, and refuses", "look into its log")),
-    *(
-        (told, _plain("it is a cluster, which a fleet can't use", f"name a single server in {URL}"))
-        for told in (
-            _is(ClusterError),
-            _is(AskError),
-            _says("MOVED|CLUSTERDOWN|CROSSSLOT|cluster|hash to the same slot"),
-        )
-    ),
+    (_is(ClusterError, AskError), _CLUSTER),
+    (_says("MOVED|CLUSTERDOWN|CROSSSLOT|cluster|hash to the same slot"), _CLUSTER),
     (_says("unknown command"), _unknown),
     (
         _says("Protocol Error|invalid response"),
         _plain("what answers there is no Redis", f"correct host and port in {URL}"),
     ),
-    (
-        _is(socket.gaierror),
-        _plain("not reachable: its host is not found", f"correct the host in {URL}"),
-    ),
-    (
-        _says("Name or service not known|name resolution|nodename nor servname|No address associated"),
-        _plain("not reachable: its host is not found", f"correct the host in {URL}"),
-    ),
+    (_is(socket.gaierror), _NO_HOST),
+    (_says("Name or service not known|name resolution|nodename nor servname|No address associated"), _NO_HOST),
     (
         _code(errno.ECONNREFUSED),
         _plain("not reachable: nothing listens there", f"start it, or set {URL}"),
