@@ -11,10 +11,10 @@ from lowtide.cli.checks.findings import Finding, failed, ok, warning
 from lowtide.config import Settings
 from lowtide.config.addresses import at
 from lowtide.config.redis_url import RedisAddress
-from lowtide.tasks.redis.access import Access
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.protocol import check
+from lowtide.tasks.redis.rights import Access
 from lowtide.tasks.redis.trouble import trouble_of
 
 WHAT = "Redis"

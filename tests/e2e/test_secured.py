@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from lowtide.cli.main import main
 from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
-from lowtide.tasks.redis.access import Access
+from lowtide.tasks.redis.rights import Access
 from tests.e2e.conftest import Topics
 from tests.fleet import LOWTIDE, READY_S, Fleet
 

@@ -12,11 +12,10 @@ from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis, find_redis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
-from lowtide.tasks.redis.access import COMMANDS, Access, Lack
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.epoch import Epoch
 from lowtide.tasks.redis.keys import Keys
-from lowtide.tasks.redis.rights import Rights
+from lowtide.tasks.redis.rights import COMMANDS, Access, Lack, Rights
 from tests.clock import Clock
 
 ROOT = Path(__file__).resolve().parents[2]

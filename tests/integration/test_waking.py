@@ -12,9 +12,9 @@ from lowtide.config import load_settings
 from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import App, celery_config
 from lowtide.tasks.queues import lists_of, worker_queues
-from lowtide.tasks.redis.access import Access
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
+from lowtide.tasks.redis.rights import Access
 from lowtide.tasks.waking.stock_watch import StockWatch
 from tests.integration.bare_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
 
