@@ -51,6 +51,11 @@ def newest_connection(redis: Redis) -> object:
     return cast(Pool, redis.connection_pool).newest
 
 
+def text_of(answer: bytes | str) -> str:
+    """A name or a text that Redis holds, whoever wrote it: bytes, unless the client decodes."""
+    return answer.decode(errors="replace") if isinstance(answer, bytes) else answer
+
+
 def free_within(timeout_s: float) -> float:
     """How long to wait for a connection that others hold. One whose Redis does not answer is held for as long as it
     takes to connect, and to ask: who waited for it still has a turn.

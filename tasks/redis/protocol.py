@@ -13,7 +13,7 @@ from redis import Redis, RedisError
 from lowtide.config import Settings
 from lowtide.config.process.outage import Outage
 from lowtide.tasks.errors import OtherProtocol
-from lowtide.tasks.redis.connect import connect
+from lowtide.tasks.redis.connect import connect, text_of
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from lowtide.tasks.redis.trouble import told
 
@@ -24,7 +24,7 @@ UNVERSIONED = "1"
 def check(redis: Redis, keys: Keys) -> None:
     """Raises OtherProtocol, and RedisError. Where none is spoken so far, nothing is wrong."""
     found: Any = redis.get(keys.protocol)
-    spoken = None if found is None else _text(found)
+    spoken = None if found is None else text_of(found)
     if spoken is None and _is_unversioned(redis, keys):
         spoken = UNVERSIONED
     if spoken not in (None, PROTOCOL):
@@ -41,12 +41,8 @@ def _is_unversioned(redis: Redis, keys: Keys) -> bool:
             pipe.smembers(keys.unversioned(names))
         answers = pipe.execute(raise_on_error=False)  # something else may have the name
     known = [found if isinstance(found, set) else () for found in answers]
-    living = [f"{kind}:{_text(name)}" for kind, names in zip(kinds.values(), known, strict=True) for name in names]
+    living = [f"{kind}:{text_of(name)}" for kind, names in zip(kinds.values(), known, strict=True) for name in names]
     return bool(redis.exists(*map(keys.unversioned, ("unacked", *living))))
-
-
-def _text(name: bytes | str) -> str:
-    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def wait(settings: Settings, *, sleep: Callable[[float], None] = time.sleep) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from redis import Redis, RedisError
 
+from lowtide.tasks.redis.connect import text_of
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.scripts import lua
 
@@ -53,7 +54,7 @@ def live(redis: Redis, keys: Keys, kind: Kind) -> dict[str, dict[str, Any]]:
     ValueError on what is no JSON.
     """
     found = _ask(redis, keys, kind, statuses=True)
-    texts = [_text(item) for item in found]
+    texts = [text_of(item) for item in found]
     return {name: json.loads(status) for name, status in sorted(zip(texts[::2], texts[1::2], strict=True))}
 
 
@@ -64,7 +65,7 @@ def registered(redis: Redis, keys: Keys, kind: Kind) -> dict[str, Mapping[str, A
     register = Register.of(keys, kind)
     names: Any = redis.zrange(register.beats, 0, -1)
     statuses: Any = redis.hgetall(register.statuses)
-    return {_text(name): _status(statuses.get(name, "{}")) for name in names}
+    return {text_of(name): _status(statuses.get(name, "{}")) for name in names}
 
 
 def alive(redis: Redis, keys: Keys, kind: Kind) -> int:
@@ -109,10 +110,6 @@ def announce(redis: Redis, keys: Keys, models: Iterable[str]) -> bool:
     except RedisError as error:
         log.debug("the fleet's models are not written: %s", error)
         return False
-
-
-def _text(item: bytes | str) -> str:
-    return item.decode("utf-8", "replace") if isinstance(item, bytes) else item
 
 
 def _status(text: bytes | str) -> Mapping[str, Any]:
