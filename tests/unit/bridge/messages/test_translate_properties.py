@@ -62,7 +62,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "traceparent": TEXT,
 }
 FIELDS = st.fixed_dictionaries({"model": VALUES["model"]}, optional={n: v for n, v in VALUES.items() if n != "model"})
-URIS = st.fixed_dictionaries({"uri": TEXT})
+URIS = st.fixed_dictionaries({"uri": TEXT.filter(lambda uri: not uri.lower().startswith("data:"))})
 INLINE = st.binary(max_size=50).map(lambda content: {"data": base64.b64encode(content).decode()})
 
 PUBSUB_NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
