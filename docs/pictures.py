@@ -33,8 +33,9 @@ from examples import demo
 from lowtide.config import load_settings
 from lowtide.local.stack import Stack
 from lowtide.tasks.errors import LowtideError
-from tests.fleet import LOWTIDE, eventually
+from tests.fleet import LOWTIDE
 from tests.services import BrowserMissing, chromium
+from tests.waiting import until
 
 PICTURES = Path(__file__).resolve().parent / "pictures"
 WIDTH_PX = 1000
@@ -125,11 +126,11 @@ def files_in(folder: Path) -> Path:
 def picture_flower(browser: Browser, stack: Stack, here: Path) -> None:
     """Flower's list of tasks, after chunks of digits of which one holds a broken file."""
     url = f"{stack.settings.flower_url}/tasks"
-    eventually(lambda: is_there(url), within_s=PATIENCE_S, what="Flower's start")
+    until(lambda: is_there(url), within_s=PATIENCE_S, what="Flower's start")
     classify(stack, here, DIGITS, model="digits")
     shape = {"width": FLOWER_WIDTH_PX, "height": 800}
     with browser.new_page(viewport=shape, device_scale_factor=WIDTH_PX / FLOWER_WIDTH_PX) as page:
-        eventually(lambda: shows_all_ended(page, url), within_s=PATIENCE_S, what="the end of all tasks in Flower")
+        until(lambda: shows_all_ended(page, url), within_s=PATIENCE_S, what="the end of all tasks in Flower")
         card = page.locator(".tasks-table-card").bounding_box()
         assert card
         below_px = card["y"] + card["height"] + 20

@@ -11,7 +11,7 @@ from lowtide.autoscaling.policy.policy import Policy
 from lowtide.autoscaling.signal.last_value import SourceUnreadable
 from lowtide.config.process.loop import Periodic
 from lowtide.config.process.outage import Outage
-from lowtide.local.vm import Launch, Vm
+from lowtide.local.vm import NOTICE_S, Launch, Vm
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,8 @@ class Group:
 
     `boot_s`: from making a VM to its worker's start. `capacity`: how many VMs of this kind there are to be had now; a
     group that gets fewer than it wants (a stock-out) keeps trying. `preempt_every_s`: so often, of the
-    time that any runs, the VM that runs longest is taken away; 0: never. `on_event` is told of every change.
+    time that any runs, the VM that runs longest is taken away; 0: never. `on_event` is told of every change. It decides
+    every `look_s`; `notice_s`: from a notice to the end of a VM.
     """
 
     def __init__(
@@ -49,6 +50,9 @@ class Group:
         capacity: Callable[[], int] = lambda: 1_000_000,
         preempt_every_s: float = 0.0,
         on_event: Callable[[Event], None] = lambda event: None,
+        look_s: float = LOOK_S,
+        notice_s: float = NOTICE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
         self._monitoring = monitoring
@@ -56,7 +60,9 @@ class Group:
         self._boot_s = boot_s
         self._capacity = capacity
         self._preempt_every_s = preempt_every_s
-        self._preempted_s = time.monotonic()
+        self._notice_s = notice_s
+        self._clock = clock
+        self._preempted_s = clock()
         self._on_event = on_event
         self._state = autoscaler.GroupState()
         self._histories: autoscaler.Histories = {}
@@ -65,7 +71,7 @@ class Group:
         self._made = 0
         self._last: tuple[int, int, int] = (0, 0, 0)
         self._outage = Outage("Cloud Monitoring can't be read: the group keeps its size")
-        self._periodic = Periodic("instance-group", self._turn, pause_s=lambda: LOOK_S)
+        self._periodic = Periodic("instance-group", self._turn, pause_s=lambda: look_s)
 
     @property
     def vms(self) -> tuple[Vm, ...]:
@@ -111,13 +117,13 @@ class Group:
         # One that is ending has its machine until it is gone.
         for _ in range(max(0, min(size - len(there), self._capacity() - len(self._vms)))):
             self._made += 1
-            vm = Vm(f"vm-{self._made}", launch=self._launch, boot_s=self._boot_s)
+            vm = Vm(f"vm-{self._made}", launch=self._launch, boot_s=self._boot_s, notice_s=self._notice_s)
             self._vms.append(vm)
             vm.start()
 
     def _preempt(self) -> Vm | None:
         """The one whose time has come, if any has. No time passes while none runs."""
-        now_s = time.monotonic()
+        now_s = self._clock()
         running = [vm for vm in self.vms if not vm.is_booting]
         if not running:
             self._preempted_s = now_s

@@ -19,9 +19,10 @@ Launch = Callable[[str, str], ChildProcess]
 class Vm:
     """Its life is `start` → boot → the worker runs → `delete` or `preempt`. Each has a thread of its own."""
 
-    def __init__(self, name: str, *, launch: Launch, boot_s: float) -> None:
+    def __init__(self, name: str, *, launch: Launch, boot_s: float, notice_s: float = NOTICE_S) -> None:
         self.name = name
         self._boot_s = boot_s
+        self._notice_s = notice_s
         self._metadata = MetadataServer()
         try:
             self._worker = launch(name, self._metadata.url)
@@ -29,8 +30,7 @@ class Vm:
             self._metadata.stop()
             raise
         self._ending = threading.Event()
-        self._notice_s: float | None = None
-        """Of its preemption."""
+        self._preempted = False
         self._booted = False
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
@@ -58,9 +58,9 @@ class Vm:
         """SIGTERM to the worker, which drains, as a VM's shutdown does."""
         self._ending.set()
 
-    def preempt(self, *, notice_s: float = NOTICE_S) -> None:
+    def preempt(self) -> None:
         """A notice from the metadata server, then SIGTERM, and the end after `notice_s` whatever the worker does."""
-        self._notice_s = notice_s
+        self._preempted = True
         self._ending.set()
 
     def join(self) -> None:
@@ -72,14 +72,14 @@ class Vm:
             self._worker.start()
             self._booted = True
             self._ending.wait()
-            if self._notice_s is None:
-                self._worker.stop()
+            if self._preempted:
+                self._end_by_notice()
             else:
-                self._end_by_notice(self._notice_s)
+                self._worker.stop()
         self._metadata.stop()
 
-    def _end_by_notice(self, notice_s: float) -> None:
+    def _end_by_notice(self) -> None:
         self._worker.retire()
         self._metadata.announce(PREEMPTED, "TRUE")
         self._worker.wait(SHUTDOWN_AFTER_S)
-        self._worker.stop(grace_s=notice_s - SHUTDOWN_AFTER_S)
+        self._worker.stop(grace_s=self._notice_s - SHUTDOWN_AFTER_S)

@@ -16,15 +16,17 @@ from typing import Any
 
 import hypothesis
 import pytest
-import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import Browser
+from redis import Redis
 from xdist.scheduler import LoadFileScheduling
 
+from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
+from lowtide.tasks.redis.connect import connect
 from tests import services
 from tests.services import BrowserMissing, EmulatorMissing, PubsubEndpoint
 
@@ -110,9 +112,17 @@ def redis_server(tmp_path_factory) -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def redis_url(redis_server) -> str:
     """The session's Redis, emptied for this test."""
-    with redis.Redis.from_url(redis_server.url) as client:
+    with Redis.from_url(redis_server.url) as client:
+        client.config_set("maxmemory", 0)
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def redis(redis_url) -> Iterator[Redis]:
+    """A client of it."""
+    with connect(Settings(redis_url=redis_url)) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

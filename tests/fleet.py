@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from redis import Redis, RedisError
@@ -12,17 +11,11 @@ from redis import Redis, RedisError
 from lowtide.local.process import ChildProcess
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
+from tests.waiting import until
 
 READY_S = 120.0
 """For what takes seconds, a worker's imports included: ends a hang, and measures nothing."""
 LOWTIDE = (sys.executable, "-m", "lowtide.cli")
-
-
-def eventually(true: Callable[[], object], *, within_s: float, what: str) -> None:
-    deadline_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline_s, f"{what} did not happen within {within_s:.0f} s"
-        time.sleep(0.1)
 
 
 class Fleet:
@@ -35,8 +28,6 @@ class Fleet:
         self._processes: dict[str, ChildProcess] = {}
         self._redis = Redis.from_url(env["LOWTIDE_REDIS_URL"])
         self._keys = Keys(env.get("LOWTIDE_PREFIX", ""))
-
-    eventually = staticmethod(eventually)
 
     def start(
         self, name: str, *arguments: str, command: Sequence[str] = LOWTIDE, restart: bool = False, **env: str
@@ -62,7 +53,7 @@ class Fleet:
                 return False
 
         try:
-            eventually(signed_in, within_s=READY_S, what=f"{workers} workers and {bridges} bridges")
+            until(signed_in, within_s=READY_S, what=f"{workers} workers and {bridges} bridges")
         except AssertionError as error:
             logs = "\n".join(f"--- {name}\n{process.tail(40)}" for name, process in self._processes.items())
             raise AssertionError(f"the fleet did not become ready\n{logs}") from error

@@ -7,11 +7,11 @@ from typing import Any
 
 from celery.backends.redis import RedisBackend
 
-from lowtide.tasks.redis.connect import ANSWER_S, MOST, Pool, free_within
+from lowtide.tasks.redis.connect import MOST, Pool, free_within
 
 
 class SharedBackend(RedisBackend):
     """Shared by all threads of a process. Celery's own pool opens a connection for each, or raises."""
 
     def _get_pool(self, **params: Any) -> Pool:
-        return Pool(**{**params, "max_connections": MOST, "timeout": free_within(ANSWER_S)})
+        return Pool(**{**params, "max_connections": MOST, "timeout": free_within(params["socket_timeout"])})

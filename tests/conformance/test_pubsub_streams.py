@@ -8,6 +8,8 @@ from google.api_core.exceptions import InvalidArgument, NotFound
 from google.cloud import pubsub_v1
 from google.cloud.pubsub_v1.types import FlowControl, StreamingPullRequest
 
+from tests.waiting import until
+
 WAIT_S = 20.0
 
 
@@ -36,18 +38,11 @@ class Listener:
         self._client.close()
 
 
-def wait_for(condition):
-    until_s = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < until_s
-        time.sleep(0.02)
-
-
 def test_messages_arrive_once_before_and_after_the_stream_began_and_acks_count(bench):
     bench.publish(b"before")
     with Listener(bench.subscription) as listener:
         bench.publish(*[b"after"] * 50)
-        wait_for(lambda: len(listener.messages) >= 51)
+        until(lambda: len(listener.messages) >= 51)
         time.sleep(0.5)  # acks travel in batches
     assert len({message.message_id for message in listener.messages}) == len(listener.messages) == 51
     assert listener.messages[0].delivery_attempt is None
@@ -76,7 +71,7 @@ def test_a_nack_in_a_callback_delivers_again(bench):
 def test_a_stream_holds_no_more_than_its_flow_control_allows(bench):
     bench.publish(*[b"x"] * 20)
     with Listener(bench.subscription, hold=True, max_messages=5) as listener:
-        wait_for(lambda: len(listener.messages) == 5)
+        until(lambda: len(listener.messages) == 5)
         time.sleep(0.5)
         assert len(listener.messages) == 5
         if bench.kind == "ours":  # a documented difference: the emulator sends all, and the client keeps the rest back
@@ -88,7 +83,7 @@ def test_two_streams_share_a_subscription(bench):
         time.sleep(0.5)
         for _ in range(20):
             bench.publish(*[b"x"] * 10)
-        wait_for(lambda: len(one.messages) + len(two.messages) >= 200)
+        until(lambda: len(one.messages) + len(two.messages) >= 200)
     ids = [message.message_id for message in one.messages + two.messages]
     assert len(ids) == len(set(ids)) == 200
     assert one.messages

@@ -12,7 +12,7 @@ from lowtide.tasks.redis.keys import Keys
 from tests.drills import neighbours
 from tests.drills.stage import Stage
 from tests.drills.system import ROOT
-from tests.fleet import eventually
+from tests.waiting import until
 
 KILL_POINTS = ("", "before-record", "after-record")
 """Where a bridge is killed: anywhere, between publish and record, between record and acknowledge."""
@@ -62,13 +62,11 @@ def worker_denied(stage: Stage, *, is_found_out: bool = True) -> None:
     stage.mark()
     denied.set()
     if is_found_out:
-        eventually(
-            lambda: "with forbidden, while other" in system.health(name)[1], within_s=SUSPECT_S, what="its reason"
-        )
+        until(lambda: "with forbidden, while other" in system.health(name)[1], within_s=SUSPECT_S, what="its reason")
     stage.wait(10.0, 20.0)
     denied.clear()
     stage.wait_flow()
-    eventually(lambda: system.health(name)[0] == 200, within_s=SUSPECT_S, what="a worker that is well again")
+    until(lambda: system.health(name)[0] == 200, within_s=SUSPECT_S, what="a worker that is well again")
 
 
 def zone_loss(stage: Stage) -> None:
@@ -297,7 +295,7 @@ def soak_long(stage: Stage, *, kills: int) -> None:
     system = stage.system
     for number in range(1, kills + 1):
         stage.wait(*KILL_EVERY_S)
-        eventually(system.ready_workers, within_s=RESTART_S, what="a worker that is up")
+        until(system.ready_workers, within_s=RESTART_S, what="a worker that is up")
         name = stage.random.choice(system.ready_workers())
         _again(stage, name, partial(system.fleet.signal, name, signal.SIGKILL))
         if number % KILLS_BETWEEN == 0:
@@ -324,7 +322,7 @@ def _redis_gone(stage: Stage, *, empty: bool, point: str = "") -> None:
     stage.wait(0.5, 3.0)
     if point:
         _die_at(system.die_at(stage.random.choice(system.bridges)), point)
-        eventually(lambda: system.redis.pid is None, within_s=MOMENT_S, what=f"the end of Redis {point}")
+        until(lambda: system.redis.pid is None, within_s=MOMENT_S, what=f"the end of Redis {point}")
         stage.mark()
     else:
         stage.mark()
@@ -348,7 +346,7 @@ def _again(stage: Stage, name: str, end: Callable[[], None]) -> None:
     restarts = process.restarts
     stage.mark()
     end()
-    eventually(lambda: process.restarts > restarts and process.pid, within_s=RESTART_S, what=f"a restart of {name}")
+    until(lambda: process.restarts > restarts and process.pid, within_s=RESTART_S, what=f"a restart of {name}")
 
 
 def _exit(stage: Stage, name: str, ask: Callable[[], None]) -> None:

@@ -10,7 +10,8 @@ from redis import Redis
 from tests.drills import stock
 from tests.drills.system import System
 from tests.drills.verdict import Called
-from tests.fleet import READY_S, eventually
+from tests.fleet import READY_S
+from tests.waiting import until
 
 TASKS = 8
 LOOK_S = 0.2
@@ -45,7 +46,7 @@ def at_work(system: System) -> Iterator[Tasks]:
     try:
         for number in range(TASKS):
             app.send_task(stock.WORK, (number,))
-        eventually(lambda: redis.llen(stock.STARTED) == stock.THREADS, within_s=READY_S, what="the neighbour's start")
+        until(lambda: redis.llen(stock.STARTED) == stock.THREADS, within_s=READY_S, what="the neighbour's start")
         yield Tasks(redis)
     finally:
         app.close()

@@ -8,7 +8,7 @@ from tests.drills.load import Collector, Load, Sent
 from tests.drills.storage import AT_ONCE
 from tests.drills.system import System
 from tests.drills.verdict import Called, Verdict, verdict_of
-from tests.fleet import eventually
+from tests.waiting import until
 
 PATIENCE_S = 180.0
 """A request without an answer for so long after the last fault is lost: a bridge finds a lost chunk within 135 s."""
@@ -53,7 +53,7 @@ class Stage:
             answers = list(self.collector.copies.values())
             return any(copy.attempts > 1 for copies in answers for copy in list(copies.values()))
 
-        eventually(retried, within_s=self.patience_s, what="an answer at a further try")
+        until(retried, within_s=self.patience_s, what="an answer at a further try")
 
     def wait_flow(self) -> None:
         """Until a request that was published after the last fault is answered, or patience is over."""

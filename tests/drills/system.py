@@ -32,8 +32,9 @@ from tests.drills.gate import Gate
 from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
 from tests.drills.storage import Access, TroubledStorage
-from tests.fleet import LOWTIDE, READY_S, Fleet, eventually
+from tests.fleet import LOWTIDE, READY_S, Fleet
 from tests.services import google_emulator
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 PATCHED = (sys.executable, "-m", "tests.drills.patched")
@@ -185,7 +186,7 @@ class System:
 
     def wait_ready(self) -> None:
         """Every worker and bridge has signed in, those that were killed in their new life."""
-        eventually(self._signed_in, within_s=READY_S, what="a ready fleet")
+        until(self._signed_in, within_s=READY_S, what="a ready fleet")
 
     def previous(self) -> Path:
         """A folder with the release before (`DRILL_PREVIOUS`, a revision; else the commit before this one)."""

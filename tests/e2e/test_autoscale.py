@@ -15,7 +15,8 @@ from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.config import load_settings
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.process import free_port
-from tests.fleet import LOWTIDE, READY_S, eventually
+from tests.fleet import LOWTIDE, READY_S
+from tests.waiting import until
 
 
 def get(port: int, path: str) -> str:
@@ -43,21 +44,19 @@ def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_cl
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen([*LOWTIDE, "autoscale"], env=env, stdout=log, stderr=log)
         try:
-            eventually(
+            until(
                 lambda: 'lowtide_gpu_seconds_outstanding{fleet="default"} 2.0' in get(metrics, "/metrics"),
-                within_s=READY_S,
                 what="the figure at the Prometheus endpoint",
             )
-            eventually(
+            until(
                 lambda: json.loads(get(health, "/healthz") or "{}").get("writes"),
-                within_s=READY_S,
                 what="a first write",
             )
             for port in (metrics, health):  # loopback is more than one address, and all but the first are "beyond"
                 with pytest.raises(ConnectionRefusedError):
                     socket.create_connection(("127.0.0.2", port), timeout=5)
             client = Monitoring(settings)
-            eventually(lambda: client.newest_at(), within_s=READY_S, what="a point")
+            until(lambda: client.newest_at(), what="a point")
             client.close()
             process.send_signal(signal.SIGTERM)
             assert process.wait(READY_S) == 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.fleet import eventually
+from tests.waiting import until
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 CLASSIFY = [sys.executable, "-m", "lowtide.cli", "classify"]
@@ -65,7 +65,7 @@ def test_photographs_in_jpg_and_png_get_five_labels_each_and_ctrl_c_leaves_what_
         command, env={**environment, **allowed}, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as run:
         try:
-            eventually(
+            until(
                 lambda: run.poll() is not None or (output.exists() and output.read_bytes().count(b"\n") == 6),
                 within_s=RUN_S,
                 what="an answer for each photograph",

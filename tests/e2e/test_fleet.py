@@ -19,8 +19,8 @@ from celery import Celery
 from PIL import Image
 
 from lowtide.local.process import free_port
-from tests.fleet import READY_S
 from tests.pictures.write import chunk
+from tests.waiting import until
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "digits" / "images"
 DIGIT = (IMAGES / "0001.png").read_bytes()
@@ -306,12 +306,10 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
     port = free_port()
     running.start("flower", "flower", LOWTIDE_FLOWER_PORT=str(port), FLOWER_UNAUTHENTICATED_API="true")
     flower = f"http://127.0.0.1:{port}"
-    running.eventually(lambda: get(f"{flower}/healthcheck") == b"OK", within_s=READY_S, what="Flower's start")
+    until(lambda: get(f"{flower}/healthcheck") == b"OK", what="Flower's start")
     results = topics.listen("lowtide-results")
     stock = Celery("stock", broker=running.env["LOWTIDE_REDIS_URL"], backend=running.env["LOWTIDE_REDIS_URL"])
-    running.eventually(
-        lambda: b"lowtide@" in get(f"{flower}/api/workers?refresh=1"), within_s=READY_S, what="a worker in Flower"
-    )
+    until(lambda: b"lowtide@" in get(f"{flower}/api/workers?refresh=1"), what="a worker in Flower")
 
     for index in range(8):
         topics.publish(DIGIT, request_id=str(index))
@@ -326,9 +324,7 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
         return list(json.loads(get(f"{flower}/api/tasks")).values())
 
     both = {("lowtide.infer", "SUCCESS"), ("lowtide.infer_chunk", "SUCCESS")}
-    running.eventually(
-        lambda: {(t["name"], t["state"]) for t in tasks()} == both, within_s=READY_S, what="both in Flower"
-    )
+    until(lambda: {(t["name"], t["state"]) for t in tasks()} == both, what="both in Flower")
     chunks = [task for task in tasks() if task["name"] == "lowtide.infer_chunk"]
     assert all(task["args"].startswith("digits × ") and task["runtime"] > 0 for task in chunks)
     assert any("1 failed" in task["result"] for task in chunks)
@@ -338,7 +334,7 @@ def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_lo
         workers = json.loads(get(f"{flower}/api/workers?refresh=1") or "{}").values()
         return [worker["stats"]["prefetch_count"] for worker in workers]
 
-    running.eventually(lambda: prefetch() == [64], within_s=READY_S, what="the worker's prefetch")
+    until(lambda: prefetch() == [64], what="the worker's prefetch")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         get(f"{flower}/api/worker/shutdown/any", method="POST")
 

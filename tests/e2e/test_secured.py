@@ -26,6 +26,7 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.rights import Access
 from tests.e2e.conftest import Topics
 from tests.fleet import LOWTIDE, READY_S, Fleet
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGIT = (ROOT / "examples" / "digits" / "images" / "0001.png").read_bytes()
@@ -115,7 +116,7 @@ def fleet(redis_url, local_pubsub, tmp_path_factory) -> Iterator[Fleet]:
     running.start("worker", "worker")
     running.start("flower", "flower")
     running.wait_ready(workers=1, bridges=1)
-    running.eventually(lambda: get(running, "/healthcheck")[0] == 200, within_s=READY_S, what="Flower's start")
+    until(lambda: get(running, "/healthcheck")[0] == 200, what="Flower's start")
     yield running
     running.stop()
 
@@ -216,9 +217,8 @@ app.send_task("lowtide.infer", [{{"model": "digits", "uri": {SIGNED!r}}}], queue
     def tasks() -> dict[str, dict[str, str]]:
         return json.loads(get(fleet, "/api/tasks", login=login)[1] or "{}")
 
-    fleet.eventually(
+    until(
         lambda: [task for task in tasks().values() if task["state"] == "FAILURE"],
-        within_s=READY_S,
         what="a failed task",
     )
     assert all(task["args"].startswith("digits × ") for task in tasks().values())
@@ -273,7 +273,7 @@ def test_a_right_that_is_taken_away_is_named_once_and_waited_for(fleet, admin, t
     lacking, lost = f"may not use channel {control[1:]}", "Connection to broker lost"
     before = fleet.log("worker").count(lost)
     admin.execute_command("ACL", "SETUSER", "fleet", *(rule for rule in ACL if rule != control))
-    fleet.eventually(lambda: lacking in fleet.log("worker"), within_s=READY_S, what="the right's name")
+    until(lambda: lacking in fleet.log("worker"), what="the right's name")
     admin.execute_command("ACL", "SETUSER", "fleet", *ACL)
     results = topics.listen("lowtide-results")
     topics.publish(DIGIT, request_id="again")

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.fleet import LOWTIDE, READY_S, eventually
+from tests.fleet import LOWTIDE, READY_S
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "examples" / "digits"
@@ -109,7 +110,7 @@ def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, s
         there = (said["pubsub_undelivered"], len(said["workers"]), len(said["bridges"]), said["requests_outstanding"])
         return there == (0, 1, 1, 0) and said["seconds_per_request"].keys() == {"digits"}
 
-    eventually(settled, within_s=READY_S, what="an idle worker that told its rate, a bridge, and nothing that waits")
+    until(settled, what="an idle worker that told its rate, a bridge, and nothing that waits")
     assert said["recommendation"]["size"] == 1
     assert "1 were needed in the last 600 s" in said["recommendation"]["reason"]
 

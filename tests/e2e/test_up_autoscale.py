@@ -15,8 +15,9 @@ from lowtide.local.vm import Vm
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
-from tests.fleet import READY_S, eventually
+from tests.fleet import READY_S
 from tests.services import PubsubEndpoint
+from tests.waiting import until
 
 REQUESTS = 1000
 SETTINGS = {
@@ -120,11 +121,11 @@ def test_a_burst_makes_workers_one_that_is_preempted_loses_nothing_and_is_replac
         assert events == [], "nothing waits, so nobody works"
         with Burst(project) as burst:
             burst.publish()
-            eventually(lambda: len(at_work(stack)) == 2, within_s=READY_S, what="two workers")
+            until(lambda: len(at_work(stack)) == 2, what="two workers")
             victim = at_work(stack)[0]
             victim.preempt()
-            eventually(lambda: "vm-3" in names(stack), within_s=READY_S, what="another in its place")
+            until(lambda: "vm-3" in names(stack), what="another in its place")
             burst.collect()
-        eventually(lambda: events[-1].running + events[-1].booting == 0, within_s=READY_S, what="an empty fleet")
+        until(lambda: events[-1].running + events[-1].booting == 0, what="an empty fleet")
     assert max(event.running + event.booting for event in events) == 2, "all there may be"
     assert "instance/preempted is TRUE: draining" in (tmp_path / f"{victim.name}.log").read_text()

@@ -4,63 +4,39 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from redis import RedisError
 
 from lowtide.config import Settings, load_settings
 from lowtide.local.process import free_port
+from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
+from tests.waiting import until
 
 PREFIX = "fleet:"
 ROOT = Path(__file__).parents[2]
 
 
-def until(condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
-    """What the condition gives as soon as it is true."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"not within {timeout_s} s: {what or condition}"
-        time.sleep(0.02)
-    return value
+class Server(EmbeddedRedis):
+    """A Redis server that comes back at its address, and a client of it."""
 
-
-class Server:
-    """A Redis server on a free port, in a folder of its own."""
-
-    def __init__(self, executable: str, folder: Path, *, append_only: bool = False) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        keep = ["--appendonly", "yes" if append_only else "no", "--appendfsync", "always"]
-        self._command = [executable, "--port", str(self.port), "--save", "", *keep, "--dir", str(folder)]
+    def __init__(self, folder: Path, *, binary: str | None = None) -> None:
+        super().__init__(folder, port=free_port(), binary=binary)
         self.redis = connect(Settings(redis_url=self.url))
-        self.start()
 
-    def start(self) -> None:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
-        until(self._answers, what="redis answers")
+    def signal(self, signum: int) -> None:
+        assert self.pid
+        os.kill(self.pid, signum)
 
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGCONT)
-        self.process.terminate()
-        self.process.wait(10)
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self.redis.close()
-        self.stop()
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.redis.ping())
-        except RedisError:
-            return False
+        super().__exit__()
 
 
 class Fleet:
@@ -97,12 +73,16 @@ class Fleet:
         self.workers.append(process)
         if not wait:
             return process
-        until(lambda: self.redis.llen("ready") > ready or process.poll() is not None, timeout_s=20, what="worker")
+        until(lambda: self.redis.llen("ready") > ready or process.poll() is not None, what="worker")
         assert process.poll() is None, "the worker did not start"
         return process
 
     def send(self, task: str, *args: Any, queue: str = "lowtide.m", **options: Any) -> str:
         return str(self.publisher.send_task(task, args, queue=queue, **options).id)
+
+    def let_go(self, count: int, key: str = "out") -> None:
+        """So many tasks `hold` go on and end."""
+        self.redis.rpush(f"go:{key}", *range(count))
 
     def out(self, key: str = "out") -> list[str]:
         return [value.decode() for value in self.redis.lrange(key, 0, -1)]
@@ -140,13 +120,3 @@ def fleet_on(server: Server) -> Iterator[Fleet]:
         yield fleet
     finally:
         fleet.close()
-
-
-@contextmanager
-def server_of(executable: str, folder: Path, *, append_only: bool = False) -> Iterator[Server]:
-    """A server that ends with the block."""
-    server = Server(executable, folder, append_only=append_only)
-    try:
-        yield server
-    finally:
-        server.close()

@@ -2,10 +2,12 @@
 
 import os
 import time
+from contextlib import suppress
 
 from celery import Task
 from celery.exceptions import Reject
-from celery.signals import worker_ready
+from celery.signals import worker_ready, worker_shutting_down
+from redis import RedisError
 
 from lowtide.config import load_settings
 from lowtide.tasks.app import App, celery_config
@@ -45,6 +47,18 @@ def record(self, key: str, value: str, seconds: float = 0.0) -> None:
     redis.rpush(key, value)
 
 
+@app.task(name="hold", base=Ours, ignore_result=True)
+def hold(key: str, value: str) -> None:
+    """Runs until the test lets it go, also while Redis is away."""
+    redis.rpush(f"started:{key}", value)
+    gone = None
+    while gone is None:
+        time.sleep(0.05)
+        with suppress(RedisError):
+            gone = redis.lpop(f"go:{key}")
+    redis.rpush(key, value)
+
+
 @app.task(name="answer", bind=True)
 def answer(self, key: str, value: str) -> str:
     redis.rpush(key, value)
@@ -69,8 +83,13 @@ def ready(**_: object) -> None:
     redis.rpush("ready", os.getpid())
 
 
+@worker_shutting_down.connect(weak=False)
+def stopping(**_: object) -> None:
+    redis.rpush("stopping", os.getpid())
+
+
 def main() -> None:
-    beat_s = float(os.environ.get("BARE_BEAT_S", "0.5"))
+    beat_s = float(os.environ.get("BARE_BEAT_S", "0.2"))
     heartbeat = Heartbeat(
         connect(settings),
         Keys.of(settings),

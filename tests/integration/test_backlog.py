@@ -30,11 +30,6 @@ DIGIT = Path(__file__).parents[2] / "examples/digits/images/0001.png"
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Redis:
-    return Redis.from_url(redis_url)
-
-
-@pytest.fixture
 def reader(redis: Redis) -> BacklogReader:
     return BacklogReader(redis, KEYS, MODELS)
 

@@ -28,6 +28,7 @@ from lowtide.tasks.client import served
 from lowtide.tasks.client.caller import Caller
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
+from tests.waiting import until
 
 WORKER = """
 from lowtide.tasks import port
@@ -153,13 +154,6 @@ def worker(app: Celery) -> Iterator[None]:
         yield
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline_s, "waited in vain"
-        time.sleep(0.02)
-
-
 def requests(count: int, **fields: object) -> list[dict[str, object]]:
     return [{"model": "ab"[index % 2], "uri": f"gs://b/{index}", **fields} for index in range(count)]
 
@@ -172,17 +166,16 @@ def test_a_call_gives_outputs_or_the_reason_why_not() -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_a_model_that_the_fleet_does_not_serve_is_refused_before_anything_is_sent(redis_url: str) -> None:
-    with Redis.from_url(redis_url) as redis:
-        Heartbeat(redis, Keys(""), kind="bridge", name="b", status=dict, models=["a"]).beat()
-        request = {"model": "c", "uri": "gs://b/1"}
-        for call in (infer.delay, lambda r: list(infer_many([r])), lambda r: asyncio.run(infer_async(r))):
-            with pytest.raises(UnknownModel, match="c is not served here; served are a"):
-                call(request)
-        assert redis.keys("lowtide*") == []
-        Heartbeat(redis, Keys(""), kind="worker", name="w", status=dict, models=["a", "c"]).beat()
-        infer.delay(request).forget()
-        assert redis.llen("lowtide.c") == 1
+def test_a_model_that_the_fleet_does_not_serve_is_refused_before_anything_is_sent(redis: Redis) -> None:
+    Heartbeat(redis, Keys(""), kind="bridge", name="b", status=dict, models=["a"]).beat()
+    request = {"model": "c", "uri": "gs://b/1"}
+    for call in (infer.delay, lambda r: list(infer_many([r])), lambda r: asyncio.run(infer_async(r))):
+        with pytest.raises(UnknownModel, match="c is not served here; served are a"):
+            call(request)
+    assert redis.keys("lowtide*") == []
+    Heartbeat(redis, Keys(""), kind="worker", name="w", status=dict, models=["a", "c"]).beat()
+    infer.delay(request).forget()
+    assert redis.llen("lowtide.c") == 1
 
 
 @pytest.mark.usefixtures("worker")
@@ -214,18 +207,14 @@ class Bomb:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_pickled_task_is_dropped_and_never_unpickled(redis_url: str, tmp_path: Path) -> None:
+def test_a_pickled_task_is_dropped_and_never_unpickled(redis: Redis, redis_url: str, tmp_path: Path) -> None:
     stock = Celery("stock", broker=redis_url, backend=redis_url, set_as_current=False)
     bomb = [{"model": "a", "uri": "gs://b/1", "params": Bomb(tmp_path / "bomb")}]
     stock.send_task("lowtide.infer", bomb, queue="lowtide.a", serializer="pickle")
     stock.close()
 
     assert infer.delay({"model": "a", "uri": "gs://b/1"}).get(timeout=20) == ["a saw gs://b/1"]
-    deadline_s = time.monotonic() + 20
-    with Redis.from_url(redis_url) as client:
-        while client.llen("lowtide.a") + client.hlen("unacked"):
-            assert time.monotonic() < deadline_s, "the pickled task is still there"
-            time.sleep(0.05)
+    until(lambda: not redis.llen("lowtide.a") + redis.hlen("unacked"), what="the pickled task is gone")
     assert not (tmp_path / "bomb").exists()
 
 
@@ -254,7 +243,7 @@ def test_an_event_loop_awaits_many_calls_at_once() -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_calls_that_an_event_loop_makes_at_once_are_packed_by_what_workers_measured(redis_url: str) -> None:
+def test_calls_that_an_event_loop_makes_at_once_are_packed_by_what_workers_measured(redis: Redis) -> None:
     given = [*requests(40), {"model": "a", "uri": "gs://b/bad"}]
 
     async def calls() -> list[Any]:
@@ -262,12 +251,11 @@ def test_calls_that_an_event_loop_makes_at_once_are_packed_by_what_workers_measu
 
     found: list[Any] = []
     asking = threading.Thread(target=lambda: found.extend(asyncio.run(calls())), daemon=True)
-    with Redis.from_url(redis_url) as redis:
-        redis.hset(Keys("").rates, mapping={"a": "0.025", "b": "0.001"})
-        asking.start()
-        wait_for(lambda: (redis.llen("lowtide.a"), redis.llen("lowtide.b")) == (6, 1))  # 21 by 4 each, and 20
-        with running_worker():
-            asking.join(30)
+    redis.hset(Keys("").rates, mapping={"a": "0.025", "b": "0.001"})
+    asking.start()
+    until(lambda: (redis.llen("lowtide.a"), redis.llen("lowtide.b")) == (6, 1))  # 21 by 4 each, and 20
+    with running_worker():
+        asking.join(30)
 
     assert found[:40] == [[f"{'ab'[i % 2]} saw gs://b/{i}"] for i in range(40)]
     assert isinstance(found[40], RequestFailed), "its neighbours are answered"
@@ -282,10 +270,7 @@ def test_calls_are_answered_after_one_that_was_given_up() -> None:
     asyncio.run(impatient())
     with running_worker():
         assert len(list(infer_many(requests(20), timeout_s=20))) == 20
-        deadline_s = time.monotonic() + 10
-        while caller_module.caller().task_ids():
-            assert time.monotonic() < deadline_s, "the one that was given up is still waited for"
-            time.sleep(0.05)
+        until(lambda: not caller_module.caller().task_ids(), what="nobody waits for the one that was given up")
         assert len(list(infer_many(requests(20), timeout_s=20))) == 20
 
 
@@ -308,7 +293,7 @@ def test_a_mistake_in_listening_for_results_is_logged_and_later_calls_are_answer
 
 @pytest.mark.parametrize("outcomes", ['{"status": "ok", "outputs": [1]}', ""], ids=["too few", "none"])
 def test_a_result_that_does_not_fit_its_chunk_is_a_failure_of_each_request(
-    app: Celery, redis_url: str, outcomes: str
+    app: Celery, redis: Redis, outcomes: str
 ) -> None:
     found: list[str] = []
     given = [{"model": "a", "uri": f"gs://b/{index}"} for index in range(3)]
@@ -316,39 +301,32 @@ def test_a_result_that_does_not_fit_its_chunk_is_a_failure_of_each_request(
         target=lambda: found.extend(str(a.outcome.error) for a in infer_many(given, timeout_s=20))
     )
     asking.start()
-    redis, sent = Redis.from_url(redis_url), None
-    while sent is None:
-        sent = redis.lindex("lowtide.a", 0)
-        time.sleep(0.05)
+    sent = until(lambda: redis.lindex("lowtide.a", 0))
     redis.set(
         app.backend.get_key_for_task(json.loads(sent)["headers"]["id"]),
         f'{{"status": "SUCCESS", "result": [{outcomes}]}}',
     )
     asking.join(30)
-    redis.close()
 
     assert len(found) == 3
     assert all("chunk_failed" in error and "outcomes for 3 requests" in error for error in found)
 
 
 @pytest.mark.usefixtures("app")
-def test_what_redis_forgets_is_sent_again(redis_url: str) -> None:
+def test_what_redis_forgets_is_sent_again(redis: Redis) -> None:
     found: list[int] = []
     listener = threading.Thread(target=lambda: found.extend(a.index for a in infer_many(requests(200), timeout_s=60)))
     listener.start()
-    redis = Redis.from_url(redis_url)
-    while redis.llen("lowtide.a") + redis.llen("lowtide.b") < 4:
-        threading.Event().wait(0.05)
+    until(lambda: redis.llen("lowtide.a") + redis.llen("lowtide.b") >= 4)
     redis.flushall()
     with running_worker():
         listener.join(30)
-    redis.close()
 
     assert sorted(found) == list(range(200))
 
 
 def test_what_redis_forgets_before_the_first_look_for_results_is_sent_again(
-    app: Celery, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    app: Celery, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looking, usual = threading.Event(), ChunkResults.take
 
@@ -358,8 +336,7 @@ def test_what_redis_forgets_before_the_first_look_for_results_is_sent_again(
 
     monkeypatch.setattr(ChunkResults, "take", take)
     answer = caller_module.caller().submit("lowtide.a", [InferenceRequest(model="a", uri="gs://b/1")])
-    with Redis.from_url(redis_url) as redis:
-        redis.flushall()
+    redis.flushall()
     looking.set()
 
     with running_worker():
@@ -387,11 +364,10 @@ def test_a_redis_that_was_never_there_is_an_error(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("app")
-def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_the_model(redis_url: str) -> None:
+def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_the_model(redis: Redis) -> None:
     with pytest.raises(NotAnswered, match="200 requests .* no worker is alive, 10 tasks wait in the queues of a, b"):
         list(infer_many(requests(200), timeout_s=0.2))
-    with Redis.from_url(redis_url) as redis:
-        Heartbeat(redis, Keys(""), kind="worker", name="w", status=lambda: {"models": ["a"]}).beat()
+    Heartbeat(redis, Keys(""), kind="worker", name="w", status=lambda: {"models": ["a"]}).beat()
     with pytest.raises(NotAnswered, match="no live worker serves b, they serve a"):
         list(infer_many(requests(200), timeout_s=0.2))
     with pytest.raises(NotAnswered, match="1 worker is alive, "):
@@ -399,14 +375,13 @@ def test_who_waits_in_vain_is_told_that_no_worker_is_alive_or_that_none_serves_t
 
 
 @pytest.mark.usefixtures("app")
-def test_chunks_are_as_large_as_the_fleet_s_rates_allow(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_are_as_large_as_the_fleet_s_rates_allow(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     served._served_of.cache_clear()
-    with Redis.from_url(redis_url) as redis:
-        redis.hset(Keys("").rates, mapping={"a": 0.05})  # as `RateTeller` writes it
-        with pytest.raises(NotAnswered):
-            list(infer_many([{"model": "a", "uri": "gs://b/1"}] * 20, timeout_s=0.2))
+    redis.hset(Keys("").rates, mapping={"a": 0.05})  # as `RateTeller` writes it
+    with pytest.raises(NotAnswered):
+        list(infer_many([{"model": "a", "uri": "gs://b/1"}] * 20, timeout_s=0.2))
 
-        assert redis.llen("lowtide.a") == 10
+    assert redis.llen("lowtide.a") == 10
 
 
 @pytest.mark.usefixtures("app")
@@ -415,7 +390,7 @@ def test_who_waits_without_a_bound_is_told_once_in_the_log_why_nothing_comes(
 ) -> None:
     caller = Caller(load_settings(), quiet_s=0.1)
     caller.submit("lowtide.a", [InferenceRequest(model="a", uri="gs://b/1")] * 20)
-    wait_for(lambda: "no answer" in caplog.text)
+    until(lambda: "no answer" in caplog.text)
     time.sleep(2 * caller_module.TAKE_S)
     caller.close()
 
@@ -460,12 +435,11 @@ def test_what_nobody_waits_for_any_more_is_forgotten_and_so_never_sent_again(lea
 
 
 @pytest.mark.usefixtures("app")
-def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str) -> None:
+def test_single_tasks_that_redis_loses_are_sent_again(redis: Redis) -> None:
     caller = Caller(load_settings(), looks=Looks(old_s=0.1, gone_s=0.05, every_s=0.1, seldom_s=0.1))
     given = [InferenceRequest.parse(request) for request in requests(4)]
     answers = [caller.submit(f"lowtide.{request.model}", [request]) for request in given]
-    with Redis.from_url(redis_url) as redis:
-        redis.delete("lowtide.a")
+    redis.delete("lowtide.a")
     with running_worker():
         found = [answer.result(30)[0].outputs for answer in answers]
     caller.close()
@@ -476,32 +450,30 @@ def test_single_tasks_that_redis_loses_are_sent_again(redis_url: str) -> None:
 CONTENT = {"model": "a", "data": base64.b64encode(os.urandom(60_000)).decode()}
 
 
-def test_content_in_a_task_is_written_in_base64_once(app: Celery, redis_url: str) -> None:
+def test_content_in_a_task_is_written_in_base64_once(app: Celery, redis: Redis) -> None:
     infer.delay(CONTENT)
-    with Redis.from_url(redis_url) as redis:
-        raw = redis.lindex("lowtide.a", 0)
+    raw = redis.lindex("lowtide.a", 0)
 
     assert CONTENT["data"].encode() in raw
     assert len(raw) < 1.36 * 60_000
 
 
 @pytest.mark.usefixtures("app")
-def test_content_that_a_live_caller_keeps_is_beside_the_task_as_it_is(redis_url: str) -> None:
-    with Redis.from_url(redis_url) as redis:
-        with pytest.raises(NotAnswered):
-            list(infer_many([CONTENT, CONTENT], timeout_s=0.1))
-        [key] = redis.scan_iter("lt2:blob:*")
-        assert redis.get(key) == 2 * base64.b64decode(CONTENT["data"])
-        assert 500 < redis.ttl(key) <= 600
-        assert len(redis.lindex("lowtide.a", 0)) < 1500
+def test_content_that_a_live_caller_keeps_is_beside_the_task_as_it_is(redis: Redis) -> None:
+    with pytest.raises(NotAnswered):
+        list(infer_many([CONTENT, CONTENT], timeout_s=0.1))
+    [key] = redis.scan_iter("lt2:blob:*")
+    assert redis.get(key) == 2 * base64.b64decode(CONTENT["data"])
+    assert 500 < redis.ttl(key) <= 600
+    assert len(redis.lindex("lowtide.a", 0)) < 1500
 
-        with running_worker():
-            assert [answer.outputs for answer in infer_many([CONTENT])] == [["a saw None"]]
-        wait_for(lambda: list(redis.scan_iter("lt2:blob:*")) in ([], [key]))  # that of the one that gave up expires
+    with running_worker():
+        assert [answer.outputs for answer in infer_many([CONTENT])] == [["a saw None"]]
+    until(lambda: list(redis.scan_iter("lt2:blob:*")) in ([], [key]))  # that of the one that gave up expires
 
 
 @pytest.mark.usefixtures("app")
-def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_know(redis_url: str) -> None:
+def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_know(redis: Redis) -> None:
     async def some() -> list[list[Any]]:
         return await asyncio.gather(*(infer_async(CONTENT) for _ in range(3)))
 
@@ -512,30 +484,27 @@ def test_content_that_redis_loses_is_sent_again_and_the_caller_does_not_get_to_k
     ]
     for thread in asking:
         thread.start()
-    with Redis.from_url(redis_url) as redis:
-        wait_for(lambda: redis.llen("lowtide.a") == 3 + 1)
-        redis.delete(*redis.scan_iter("lt2:blob:*"))
-        with running_worker():
-            for thread in asking:
-                thread.join(30)
+    until(lambda: redis.llen("lowtide.a") == 3 + 1)
+    redis.delete(*redis.scan_iter("lt2:blob:*"))
+    with running_worker():
+        for thread in asking:
+            thread.join(30)
 
     assert found == [["a saw None"]] * 53
 
 
 @pytest.mark.usefixtures("app")
-def test_content_that_waits_for_workers_is_renewed(redis_url: str) -> None:
+def test_content_that_waits_for_workers_is_renewed(redis: Redis) -> None:
     caller = Caller(load_settings(), looks=replace(caller_module.LOOKS, renew_s=0.1))
     caller.submit("lowtide.a", [InferenceRequest.parse(CONTENT)])
-    with Redis.from_url(redis_url) as redis:
-        [key] = redis.scan_iter("lt2:blob:*")
-        redis.expire(key, 60)
-        wait_for(lambda: redis.ttl(key) > 60)
+    [key] = redis.scan_iter("lt2:blob:*")
+    redis.expire(key, 60)
+    until(lambda: redis.ttl(key) > 60)
     caller.close()
 
 
-def test_settings_that_are_given_anew_hold_for_the_next_task(app: Celery, redis_url: str) -> None:
-    with Redis.from_url(redis_url) as redis:
-        for prefix in ("one:", "two:"):
-            configure(load_settings(prefix=prefix))
-            infer.delay({"model": "a", "uri": "gs://b/1"})
-            assert redis.llen(Keys(prefix).queue("lowtide.a")) == 1
+def test_settings_that_are_given_anew_hold_for_the_next_task(app: Celery, redis: Redis) -> None:
+    for prefix in ("one:", "two:"):
+        configure(load_settings(prefix=prefix))
+        infer.delay({"model": "a", "uri": "gs://b/1"})
+        assert redis.llen(Keys(prefix).queue("lowtide.a")) == 1

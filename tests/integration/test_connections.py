@@ -20,12 +20,12 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.local.stack import Stack
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.held.heartbeat import BEAT_S
-from lowtide.tasks.redis.connect import ANSWER_S, connect, free_within
 from lowtide.tasks.redis.connect import MOST as MOST_AT_ONCE
+from lowtide.tasks.redis.connect import connect, free_within
 from lowtide.tasks.redis.trouble import trouble_of
 from lowtide.workers.consumer.results import install
 from tests.connected import Connected
-from tests.integration.bare_fleet import until
+from tests.waiting import until
 
 PROJECT = "test-connections"
 IDLE = 5
@@ -120,7 +120,7 @@ def test_a_bridge_has_few_connections_while_it_works(stack: Stack, monkeypatch: 
         topic = publisher.topic_path(PROJECT, "lowtide-requests")
         given = [publisher.publish(topic, b"x", model="length", lowtide_content="raw") for _ in range(1000)]
         sent = {each.result(30) for each in given}
-        until(lambda: sent <= results, timeout_s=60)
+        until(lambda: sent <= results)
         pull.cancel()
         pull.result()
     assert connected.most - MOST == Counter()
@@ -151,8 +151,9 @@ def test_a_connection_from_before_the_pool_was_emptied_is_let_go(redis_url: str)
 
 
 def test_a_redis_that_hangs_while_more_threads_than_connections_store_results_costs_none(tmp_path: Path) -> None:
+    answer_s = 1.0
     with EmbeddedRedis(tmp_path) as server, Celery("results", set_as_current=False) as app:
-        app.conf.update(celery_config(load_settings(redis_url=server.url)))
+        app.conf.update({**celery_config(load_settings(redis_url=server.url)), "redis_socket_timeout": answer_s})
         install(app)
         store = partial(app.backend.store_result, result=[1.0], state="SUCCESS")
         store("first")
@@ -161,7 +162,7 @@ def test_a_redis_that_hangs_while_more_threads_than_connections_store_results_co
         with ThreadPoolExecutor(4 * MOST_AT_ONCE) as pool:
             stored = [pool.submit(store, f"task-{number}") for number in range(4 * MOST_AT_ONCE)]
             try:
-                time.sleep(free_within(ANSWER_S) + 1)  # so that some wait for a connection in vain
+                time.sleep(free_within(answer_s) + 1)  # so that some wait for a connection in vain
             finally:
                 os.kill(server.pid, signal.SIGCONT)
             assert all(each.result(30) == [1.0] for each in stored)

@@ -29,7 +29,6 @@ CHUNK = Chunk(task_id=TASK, queue="lowtide.a", requests=({"model": "a", "data": 
 def redis(redis_url: str) -> Iterator[Redis]:
     with connect(load_settings(redis_url=redis_url)) as client:
         yield client
-        client.config_set("maxmemory", 0)
 
 
 @pytest.fixture

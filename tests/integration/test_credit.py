@@ -1,7 +1,7 @@
 """How much content a bridge may put into Redis beside what others have there."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -27,11 +27,9 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        client.config_set("maxmemory", 64 * MIB)
-        yield client
-        client.config_set("maxmemory", 0)
+def redis(redis: Redis) -> Redis:
+    redis.config_set("maxmemory", 64 * MIB)
+    return redis
 
 
 @pytest.fixture

@@ -19,11 +19,10 @@ from lowtide.tasks.redis.keys import Keys
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        yield client
-        client.config_set("appendonly", "yes")
-        client.config_set("maxmemory-policy", "noeviction")
+def redis(redis: Redis) -> Iterator[Redis]:
+    yield redis
+    redis.config_set("appendonly", "yes")
+    redis.config_set("maxmemory-policy", "noeviction")
 
 
 def of(findings: list[Finding], verdict: Verdict) -> str:

@@ -3,7 +3,6 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -24,10 +23,9 @@ LATER, LONG_AGO = b"2999", b"1999"
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as redis:
-        redis.zadd(KEYS.workers, {WORKER: time.time(), OTHER: time.time()})
-        yield redis
+def redis(redis: Redis) -> Redis:
+    redis.zadd(KEYS.workers, {WORKER: time.time(), OTHER: time.time()})
+    return redis
 
 
 @pytest.fixture
@@ -144,7 +142,7 @@ def test_a_task_is_taken_when_it_is_due_and_not_before(redis: Redis, moves: Move
     sent = message("a", eta=datetime.fromtimestamp(due, timezone(timedelta(hours=-8))).isoformat())
     push(redis, sent)
     while not (taken := take(moves)):
-        assert time.time() < due + 1
+        assert time.time() < due + 30
     assert (taken, time.time() >= due) == ([sent], True)
 
 

@@ -41,38 +41,21 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Register
-from tests.fleet import eventually
+from tests.clock import Clock
+from tests.waiting import until
 
 KEYS = Keys("fleet:")
 PROJECT = "exporting"
 SUBSCRIPTION = f"projects/{PROJECT}/subscriptions/lowtide-requests"
 
 
-class Clock:
-    """Wall time and monotonic time, which a test moves."""
-
-    def __init__(self) -> None:
-        self.wall_s = 1_780_000_000.0
-        self.monotonic_s = 100.0
-
-    def wall(self) -> float:
-        return self.wall_s
-
-    def monotonic(self) -> float:
-        return self.monotonic_s
-
-    def passes(self, seconds: float = EVERY_S) -> None:
-        self.wall_s += seconds
-        self.monotonic_s += seconds
-
-
 class World:
     """A Redis, a Cloud Monitoring with Pub/Sub's count in it, and exporters between."""
 
     def __init__(self, folder: Path) -> None:
-        self.clock = Clock()
+        self.wall, self.monotonic = Clock(1_780_000_000.0), Clock(100.0)
         self.undelivered: dict[str, int] = {SUBSCRIPTION: 0}
-        self.monitoring = MonitoringServer(clock=self.clock.wall, undelivered=lambda: self.undelivered)
+        self.monitoring = MonitoringServer(clock=self.wall, undelivered=lambda: self.undelivered)
         self.monitoring.start()
         self.port = free_port()
         self.server = EmbeddedRedis(folder, port=self.port)
@@ -92,12 +75,11 @@ class World:
         self.exporter = self.make()
 
     def make(self, *, client: Any = None, wall: Callable[[], float] | None = None) -> Exporter:
-        monitoring = Monitoring(self.settings, client=client, clock=self.clock.wall)
+        monitoring = Monitoring(self.settings, client=client, clock=self.wall)
         self.clients.append(monitoring)
         redis = Redis(port=self.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
         self.connections.append(redis)
-        wall = wall or self.clock.wall
-        return Exporter(self.settings, redis, monitoring, clock=wall, monotonic=self.clock.monotonic)
+        return Exporter(self.settings, redis, monitoring, clock=wall or self.wall, monotonic=self.monotonic)
 
     def close(self) -> None:
         for client in self.clients:
@@ -107,10 +89,14 @@ class World:
         self.server.stop()
         self.monitoring.stop()
 
+    def passes(self, seconds: float = EVERY_S) -> None:
+        self.wall.pass_(seconds)
+        self.monotonic.pass_(seconds)
+
     def turn(self, *exporters: Exporter) -> None:
         for exporter in exporters or (self.exporter,):
             exporter.turn()
-        self.clock.passes()
+        self.passes()
 
     def push(self, requests: int, queue: str = "lowtide.digits") -> None:
         properties = {"delivery_tag": str(uuid.uuid4())}
@@ -120,16 +106,14 @@ class World:
     def counts(self, undelivered: int) -> None:
         """From now on Pub/Sub's metric says so."""
         self.undelivered[SUBSCRIPTION] = undelivered
-        self.clock.passes(1.0)
-        client = Monitoring(self.settings, clock=self.clock.wall)
-        eventually(
-            lambda: client.undelivered().messages == undelivered, within_s=10, what="a sample of Pub/Sub's metric"
-        )
+        self.passes(1.0)
+        client = Monitoring(self.settings, clock=self.wall)
+        until(lambda: client.undelivered().messages == undelivered, what="a sample of Pub/Sub's metric")
         client.close()
 
     def points(self) -> list[tuple[float, float]]:
         """What the instance group reads, newest first."""
-        client = Monitoring(self.settings, clock=self.clock.wall)
+        client = Monitoring(self.settings, clock=self.wall)
         try:
             found = client.series(own_signal(self.settings).query, back_s=3600, ahead_s=3600)
         finally:
@@ -139,7 +123,7 @@ class World:
 
     def listed(self, query: str) -> list[Any]:
         """The series themselves."""
-        now_s = int(self.clock.wall_s)
+        now_s = int(self.wall.now_s)
         interval = {"start_time": {"seconds": now_s - 3600}, "end_time": {"seconds": now_s + 3600}}
         request = {"name": f"projects/{PROJECT}", "filter": query, "interval": interval}
         return list(self.google.list_time_series(request=request, timeout=10))
@@ -205,7 +189,7 @@ def test_an_idle_fleet_writes_zeros_that_the_instance_group_reads(world: World) 
         policy_of(world.settings),
         histories={GPU_SECONDS_OUTSTANDING.type: series},
         group=GroupState(),
-        now=world.clock.wall_s,
+        now=world.wall.now_s,
     )
     assert decision.size == 0
     assert "is missing" not in decision.reason
@@ -357,7 +341,7 @@ def test_an_unreadable_pubsub_metric_is_held_and_never_zero(world: World) -> Non
     world.counts(300)
     world.turn()
     del world.undelivered[SUBSCRIPTION]
-    world.clock.passes(LOOK_BACK_S)
+    world.passes(LOOK_BACK_S)
     world.turn()
 
     assert world.signal == [pytest.approx(3.0)] * 2
@@ -370,7 +354,7 @@ def test_the_age_of_pubsubs_count_is_that_of_its_point_and_not_of_the_reading(wo
     world.turn()
     assert world.latest(SOURCE_AGE, source="pubsub") == 0
     del world.undelivered[SUBSCRIPTION]
-    world.clock.passes(90.0)
+    world.passes(90.0)
     world.turn()
 
     assert world.latest(PUBSUB_REQUESTS) == 300
@@ -382,7 +366,7 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     world.undelivered.clear()
-    world.clock.passes(LOOK_BACK_S + 1)
+    world.passes(LOOK_BACK_S + 1)
     world.turn()
     assert world.latest(PUBSUB_REQUESTS) is None
     assert [world.latest(metric) for metric in (OLDEST_WAITING, REQUESTS_AT_RISK)] == [None, None]
@@ -409,7 +393,7 @@ def test_a_pubsub_metric_that_was_never_read_is_not_told_as_zero(
 def test_a_fleet_without_a_subscription_knows_that_nothing_waits_there(world: World) -> None:
     world.settings = world.settings.model_copy(update={"subscription": ()})
     world.undelivered.clear()
-    world.clock.passes(LOOK_BACK_S + 1)
+    world.passes(LOOK_BACK_S + 1)
     exporter = world.make()
     world.turn(exporter)
     world.push(100)
@@ -491,7 +475,7 @@ def test_of_a_write_that_is_refused_in_part_only_that_part_is_counted(world: Wor
     world.turn()
     client = world.clients[0]
     for _ in range(5):
-        client.write([Sample(metric=BRIDGES, value=1.0)], at_s=world.clock.wall_s + 12)
+        client.write([Sample(metric=BRIDGES, value=1.0)], at_s=world.wall.now_s + 12)
         world.turn()  # sooner than that, so of all series this one is refused
 
     assert world.exporter.latest.writes_failed == 5
@@ -503,7 +487,7 @@ def test_a_signal_that_alone_is_refused_is_an_alarm(world: World) -> None:
     world.turn()
     client = world.clients[0]
     for _ in range(5):  # another fleet of the same name
-        client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.clock.wall_s + 12)
+        client.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=1.0)], at_s=world.wall.now_s + 12)
         world.turn()
 
     assert world.exporter.latest.writes_failed == 5
@@ -559,9 +543,9 @@ def test_a_leader_that_alone_cannot_reach_redis_leaves_the_signal_to_the_next(wo
     world.redis.delete(KEYS.exporter, KEYS.queue("lowtide.digits"))  # the lock lapses, the work is done
     for _ in range(4):
         other.turn()
-        world.clock.passes(EVERY_S / 2)
+        world.passes(EVERY_S / 2)
         world.exporter.turn()
-        world.clock.passes(EVERY_S / 2)
+        world.passes(EVERY_S / 2)
     assert (other.health().details["writes"], world.exporter.health().details["writes"]) == (True, False)
     assert world.signal[-3:] == [0.0] * 3
 
@@ -587,7 +571,7 @@ def test_an_error_at_one_descriptor_keeps_nothing_from_being_written(world: Worl
 def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is_behind(world: World) -> None:
     world.turn()
     world.exporter.close()
-    world.clock.wall_s -= 60
+    world.wall.now_s -= 60
     other = world.make()
     world.turn(other)
 
@@ -598,7 +582,7 @@ def test_a_leader_that_takes_over_writes_after_what_is_there_though_its_clock_is
 @pytest.mark.parametrize("step_s", [-40.0, 200.0])
 def test_a_clock_that_steps_leaves_the_points_in_order(world: World, step_s: float) -> None:
     world.turn()
-    world.clock.wall_s += step_s
+    world.wall.now_s += step_s
     for _ in range(4):
         world.turn()
 
@@ -611,13 +595,13 @@ def test_a_clock_that_steps_leaves_the_points_in_order(world: World, step_s: flo
 @pytest.mark.parametrize("why", ["refused", "clock"])
 def test_a_leader_that_cannot_write_lets_another(world: World, why: str) -> None:
     client, ahead = Refusing(connect_client(world.monitoring.address)), []
-    leader = world.make(client=client, wall=lambda: ahead[0] if ahead else world.clock.wall())
+    leader = world.make(client=client, wall=lambda: ahead[0] if ahead else world.wall())
     other = world.make()
     world.turn(leader, other)
     if why == "refused":
         client.error = PermissionDenied("for this one only")
     else:
-        ahead.append(world.clock.wall_s + 600)
+        ahead.append(world.wall.now_s + 600)
     for _ in range(7):
         world.turn(leader, other)
         if not leader.health().ok:
@@ -647,9 +631,9 @@ def test_two_fleets_that_write_one_series_are_told(world: World) -> None:
     world.push(3000)
     for _ in range(3):
         world.exporter.turn()
-        world.clock.passes(EVERY_S / 2)
+        world.passes(EVERY_S / 2)
         other.turn()
-        world.clock.passes(EVERY_S / 2)
+        world.passes(EVERY_S / 2)
 
     assert all("needs a LOWTIDE_FLEET of its own" in one.health().reason for one in (world.exporter, other))
     for _ in range(6):
@@ -662,7 +646,7 @@ def test_an_exporter_that_starts_while_pubsubs_metric_is_unreadable_holds_what_w
     world.counts(3000)
     world.turn()
     del world.undelivered[SUBSCRIPTION]
-    world.clock.passes(LOOK_BACK_S)
+    world.passes(LOOK_BACK_S)
     world.exporter.close()
     other = world.make()
     world.turn(other)

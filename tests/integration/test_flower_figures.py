@@ -18,6 +18,7 @@ from lowtide.local.process import free_port
 from lowtide.tasks import RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from tests.fleet import Fleet
+from tests.waiting import until
 
 LOGIN = "me:hunter2"
 DIGIT = base64.b64encode((Path(__file__).parents[2] / "examples/digits/images/0001.png").read_bytes()).decode()
@@ -57,7 +58,7 @@ def start_flower(fleet: Fleet, url: str, *, workers: int) -> None:
         return now is not None and now.workers_online == workers
 
     fleet.start("flower", "flower")
-    fleet.eventually(ready, within_s=WAIT_S, what=f"a Flower with {workers} workers")
+    until(ready, what=f"a Flower with {workers} workers")
 
 
 def figures(url: str) -> FlowerFigures | None:
@@ -104,7 +105,7 @@ def test_tasks_and_workers_are_counted_and_a_lost_flower_is_held(fleet: Fleet, u
         infer.delay({"model": "digits", "data": ""}).get(WAIT_S)
     for result in results:
         result.get(WAIT_S)
-    fleet.eventually(lambda: tally(url).succeeded + tally(url).failed == 22, within_s=WAIT_S, what="22 ended tasks")
+    until(lambda: tally(url).succeeded + tally(url).failed == 22, what="22 ended tasks")
 
     busy = source.refresh()
     seconds = time.monotonic() - began_s
@@ -122,11 +123,11 @@ def test_tasks_and_workers_are_counted_and_a_lost_flower_is_held(fleet: Fleet, u
 
     start_flower(fleet, url, workers=1)
     infer.delay(REQUEST).get(WAIT_S)
-    fleet.eventually(lambda: tally(url).succeeded >= 1, within_s=WAIT_S, what="a task after Flower's restart")
+    until(lambda: tally(url).succeeded >= 1, what="a task after Flower's restart")
     anew = source.refresh()
     assert anew is not None
     assert anew.pace is not None
     assert 0 < anew.pace.succeeded_per_s < busy.pace.succeeded_per_s
 
     fleet.signal("worker", signal.SIGTERM)
-    fleet.eventually(lambda: read_flower(url, auth=LOGIN).workers_online == 0, within_s=WAIT_S, what="nobody online")
+    until(lambda: read_flower(url, auth=LOGIN).workers_online == 0, what="nobody online")

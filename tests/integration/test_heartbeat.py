@@ -13,6 +13,7 @@ from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import alive, live
 from tests.integration.bare_fleet import PREFIX, Server
+from tests.waiting import until
 
 KEYS = Keys(PREFIX)
 INTERVAL_S = 1.0
@@ -86,6 +87,10 @@ def test_a_status_that_is_as_it_was_is_not_written_again_and_stays(server: Serve
 
 def test_processes_that_start_at_any_time_beat_at_few_moments_and_together(server: Server) -> None:
     every_s = INTERVAL_S / MOMENTS
+
+    def beats() -> list[float]:
+        return [beat for _, beat in server.redis.zrange(KEYS.workers, 0, -1, withscores=True)]
+
     server.redis.flushall()
     with ExitStack() as running:
         for _ in range(PROCESSES):
@@ -93,10 +98,7 @@ def test_processes_that_start_at_any_time_beat_at_few_moments_and_together(serve
             heartbeat.start()
             running.callback(heartbeat.stop)
             time.sleep(0.37 * every_s)
-        time.sleep(1.2 * INTERVAL_S)
-        beats = [beat for _, beat in server.redis.zrange(KEYS.workers, 0, -1, withscores=True)]
-
-    assert len(beats) == PROCESSES
-    assert len({round(beat / every_s) % MOMENTS for beat in beats}) > 1, "not all at the same"
-    # At any time it would be half of that.
-    assert statistics.median(beat % every_s for beat in beats) < every_s / 4
+        # At any time it would be half of an interval between moments. A busy machine delays some now and then.
+        until(lambda: statistics.median(beat % every_s for beat in beats()) < every_s / 4, within_s=20)
+        assert len(beats()) == PROCESSES
+        assert len({round(beat / every_s) % MOMENTS for beat in beats()}) > 1, "not all at the same"

@@ -15,14 +15,14 @@ from redis import Redis
 
 from lowtide.autoscaling.signal.backlog import BacklogReader
 from lowtide.config import load_settings
-from lowtide.local.redis import find_redis
 from lowtide.tasks.app import TRANSPORTS
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.workers.consumer.channel import Misplaced
 from lowtide.workers.consumer.install import install, uninstall
-from tests.integration.bare_fleet import ROOT, Fleet, fleet_on, server_of, until
+from tests.integration.bare_fleet import ROOT, Fleet, Server, fleet_on
+from tests.waiting import until
 
-QUIET_S = 0.5
+QUIET_S = 1.0
 
 OWN_APP = """
 import os, time
@@ -47,7 +47,7 @@ app.worker_main(["worker", "-P", "threads", "-c", "1", "-l", "WARNING", "--witho
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    with server_of(find_redis(), tmp_path) as server, fleet_on(server) as fleet:
+    with Server(tmp_path / "redis") as server, fleet_on(server) as fleet:
         yield fleet
 
 
@@ -92,10 +92,10 @@ def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path:
     for number in range(4):
         fleet.send("own.sleep", number, queue="celery")
     held = fleet.keys.queue("unacked")
-    until(lambda: fleet.redis.llen("own:started") == 1 and fleet.redis.hlen(held) == 4, timeout_s=20)
+    until(lambda: fleet.redis.llen("own:started") == 1 and fleet.redis.hlen(held) == 4)
     sweeper = Sweeper(fleet.redis, fleet.keys, quiet_s=QUIET_S)
 
-    end_s = time.monotonic() + 3 * QUIET_S
+    end_s = time.monotonic() + 2 * QUIET_S
     while time.monotonic() < end_s:
         assert sweeper.sweep() == 0
         time.sleep(QUIET_S / 10)

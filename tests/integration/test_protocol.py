@@ -11,7 +11,6 @@ from redis import Redis
 from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
-from lowtide.local.redis import find_redis
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender
 from lowtide.tasks.client.served import Served
@@ -19,21 +18,15 @@ from lowtide.tasks.errors import OtherProtocol, RedisUnusable
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis import protocol
-from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
 from lowtide.tasks.redis.registry import alive
 from lowtide.tasks.redis.trouble import named
-from tests.integration.bare_fleet import Fleet, fleet_on, server_of, until
-from tests.integration.test_bridge import World, uris, wait_for
+from tests.integration.bare_fleet import Fleet, Server, fleet_on
+from tests.integration.test_bridge import World, uris
+from tests.waiting import until
 
 KEYS = Keys("fleet:")
 SPOKEN = KEYS.protocol
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with connect(Settings(redis_url=redis_url)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -181,7 +174,7 @@ def test_a_bridge_that_finds_another_hands_back_what_it_has_and_ends_to_wait_afr
     thread.start()
     try:
         world.publish(*uris(1))
-        wait_for(lambda: redis.llen(KEYS.queue("lowtide.a.topic")))
+        until(lambda: redis.llen(KEYS.queue("lowtide.a.topic")))
         redis.set(SPOKEN, "3")
         sent = redis.llen(KEYS.queue("lowtide.a.topic"))
         world.publish(*uris(20))
@@ -198,7 +191,7 @@ def test_a_bridge_that_finds_another_hands_back_what_it_has_and_ends_to_wait_afr
 
 @pytest.fixture
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    with server_of(find_redis(), tmp_path_factory.mktemp("redis")) as server, fleet_on(server) as fleet:
+    with Server(tmp_path_factory.mktemp("redis")) as server, fleet_on(server) as fleet:
         yield fleet
 
 

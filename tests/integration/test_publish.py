@@ -16,13 +16,6 @@ KEYS = Keys("fleet:")
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        yield client
-        client.config_set("maxmemory", 0)
-
-
-@pytest.fixture
 def app(redis_url: str) -> Iterator[App]:
     with App(set_as_current=False) as app:
         app.conf.update(celery_config(load_settings(redis_url=redis_url, prefix=KEYS.prefix)))

@@ -99,12 +99,6 @@ def engine() -> Iterator[Recording]:
     port.plug(None)
 
 
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        yield client
-
-
 class Looked(Losses):
     """Losses, with what a test does after each look."""
 

@@ -34,7 +34,8 @@ from lowtide.tasks.held.moves import Moves
 from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Kind, announce
-from tests.fleet import LOWTIDE, eventually
+from tests.fleet import LOWTIDE
+from tests.waiting import until
 
 KEYS = Keys("fleet:")
 SUBSCRIPTION = "projects/p/subscriptions/lowtide-requests"
@@ -82,12 +83,6 @@ def own_redis(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LOWTIDE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
     yield server
     server.stop()
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        yield client
 
 
 class Signed:
@@ -266,7 +261,7 @@ def test_a_redis_that_is_away_is_an_error_that_says_so(monkeypatch: pytest.Monke
 
 
 def test_what_waits_in_pubsub_counts_as_monitoring_says(filled: Redis, monitoring: Monitoring) -> None:
-    eventually(lambda: counted(monitoring), within_s=10, what="a sample of Pub/Sub's metric")
+    until(lambda: counted(monitoring), what="a sample of Pub/Sub's metric")
     said = json.loads(look("--json"))
 
     assert (said["pubsub_undelivered"], said["pubsub_leased"]) == (3000, 300)
@@ -282,7 +277,7 @@ def test_pubsubs_count_is_a_signal_of_its_own(
 ) -> None:
     monkeypatch.setenv("LOWTIDE_FLEET_WORK_S", "100")
     monkeypatch.setenv("LOWTIDE_FLEET_MESSAGES", "1000")
-    eventually(lambda: counted(monitoring), within_s=10, what="a sample of Pub/Sub's metric")
+    until(lambda: counted(monitoring), what="a sample of Pub/Sub's metric")
     said = json.loads(look("--json"))["recommendation"]
 
     assert said["size"] == 3

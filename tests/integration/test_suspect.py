@@ -3,7 +3,7 @@ import os
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.worker import parts_beside
 from tests.cloud_storage import CloudStorage, Forbidden
 from tests.fleet import Fleet
+from tests.waiting import until
 
 WAIT_S = 90.0
 KEYS = Keys("")
@@ -140,31 +141,28 @@ def test_a_worker_that_lost_its_access_stops_taking_says_why_and_comes_back_with
     def states() -> list[str]:
         return sorted(state_of(status) for status in live(client, KEYS, "worker").values())
 
-    def until(true: Callable[[], object], what: str) -> None:
-        fleet.eventually(true, within_s=WAIT_S, what=what)
-
     with closing(Storage(access=True)) as storage, closing(Storage(access=False)) as shut:
         fleet.start("good", "worker", STORAGE_EMULATOR_HOST=storage.url)
         fleet.start("bad", "worker", STORAGE_EMULATOR_HOST=shut.url, LOWTIDE_HEALTH_PORT=str(port))
         fleet.wait_ready(workers=2)
         with Traffic():
-            until(lambda: health(port)[0] == 503, "being found out")
+            until(lambda: health(port)[0] == 503, what="being found out")
         status, said = health(port)
         assert (status, said["status"]) == (503, "suspect")
         assert "requests of length failed here with forbidden, while other workers answered" in said["reason"]
-        until(lambda: "suspect" in states(), "its status")
+        until(lambda: "suspect" in states(), what="its status")
         assert alive(client, KEYS, "worker") == 1, "which is no capacity"
 
         refused = shut.refused
         with Traffic() as traffic:
-            until(lambda: shut.refused > refused, "a try")
+            until(lambda: shut.refused > refused, what="a try")
         assert traffic.answered() == len(traffic)
 
         shut.access = True
         with Traffic() as traffic:
-            until(lambda: health(port)[0] == 200, "being well again")
+            until(lambda: health(port)[0] == 200, what="being well again")
         assert traffic.answered() == len(traffic)
-        until(lambda: "suspect" not in states(), "its status")
+        until(lambda: "suspect" not in states(), what="its status")
 
 
 def test_what_a_suspect_worker_measured_counts_for_nobody(client: Redis) -> None:
@@ -185,7 +183,7 @@ def test_a_lone_worker_without_access_answers_so(fleet: Fleet, client: Redis) ->
         fleet.start("lone", "worker", STORAGE_EMULATOR_HOST=shut.url, LOWTIDE_HEALTH_PORT=str(port))
         fleet.wait_ready(workers=1)
         with Traffic() as traffic:
-            fleet.eventually(lambda: len(traffic) >= 300, within_s=WAIT_S, what="traffic")
+            until(lambda: len(traffic) >= 300, what="traffic")
         assert traffic.answered() == 0
         assert health(port)[0] == 200
 
@@ -196,13 +194,13 @@ def test_of_a_fleet_that_loses_its_access_at_once_nobody_is_suspect(fleet: Fleet
             fleet.start(name, "worker", STORAGE_EMULATOR_HOST=storage.url)
         fleet.wait_ready(workers=2)
         with Traffic() as traffic:
-            fleet.eventually(lambda: len(traffic) >= 200, within_s=WAIT_S, what="traffic")
+            until(lambda: len(traffic) >= 200, what="traffic")
         assert traffic.answered() == len(traffic)  # of which both told with their heartbeats
 
         storage.access = False
         with Traffic() as traffic:
             for name in ("one", "other"):
-                fleet.eventually(partial(ended_doubt, fleet, name), within_s=WAIT_S, what="the end of its doubt")
+                until(partial(ended_doubt, fleet, name), what="the end of its doubt")
         assert traffic.answered() == 0
         assert "suspect" not in fleet.log("one") + fleet.log("other")
 

@@ -15,12 +15,13 @@ from lowtide.config import Settings
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import SWEEP_MAX_MESSAGES, Moves
 from lowtide.tasks.held.room import Budget, Turns
-from lowtide.tasks.held.sweeper import QUIET_S, SWEEPS_PER_QUIET, Sweeper
+from lowtide.tasks.held.sweeper import QUIET_S, Sweeper
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import LOSS_S, PROTOCOL, Keys
 from lowtide.tasks.redis.registry import unregister
 from tests.clock import Clock
-from tests.integration.bare_fleet import PREFIX, Server, until
+from tests.integration.bare_fleet import PREFIX, Server
+from tests.waiting import until
 
 KEYS = Keys(PREFIX)
 QUEUE = "lowtide.m"
@@ -299,7 +300,7 @@ def test_who_leads_and_vanishes_is_replaced_and_does_no_harm_when_it_comes_back(
         beat(redis)
         return other.turn() == 1
 
-    until(swept, timeout_s=5, what="b goes back")
+    until(swept, what="b goes back")
     assert gone.turn() == gone.sweep() == 0
     assert redis.llen(KEYS.queue(QUEUE)) == 1
     assert redis.get(KEYS.loss("b")) == b"1"
@@ -327,7 +328,7 @@ def test_a_successor_gives_back_at_once_what_was_silent_all_the_time_that_it_saw
         sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=1.0)
         return gives_back_at_once(redis, sweeper, quiet_s=1.0, before=lambda: None)
 
-    until(gives_back, timeout_s=20, what="a successor that Redis was never out of the sight of")
+    until(gives_back, what="a successor that Redis was never out of the sight of")
 
 
 def test_a_successor_whose_connection_broke_watches_first_as_redis_may_have_come_back_with_old_heartbeats(
@@ -336,7 +337,7 @@ def test_a_successor_whose_connection_broke_watches_first_as_redis_may_have_come
     sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=0.5)
     cut = partial(redis.client_kill_filter, _type="normal", skipme=True)
     assert not gives_back_at_once(redis, sweeper, quiet_s=0.5, before=cut)
-    until(lambda: sweeper.turn() == 1, timeout_s=10, what="given back after a watch")
+    until(lambda: sweeper.turn() == 1, what="given back after a watch")
 
 
 def test_a_failed_sweep_starts_the_watch_over(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:
@@ -365,17 +366,16 @@ def test_a_redis_that_goes_away_in_mid_sweep_is_not_asked_without_a_pause(redis:
     assert sweeper._next_pause_s() > 1
 
 
-def test_what_one_look_left_is_gone_on_with_without_a_pause(redis: Redis) -> None:
-    """Else a lost zone takes twice as long."""
-    quiet_s, tasks = 4.0, 4
-    interval_s = quiet_s / SWEEPS_PER_QUIET
-    sweeper = slow_sweeper(redis, time.monotonic, step_s=1.1 * interval_s, quiet_s=quiet_s)
+def test_what_one_look_left_is_gone_on_with_without_a_pause(redis: Redis, clock: Clock) -> None:
+    """Else a lost zone takes twice as long. From look to look it is a minute here, by the clock that pauses go by."""
+    sweeper = slow_sweeper(redis, clock, step_s=63.0, quiet_s=600.0)
+    for _ in range(10):
+        clock.pass_(60)
+        assert sweeper.turn() == 0
+    clock.pass_(60)
     sweeper.start()
     try:
-        until(lambda: redis.llen(KEYS.queue(QUEUE)) >= 1, timeout_s=10, what="the first goes back")
-        began_s = time.monotonic()
-        until(lambda: redis.llen(KEYS.queue(QUEUE)) == tasks, timeout_s=10, what="all go back")
-        assert time.monotonic() - began_s < 0.75 * (tasks - 1) * interval_s
+        until(lambda: redis.llen(KEYS.queue(QUEUE)) == 4, what="all go back")
     finally:
         sweeper.stop()
 
@@ -396,23 +396,18 @@ def test_heartbeats_differ_also_while_the_clock_stands_still(redis: Redis) -> No
     assert redis.zscore(KEYS.workers, WORKER) > 9e9
 
 
-def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server) -> None:
+def test_a_redis_that_stood_still_restores_nothing(redis: Redis, server: Server, clock: Clock) -> None:
     take(redis, "a")
-    sweeper = Sweeper(connect(Settings(redis_url=server.url)), KEYS, quiet_s=1.0)
-    sweeper.start()
-    try:
-        time.sleep(0.5)
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(1.5)
-        server.process.send_signal(signal.SIGCONT)
-        time.sleep(0.3)
-        beat(redis)
-        assert redis.hlen(KEYS.held(WORKER)) == 1
-        until(lambda: redis.llen(KEYS.queue(QUEUE)) == 1, timeout_s=3, what="it still sweeps")
-    finally:
-        server.process.send_signal(signal.SIGCONT)
-        sweeper.stop()
-        sweeper.stop()
+    with connect(Settings(redis_url=server.url), timeout_s=0.5) as impatient:
+        sweeper = Sweeper(impatient, KEYS, clock=clock)
+        watch(sweeper.turn, clock, seconds=10)
+        server.signal(signal.SIGSTOP)
+        try:
+            watch(sweeper.turn, clock, seconds=14)
+        finally:
+            server.signal(signal.SIGCONT)
+        assert watch(sweeper.turn, clock, seconds=20) == 0
+        assert watch(sweeper.turn, clock, seconds=4) == 1, "it still sweeps"
 
 
 def test_a_full_redis_can_be_swept_also_by_who_has_yet_to_lead(redis: Redis, sweeper: Sweeper, clock: Clock) -> None:

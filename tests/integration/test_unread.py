@@ -1,6 +1,5 @@
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from lowtide.tasks.redis.registry import announce
 
 
 @pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url) as client:
-        announce(client, Keys(""), ["digits"])
-        yield client
+def redis(redis: Redis) -> Redis:
+    announce(redis, Keys(""), ["digits"])
+    return redis
 
 
 def send(redis_url: str, queue: str, transport: dict[str, Any] | None = None, **options: Any) -> None:

@@ -7,33 +7,21 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from redis import Redis
 
 from lowtide.config import load_settings
-from lowtide.local.redis import redis_servers
 from lowtide.tasks.app import App, celery_config
 from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.rights import Access
 from lowtide.tasks.waking.stock_watch import StockWatch
-from tests.integration.bare_fleet import PREFIX, Fleet, Server, fleet_on, server_of, until
+from tests.integration.bare_fleet import PREFIX, Fleet, Server
+from tests.waiting import until
 
-SERVERS = redis_servers()
 NEVER = {"BARE_LOOK_S": "600"}
 QUIET_S = 1.0
 MESSAGE_BYTES = 150_000
-
-
-@pytest.fixture(scope="module", params=sorted(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with server_of(SERVERS[request.param], tmp_path_factory.mktemp("redis"), append_only=True) as server:
-        yield server
-
-
-@pytest.fixture
-def fleet(server: Server) -> Iterator[Fleet]:
-    with fleet_on(server) as fleet:
-        yield fleet
 
 
 @pytest.fixture
@@ -53,9 +41,9 @@ def waiting(fleet: Fleet) -> int:
     return int(fleet.redis.info("clients")["blocked_clients"])
 
 
-def watched(fleet: Fleet) -> bool:
-    """Somebody is told of changes."""
-    return any("t" in client["flags"] for client in fleet.redis.client_list())
+def told(redis: Redis) -> list[dict[str, str]]:
+    """The connections that are told of changes."""
+    return [client for client in redis.client_list() if "t" in client["flags"]]
 
 
 def waits(fleet: Fleet) -> int:
@@ -76,19 +64,21 @@ def test_many_tasks_in_one_write_wake_many_workers(fleet: Fleet, ours: Celery) -
     workers = [fleet.worker(slot=slot, threads=1, **NEVER) for slot in "abc"]
     until(lambda: waiting(fleet) == len(workers), what="all wait")
 
-    message = ours.amqp.as_task_v2("", "record", ["out", "?"]).headers
+    message = ours.amqp.as_task_v2("", "hold", ["out", "?"]).headers
     with ours.producer_or_acquire() as producer, producer.batch(max_size=2):
         for number in range(5):
-            body = (["met", str(number), 0.3], {}, {})
+            body = (["out", str(number)], {}, {})
             headers = {**message, "id": f"task-{number}"}
             producer.publish(body, exchange="", routing_key="lowtide.m.topic", serializer="json", headers=headers)
-    until(lambda: len(fleet.out("met")) == 5, what="done")
+    until(lambda: len(fleet.out("started:out")) == len(workers), what="each has begun one")
+    fleet.let_go(5)
+    until(lambda: len(fleet.out()) == 5, what="done")
     until(lambda: waiting(fleet) == len(workers), what="all wait again")
 
 
 def test_a_task_of_a_stock_application_wakes_a_worker(fleet: Fleet) -> None:
     fleet.worker(quiet_s=QUIET_S, **NEVER)
-    until(lambda: watched(fleet), what="one worker leads")
+    until(lambda: told(fleet.redis), what="one worker leads")
     for number, queue in enumerate(worker_queues(["m"])):
         for priority in (0, 9):
             until(lambda: waiting(fleet) == 1, what="the worker waits")
@@ -98,21 +88,20 @@ def test_a_task_of_a_stock_application_wakes_a_worker(fleet: Fleet) -> None:
 
 def test_the_successor_of_a_leader_that_vanished_wakes_workers(fleet: Fleet) -> None:
     first = fleet.worker(slot="a", quiet_s=QUIET_S, **NEVER)
-    until(lambda: watched(fleet), what="the first leads")
+    (leader,) = until(lambda: told(fleet.redis), what="the first leads")
     fleet.worker(slot="b", quiet_s=QUIET_S, **NEVER)
     first.kill()
-    until(lambda: not watched(fleet), what="nobody leads")
-    until(lambda: watched(fleet), what="the second leads")
+    until(lambda: [one for one in told(fleet.redis) if one["id"] != leader["id"]], what="the second leads")
     record(fleet.publisher, "x")
     until(lambda: fleet.out() == ["x"], what="done")
 
 
 def test_a_task_that_a_vanished_worker_held_wakes_another(fleet: Fleet, ours: Celery) -> None:
     first = fleet.worker(slot="a", **NEVER)
-    ours.send_task("record", ["out", "x", 20.0], queue="lowtide.m")
+    ours.send_task("hold", ["out", "x"], queue="lowtide.m")
     until(lambda: fleet.out("started:out") == ["x"], what="begun")
     fleet.worker(slot="b", quiet_s=QUIET_S, **NEVER)
-    until(lambda: watched(fleet) and waiting(fleet) == 2, what="both wait, the second leads")
+    until(lambda: told(fleet.redis) and waiting(fleet) == 2, what="both wait, the second leads")
     first.kill()
     until(lambda: fleet.out("started:out") == ["x", "x"], what="begun again")
 
@@ -136,18 +125,28 @@ def test_a_queue_that_is_added_later_wakes_the_worker_too(fleet: Fleet, ours: Ce
 
 
 def test_only_the_worker_that_gets_it_is_sent_a_payload_and_only_it_is_woken(fleet: Fleet, ours: Celery) -> None:
-    workers = [fleet.worker(slot=slot, quiet_s=60, **NEVER) for slot in "abcd"]
-    until(lambda: watched(fleet), what="one worker leads")
-    until(lambda: waiting(fleet) == len(workers), what="all wait")
-    before, waited, pushes = fleet.redis.info("stats"), waits(fleet), 20
-    for number in range(pushes):
-        record(ours, str(number).ljust(MESSAGE_BYTES))
-        until(lambda number=number: fleet.redis.llen("out") == number + 1, what="done")
-        until(lambda: waiting(fleet) == len(workers), what="all wait")
-    sent = fleet.redis.info("stats")["total_net_output_bytes"] - before["total_net_output_bytes"]
+    pushes = 20
 
-    assert sent < 1.2 * pushes * MESSAGE_BYTES
-    assert waits(fleet) - waited < 2 * pushes, "who is slow to take makes the leader wake another"
+    def push(*, workers: int) -> None:
+        fleet.redis.delete("out")
+        for number in range(pushes):
+            until(lambda: waiting(fleet) == workers, what="all wait")
+            record(ours, str(number).ljust(MESSAGE_BYTES))
+            until(lambda number=number: fleet.redis.llen("out") == number + 1, what="done")
+        until(lambda: waiting(fleet) == workers, what="all wait")
+
+    for slot in "abc":
+        fleet.worker(slot=slot, **NEVER)
+    until(lambda: waiting(fleet) == 3, what="all wait")
+    waited = waits(fleet)
+    push(workers=3)
+    assert waits(fleet) - waited == pushes
+
+    fleet.worker(slot="d", quiet_s=60, **NEVER)
+    until(lambda: told(fleet.redis), what="it leads")  # and wakes another, too, while one is slow to take
+    before = fleet.redis.info("stats")["total_net_output_bytes"]
+    push(workers=4)
+    assert fleet.redis.info("stats")["total_net_output_bytes"] - before < 1.2 * pushes * MESSAGE_BYTES
 
 
 def test_a_worker_that_is_deaf_to_a_queue_leaves_its_wakes_to_others(fleet: Fleet, ours: Celery) -> None:
@@ -265,20 +264,18 @@ def test_where_redis_does_not_tell_it_is_asked_instead_and_that_is_said_once(
 def test_who_is_told_has_a_bounded_buffer_in_redis(server: Server) -> None:
     lists = Lists(server)
     lists.watch.start()
-    until(lambda: any("t" in client["flags"] for client in lists.redis.client_list()), what="it is told")
-    told = [client for client in lists.redis.client_list() if "t" in client["flags"]]
-    assert [client["sub"] for client in told] == ["1"], "so the limit of subscribers holds for it"
+    until(lambda: told(lists.redis), what="it is told")
+    assert [client["sub"] for client in told(lists.redis)] == ["1"], "so the limit of subscribers holds for it"
     lists.watch.stop()
-    until(lambda: not any("t" in client["flags"] for client in lists.redis.client_list()))
+    until(lambda: not told(lists.redis))
 
 
 def test_a_watch_begins_anew_after_its_connection_broke(server: Server) -> None:
     lists = Lists(server)
     lists.watch.start()
-    until(lambda: any("t" in client["flags"] for client in lists.redis.client_list()), what="it is told")
-    for client in lists.redis.client_list():
-        if "t" in client["flags"]:
-            lists.redis.client_kill_filter(_id=client["id"])
+    until(lambda: told(lists.redis), what="it is told")
+    for client in told(lists.redis):
+        lists.redis.client_kill_filter(_id=client["id"])
     lists.push("lowtide.m")
     until(lambda: lists.tokens() == (1, 0), what="a token")
     lists.watch.stop()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from celery import Celery
+from redis import Redis
 
 from lowtide.cli.answers.silence import cause_of
 from lowtide.config import Settings
@@ -31,26 +31,28 @@ from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.version import WIRE_VERSION
 from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
+from tests.waiting import until
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
 
 MODEL = '''
-import time
+import os, time
 import torch
 from lowtide.workers.model import Model
 
 class Sum(Model):
-    """The sum of two bytes; sleeps first for as many seconds as `params` say."""
+    """The sum of two bytes. A batch with one that is to wait does so until the test says `go`."""
 
     def load(self, device):
         self.version = "v1"
 
     def decode(self, content, params):
-        return torch.tensor([*content[:2], params.get("sleep_s", 0.0)], dtype=torch.float32)
+        return torch.tensor([*content[:2], params.get("waits", 0)], dtype=torch.float32)
 
     def predict(self, batch):
         open("predicting", "w").close()
-        time.sleep(float(batch[:, 2].max()))
+        while batch[:, 2].any() and not os.path.exists("go"):
+            time.sleep(0.02)
         return batch[:, :2].sum(dim=1)
 
     def encode(self, output, params):
@@ -96,7 +98,6 @@ import sys
 from lowtide.config import load_settings
 from lowtide.config.process.logs import configure_logging
 from lowtide.workers.worker import run_worker
-from lowtide.local.process import free_port
 
 settings = load_settings()
 configure_logging(settings)
@@ -117,23 +118,26 @@ class WorkerProcess:
     log: Path
     settings: Settings
 
+    def until(self, condition: Callable[[], Any], *, what: str = "") -> Any:
+        """What the condition gives as soon as it is true. The process lives until then."""
+
+        def met() -> Any:
+            assert self.process.poll() is None, self.log.read_text()
+            return condition()
+
+        return until(met, what=what)
+
     def stop(self, signum: int = signal.SIGTERM) -> int:
         self.process.send_signal(signum)
         return self.process.wait(WAIT_S)
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     (tmp_path / "tiny_model.py").write_text(MODEL)
     started: list[WorkerProcess] = []
 
-    def start(*, until: Callable[[], bool] | None = None, **settings: Any) -> WorkerProcess:
+    def start(*, when: Callable[[], bool] | None = None, **settings: Any) -> WorkerProcess:
         values = {"redis_url": redis_url, "models": "sum=tiny_model:Sum", "device": "cpu", "decode_threads": 2}
         values |= settings
         environment = {f"LOWTIDE_{name.upper()}": str(value) for name, value in values.items()}
@@ -148,7 +152,7 @@ def start_worker(redis_url: str, client: redis.Redis, tmp_path: Path) -> Iterato
             )
         worker = WorkerProcess(process=process, log=log, settings=Settings(**values))
         started.append(worker)
-        wait_for(until or (lambda: " ready." in log.read_text()), worker)
+        worker.until(when or (lambda: " ready." in log.read_text()), what="its start")
         return worker
 
     yield start
@@ -163,14 +167,6 @@ def app(redis_url: str) -> Celery:
     return configure(Settings(redis_url=redis_url))
 
 
-def wait_for(true: Callable[[], Any], worker: WorkerProcess) -> None:
-    until_s = time.monotonic() + WAIT_S
-    while not true():
-        assert worker.process.poll() is None, worker.log.read_text()
-        assert time.monotonic() < until_s, worker.log.read_text()
-        time.sleep(0.02)
-
-
 def health(worker: WorkerProcess) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{worker.settings.health_port}/healthz", timeout=5) as answer:
         return json.load(answer)
@@ -180,16 +176,16 @@ def request(a: int, b: int, **fields: Any) -> InferenceRequest:
     return InferenceRequest(model="sum", data=base64.b64encode(bytes([a, b])).decode(), **fields)
 
 
-def given_back(client: redis.Redis) -> int:
+def given_back(redis: Redis) -> int:
     """How often a message went back to its list."""
-    return int(client.info("commandstats").get("cmdstat_rpush", {"calls": 0})["calls"])
+    return int(redis.info("commandstats").get("cmdstat_rpush", {"calls": 0})["calls"])
 
 
-def losses(client: redis.Redis, keys: Keys) -> int:
-    return sum(int(client.get(key) or 0) for key in client.keys(keys.loss("*")))
+def losses(redis: Redis, keys: Keys) -> int:
+    return sum(int(redis.get(key) or 0) for key in redis.keys(keys.loss("*")))
 
 
-def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, client, start_worker) -> None:
+def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, redis, start_worker, tmp_path) -> None:
     worker = start_worker(health_port=free_port())
     keys = Keys.of(worker.settings)
     assert health(worker) == {"status": "ok", "in_process": 0, "done": {}}
@@ -201,32 +197,35 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     with pytest.raises(RequestFailed, match="not_found|forbidden"):
         infer.delay({"model": "sum", "uri": "file:///etc/passwd"}).get(WAIT_S)
 
-    wait_for(lambda: client.hexists(keys.rates, "sum"), worker)
+    worker.until(lambda: redis.hexists(keys.rates, "sum"))
 
     def word() -> dict[str, Any]:
-        (said,) = live(client, keys, "worker").values()
+        (said,) = live(redis, keys, "worker").values()
         return said
 
-    wait_for(lambda: word()["done"] == {"ok": 201, "failed": 1}, worker)
+    worker.until(lambda: word()["done"] == {"ok": 201, "failed": 1})
     assert (word()["models"], word()["devices"]) == (["sum"], ["cpu"])
-    wait_for(lambda: not word()["busy"], worker)
+    worker.until(lambda: not word()["busy"])
 
     assert not word()["draining"]
-    running = infer.delay(request(1, 3, params={"sleep_s": 7.0}))  # for longer than from one word to the next
-    wait_for(lambda: client.hlen(keys.holders) == 1, worker)
-    time.sleep(0.2)
-    (shown,) = app.control.inspect(timeout=0.3).active().popitem()[1]
+    running = infer.delay(request(1, 3, params={"waits": 1}))
+
+    def active() -> list[dict[str, Any]]:
+        return [task for tasks in (app.control.inspect(timeout=0.3).active() or {}).values() for task in tasks]
+
+    (shown,) = worker.until(active)
     assert (shown["args"], shown["kwargs"]) == ("sum × 1", ""), "never its content"
     worker.process.send_signal(signal.SIGTERM)
-    wait_for(lambda: word()["draining"], worker)
-    assert worker.stop() == 0, worker.log.read_text()
+    worker.until(lambda: word()["draining"])
+    (tmp_path / "go").touch()
+    assert worker.process.wait(WAIT_S) == 0, worker.log.read_text()
     assert running.get(1) == [4]
-    assert live(client, keys, "worker") == {}
-    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 0)
+    assert live(redis, keys, "worker") == {}
+    assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 0)
 
 
 def test_a_worker_tells_those_who_wait_why_content_is_tried_again(
-    app: Celery, client: redis.Redis, start_worker, monkeypatch: pytest.MonkeyPatch
+    app: Celery, redis: Redis, start_worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with contextlib.closing(Broken()) as cloud_storage:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud_storage.url)
@@ -235,43 +234,38 @@ def test_a_worker_tells_those_who_wait_why_content_is_tried_again(
         assert infer_chunk.delay([asked]).get(timeout=WAIT_S)[0]["status"] == "retry"
 
         keys = Keys(worker.settings.prefix)
-        wait_for(lambda: any(said["retrying"] for said in live(client, keys, "worker").values()), worker)
-    why = cause_of({"bridge": {}}, live(client, keys, "worker"), "sum")
+        worker.until(lambda: any(said["retrying"] for said in live(redis, keys, "worker").values()))
+    why = cause_of({"bridge": {}}, live(redis, keys, "worker"), "sum")
     assert why.startswith("some requests fail just now and are tried again: gs://photos/cat.jpg: 503 GET ")
 
 
 def test_a_stop_while_a_model_loads_is_a_clean_end(start_worker, tmp_path) -> None:
     (tmp_path / "loading_model.py").write_text(LOADING)
-    for _ in range(3):
-        (tmp_path / "loading").unlink(missing_ok=True)
-        worker = start_worker(models="sum=loading_model:Loading", until=(tmp_path / "loading").exists)
-        assert worker.stop() == 0, worker.log.read_text()
+    worker = start_worker(models="sum=loading_model:Loading", when=(tmp_path / "loading").exists)
+    assert worker.stop() == 0, worker.log.read_text()
 
 
-def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, client, start_worker) -> None:
+def test_what_does_not_fit_into_the_grace_goes_back_to_its_queue(app, redis, start_worker, tmp_path) -> None:
     worker = start_worker(grace_s=0.5, batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    tasks = [infer.delay(request(i, 0, params={"sleep_s": 3.0})) for i in range(4)]
-    wait_for(lambda: client.hlen(keys.holders) >= 2, worker)
-    time.sleep(0.2)
-    began_s = time.monotonic()
+    tasks = [infer.delay(request(i, 0, params={"waits": 1})) for i in range(4)]
+    worker.until((tmp_path / "predicting").exists)
     assert worker.stop() == 0, worker.log.read_text()
-    assert time.monotonic() - began_s < 5.0
-    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
-    assert losses(client, keys) == 0
+    assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 4), worker.log.read_text()
+    assert losses(redis, keys) == 0
     assert {task.state for task in tasks} == {"PENDING"}
 
 
 def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_others_are_served(
-    app, client, start_worker
+    app, redis, start_worker
 ) -> None:
     worker = start_worker()
     keys = Keys.of(worker.settings)
     newer = {WIRE_VERSION_HEADER: WIRE_VERSION + 1}
     one = infer.apply_async((request(1, 2),), headers=newer)
     many = infer_chunk.apply_async(([request(3, 4)],), headers=newer)
-    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
-    began_s, before = time.monotonic(), given_back(client)
+    worker.until(lambda: redis.hlen(keys.holders) == 2)
+    began_s, before = time.monotonic(), given_back(redis)
 
     stock = Celery("stock", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
     no_version = stock.send_task("lowtide.infer", [request(1, 4).to_wire()], queue="lowtide.sum")
@@ -279,21 +273,21 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     stock.backend.result_consumer.stop()
     stock.close()
     time.sleep(2.5)
-    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
+    worker.until(lambda: redis.hlen(keys.holders) == 2)
     rounds = (time.monotonic() - began_s) / HOLD_BACK_S + 1
-    assert given_back(client) - before <= 2 * rounds, "each goes back once in a pause"
+    assert given_back(redis) - before <= 2 * rounds, "each goes back once in a pause"
     assert worker.stop() == 0, worker.log.read_text()
     told = f"handing back tasks of wire version {WIRE_VERSION + 1}, this worker knows {WIRE_VERSION}"
     assert worker.log.read_text().count(told) == 1
-    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 2), worker.log.read_text()
-    assert losses(client, keys) == 0
+    assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 2), worker.log.read_text()
+    assert losses(redis, keys) == 0
     assert (one.state, many.state) == ("PENDING", "PENDING")
 
 
-def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, start_worker) -> None:
+def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, redis, start_worker) -> None:
     queue = Keys.of(Settings()).queue("lowtide.sum")
     infer.delay(request(1, 2, params={"note": "unquotable"}))
-    good = json.loads(client.lpop(queue))
+    good = json.loads(redis.lpop(queue))
     body = json.loads(good["body"])
 
     def message(**properties: Any) -> dict[str, Any]:
@@ -340,12 +334,12 @@ def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, st
         {**message(), "content-encoding": "klingon"},
     ]
     deep = json.dumps(with_headers(x="deep")).replace('"deep"', "[" * 990 + "]" * 990)
-    client.lpush(queue, "{", "\x80", deep, *map(json.dumps, bad))
+    redis.lpush(queue, "{", "\x80", deep, *map(json.dumps, bad))
     worker = start_worker()
     assert infer.delay(request(1, 3)).get(WAIT_S) == [4]
-    wait_for(lambda: not client.hlen(Keys.of(worker.settings).holders), worker)
+    worker.until(lambda: not redis.hlen(Keys.of(worker.settings).holders))
     assert worker.stop() == 0, worker.log.read_text()
-    assert client.llen(queue) == 0
+    assert redis.llen(queue) == 0
     said = worker.log.read_text()
     assert "unquotable" not in said
     assert "no task is called 'os.system': dropped" in said
@@ -353,14 +347,13 @@ def test_what_is_no_task_costs_neither_the_worker_nor_the_others(app, client, st
 
 
 def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_goes_back(
-    app, client, start_worker, tmp_path
+    app, redis, start_worker, tmp_path
 ) -> None:
     worker = start_worker(batch_deadline_s=0.5, batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    hanging = infer.delay(request(1, 2, params={"sleep_s": 600.0}))
-    wait_for((tmp_path / "predicting").exists, worker)
-    chunk = infer_chunk.delay([request(i, 0) for i in range(20)])
-    wait_for(lambda: client.hlen(keys.holders) == 2, worker)
+    hanging = infer.delay(request(1, 2, params={"waits": 1}))
+    worker.until((tmp_path / "predicting").exists)
+    chunk = infer_chunk.delay([request(i, 0) for i in range(20)])  # there is half a second to take it
 
     assert worker.process.wait(WAIT_S) == 70
     log = worker.log.read_text()
@@ -368,77 +361,80 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
     assert "tiny_model.py" in log
     with pytest.raises(RequestFailed, match="^timeout: .*LOWTIDE_BATCH_DEADLINE_S"):
         hanging.get(1)
-    assert (client.hlen(keys.holders), client.llen(keys.queue("lowtide.sum"))) == (0, 1)
-    assert losses(client, keys) == 0
+    assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 1)
+    assert losses(redis, keys) == 0
 
     start_worker()
     assert [outcome["outputs"] for outcome in chunk.get(WAIT_S)] == [[i] for i in range(20)]
 
 
-@pytest.mark.parametrize("header", [{}, {"lowtide-v": 2}])
 def test_a_chunk_whose_sender_keeps_no_content_is_answered_though_it_says_that_some_is_beside_it(
-    start_worker, redis_url, header
+    start_worker, redis_url
 ) -> None:
     start_worker()
-    with Celery(broker=redis_url, backend=redis_url, set_as_current=False) as stock:
-        foreign = [{"model": "sum", "blob": [0, 1]}, request(1, 4).to_wire()]
-        answer = stock.send_task("lowtide.infer_chunk", [foreign], queue="lowtide.sum", headers=header)
-        failed, answered = answer.get(timeout=WAIT_S)
-    assert "blob: is not a field of a request" in failed["error"]["message"]
-    assert answered["outputs"] == [5]
+    foreign = [{"model": "sum", "blob": [0, 1]}, request(1, 4).to_wire()]
+    for header in ({}, {"lowtide-v": 2}):
+        with Celery(broker=redis_url, backend=redis_url, set_as_current=False) as stock:
+            answer = stock.send_task("lowtide.infer_chunk", [foreign], queue="lowtide.sum", headers=header)
+            failed, answered = answer.get(timeout=WAIT_S)
+        assert "blob: is not a field of a request" in failed["error"]["message"]
+        assert answered["outputs"] == [5]
 
 
-def test_a_loss_keeps_the_content_beside_a_task(app, client, start_worker, tmp_path) -> None:
+def test_a_loss_keeps_the_content_beside_a_task(app, redis, start_worker, tmp_path) -> None:
     worker = start_worker(batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    requests = tuple(request(number, 0, params={"sleep_s": 0.0 if number else 2.0}).to_wire() for number in range(3))
+    requests = tuple(request(number, 0, params={"waits": 1}).to_wire() for number in range(3))
     ChunkSender(app).send([Chunk(task_id="o.1", queue="lowtide.sum", requests=requests, sent_at=0.0)])
-    wait_for((tmp_path / "predicting").exists, worker)
+    worker.until((tmp_path / "predicting").exists)
     worker.stop(signal.SIGKILL)
 
+    (tmp_path / "go").touch()
     successor = start_worker()
-    wait_for(lambda: client.exists(keys.result("o.1")), successor)
-    result = read_result("o.1", client.get(keys.result("o.1")))
+    successor.until(lambda: redis.exists(keys.result("o.1")))
+    result = read_result("o.1", redis.get(keys.result("o.1")))
     assert [outcome.outputs for outcome in result.outcomes] == [[0], [1], [2]]
     assert "gave back 1 tasks of this worker's predecessor" in successor.log.read_text()
-    assert client.get(keys.blob("o.1")) == bytes([0, 0, 1, 0, 2, 0])
+    assert redis.get(keys.blob("o.1")) == bytes([0, 0, 1, 0, 2, 0])
 
 
 def test_a_worker_that_stood_still_until_it_was_given_up_finishes_what_it_has_begun_and_is_another_then(
-    app, client, start_worker, tmp_path
+    app, redis, start_worker, tmp_path
 ) -> None:
     worker = start_worker(batch_max_requests=1)
     keys = Keys.of(worker.settings)
-    tasks = [infer.delay(request(number, 0, params={"sleep_s": 0.0 if number else 2.0})) for number in range(3)]
-    wait_for(lambda: (tmp_path / "predicting").exists() and client.hlen(keys.holders) == 3, worker)
-    [incarnation] = live(client, keys, "worker")
+    tasks = [infer.delay(request(number, 0, params={"waits": 1})) for number in range(3)]
+    worker.until(lambda: (tmp_path / "predicting").exists() and redis.hlen(keys.holders) == 3)
+    [incarnation] = live(redis, keys, "worker")
 
     worker.process.send_signal(signal.SIGSTOP)
-    assert Moves(client, keys).sweep_whole(incarnation) == 3
+    os.waitpid(worker.process.pid, os.WUNTRACED)
+    assert Moves(redis, keys).sweep_whole(incarnation) == 3
+    (tmp_path / "go").touch()
     worker.process.send_signal(signal.SIGCONT)
 
     assert [task.get(WAIT_S) for task in tasks] == [[0], [1], [2]]
-    wait_for(lambda: not client.hlen(keys.holders), worker)
-    [(again, status)] = live(client, keys, "worker").items()
+    worker.until(lambda: not redis.hlen(keys.holders))
+    [(again, status)] = worker.until(lambda: list(live(redis, keys, "worker").items()))
     assert again != incarnation
     assert status["name"].split(":")[1:] == ["0", str(worker.process.pid)]
     assert worker.stop() == 0, worker.log.read_text()
-    assert not client.exists(keys.workers, keys.worker_status, keys.held(again))
+    assert not redis.exists(keys.workers, keys.worker_status, keys.held(again))
 
 
 def test_a_worker_that_never_lets_the_interpreter_go_is_ended_by_a_timer(app, start_worker, tmp_path) -> None:
     (tmp_path / "greedy_model.py").write_text(GREEDY)
-    worker = start_worker(stuck_after_s=0.5, models="sum=greedy_model:Greedy")
+    worker = start_worker(stuck_after_s=2.0, models="sum=greedy_model:Greedy")
     infer.delay(request(1, 2))
     assert worker.process.wait(WAIT_S) == 1
     assert "greedy_model.py" in worker.log.read_text()
 
 
 def test_a_worker_whose_event_loop_stands_still_ends_and_another_runs_what_it_held(
-    app, client, start_worker, tmp_path
+    app, redis, start_worker, tmp_path
 ) -> None:
     (tmp_path / "still_model.py").write_text(STANDING_STILL)
-    worker = start_worker(stuck_after_s=0.5, models="sum=still_model:Still")
+    worker = start_worker(stuck_after_s=5.0, models="sum=still_model:Still")
     answer = infer.delay(request(1, 2))
 
     assert worker.process.wait(WAIT_S) == 70

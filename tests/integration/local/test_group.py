@@ -16,7 +16,8 @@ from lowtide.local.group import Event, Group
 from lowtide.local.monitoring.server import MonitoringServer
 from lowtide.local.process import ChildProcess
 from lowtide.local.vm import Vm
-from tests.fleet import eventually
+from tests.clock import Clock
+from tests.waiting import until
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 BY_NOTICE = """
@@ -38,6 +39,7 @@ class Stage:
 
     def __init__(self, folder: Path, server: MonitoringServer) -> None:
         self.events: list[Event] = []
+        self.clock = Clock()
         self.capacity = 10
         self.folder = folder
         self.command: Callable[[str], list[str]] = lambda metadata_url: SLEEP
@@ -53,7 +55,7 @@ class Stage:
         self._at_s = time.time() - 600
         self.group: Group | None = None
 
-    def start(self, *, boot_s: float = 0.0, preempt_every_s: float = 0.0) -> Group:
+    def start(self, *, boot_s: float = 0.0, preempt_every_s: float = 0.0, notice_s: float = 30.0) -> Group:
         self.group = Group(
             policy_of(self.settings),
             Monitoring(self.settings),
@@ -62,20 +64,23 @@ class Stage:
             capacity=lambda: self.capacity,
             preempt_every_s=preempt_every_s,
             on_event=self.events.append,
+            look_s=0.1,
+            notice_s=notice_s,
+            clock=self.clock,
         )
         self.group.start()
         return self.group
 
-    def start_deaf(self) -> Vm:
+    def start_deaf(self, *, notice_s: float) -> Vm:
         """A group whose first VM hears no SIGTERM. Those that follow it do: the stage's end would wait for them."""
         commands = iter([[sys.executable, "-c", DEAF]])
         self.command = lambda metadata_url: next(commands, SLEEP)
         self.says(1.0)
-        group = self.start()
+        group = self.start(notice_s=notice_s)
         self.reaches(running=1)
         [vm] = group.vms
         log = self.folder / f"{vm.name}.log"
-        eventually(lambda: log.exists() and "deaf" in log.read_text(), within_s=10, what="its worker")
+        until(lambda: log.exists() and "deaf" in log.read_text(), what="its worker")
         return vm
 
     def _launch(self, name: str, metadata_url: str) -> ChildProcess:
@@ -87,9 +92,8 @@ class Stage:
         self._writer.write([Sample(metric=GPU_SECONDS_OUTSTANDING, value=value)], at_s=self._at_s)
 
     def reaches(self, *, running: int, booting: int = 0) -> None:
-        eventually(
+        until(
             lambda: self.events and (self.events[-1].running, self.events[-1].booting) == (running, booting),
-            within_s=30,
             what=f"{running} running and {booting} booting VMs",
         )
 
@@ -170,36 +174,41 @@ def test_a_preempted_vm_hears_of_it_and_another_takes_its_place(stage: Stage) ->
     vm.preempt()
     vm.join()
     assert "TRUE" in (stage.folder / f"{vm.name}.log").read_text()
-    eventually(lambda: [one.name for one in group.vms] == ["vm-2"], within_s=30, what="another VM")
+    until(lambda: [one.name for one in group.vms] == ["vm-2"], what="another VM")
 
 
 def test_a_preempted_vm_is_gone_after_its_notice_whatever_its_worker_does(stage: Stage) -> None:
-    vm = stage.start_deaf()
+    vm = stage.start_deaf(notice_s=2.0)
     began_s = time.monotonic()
-    vm.preempt(notice_s=3.0)
+    vm.preempt()
     vm.join()
-    assert 2.5 < time.monotonic() - began_s < 10
+    assert time.monotonic() - began_s > 1.5
 
 
-def test_a_group_that_cant_read_the_signal_keeps_its_size(stage: Stage, server: MonitoringServer) -> None:
+def test_a_group_that_cant_read_the_signal_keeps_its_size(
+    stage: Stage, server: MonitoringServer, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.says(2.0)
     group = stage.start()
     stage.reaches(running=2)
     vms = group.vms
     server.stop()
-    time.sleep(3.0)  # three decisions
+    until(lambda: "can't be read: the group keeps its size" in caplog.text)
+    time.sleep(0.5)  # some decisions
     assert group.vms == vms
 
 
-def test_a_reading_that_fails_is_no_missing_signal(stage: Stage, server: MonitoringServer) -> None:
+def test_a_reading_that_fails_is_no_missing_signal(
+    stage: Stage, server: MonitoringServer, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.says(2.0)
     group = stage.start()
     stage.reaches(running=2)
     server.stop()
-    time.sleep(1.5)
+    until(lambda: "can't be read" in caplog.text)
     stage.capacity = 1
     group.vms[0].preempt()
-    eventually(lambda: stage.events[-1].running == 1, within_s=10, what="the loss of a VM")
+    until(lambda: stage.events[-1].running == 1, what="the loss of a VM")
     assert "gpu_seconds_outstanding is 2 and asks for 2" in stage.events[-1].reason
 
 
@@ -207,7 +216,9 @@ def test_vms_that_are_preempted_every_so_often_are_told_and_replaced(stage: Stag
     stage.says(2.0)
     group = stage.start(preempt_every_s=4.0)
     stage.reaches(running=2)
-    eventually(lambda: {vm.name for vm in group.vms} == {"vm-3", "vm-4"}, within_s=60, what="two others")
+    for left in ({"vm-2", "vm-3"}, {"vm-3", "vm-4"}):
+        stage.clock.pass_(4.0)
+        until(lambda left=left: {vm.name for vm in group.vms} == left, what="another in its place")
     told = [event for event in stage.events if event.reason.endswith("is preempted")]
     assert [event.reason for event in told[:2]] == ["2: vm-1 is preempted", "2: vm-2 is preempted"]
     assert told[0].running + told[0].booting == 1
@@ -216,18 +227,20 @@ def test_vms_that_are_preempted_every_so_often_are_told_and_replaced(stage: Stag
 def test_no_vm_is_preempted_for_the_time_in_which_none_ran(stage: Stage) -> None:
     stage.says(0.0)
     group = stage.start(preempt_every_s=6.0)
-    time.sleep(7.0)
+    stage.clock.pass_(7.0)
     stage.says(1.0)
     stage.reaches(running=1)
-    time.sleep(3.0)
+    stage.clock.pass_(5.0)
+    time.sleep(0.5)  # some decisions
     assert [vm.name for vm in group.vms] == ["vm-1"]
-    eventually(lambda: [vm.name for vm in group.vms] == ["vm-2"], within_s=30, what="the next one")
+    stage.clock.pass_(1.0)
+    until(lambda: [vm.name for vm in group.vms] == ["vm-2"], what="the next one")
 
 
 def test_a_vm_that_is_ending_has_its_machine_until_it_is_gone(stage: Stage) -> None:
     stage.capacity = 1
-    vm = stage.start_deaf()
-    vm.preempt(notice_s=4.0)
+    vm = stage.start_deaf(notice_s=2.0)
+    vm.preempt()
     while vm.is_there:
         assert stage.group
         assert stage.group.vms == ()

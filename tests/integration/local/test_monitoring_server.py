@@ -17,6 +17,7 @@ from lowtide.config import load_settings
 from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING, PUBSUB_UNDELIVERED
 from lowtide.local.grpc_server import ServerFailed
 from lowtide.local.monitoring.server import MonitoringServer
+from tests.clock import Clock
 
 NAME = "projects/p"
 TYPE = GPU_SECONDS_OUTSTANDING.type
@@ -24,17 +25,9 @@ TYPE = GPU_SECONDS_OUTSTANDING.type
 """What the instance group reads."""
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.at = float(int(time.time()))
-
-    def __call__(self) -> float:
-        return self.at
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(float(int(time.time())))
 
 
 @pytest.fixture
@@ -69,9 +62,9 @@ def read(client: Any, query: str, *, end: float, back_s: int = 3600, **options: 
 
 def test_what_is_written_each_15_s_is_what_the_instance_groups_filter_selects(client: Any, clock: Clock) -> None:
     for step in range(5):
-        write(client, series(step / 2, at=clock.at))
-        clock.at += 15
-    [found] = read(client, SIGNAL.query, end=clock.at)
+        write(client, series(step / 2, at=clock.now_s))
+        clock.now_s += 15
+    [found] = read(client, SIGNAL.query, end=clock.now_s)
 
     assert [point.value.double_value for point in found.points] == [2.0, 1.5, 1.0, 0.5, 0.0]
     assert found.metric_kind == metric_pb2.MetricDescriptor.MetricKind.GAUGE
@@ -80,39 +73,39 @@ def test_what_is_written_each_15_s_is_what_the_instance_groups_filter_selects(cl
 
 
 def test_one_series_of_a_fleet_does_not_hide_or_take_in_another(client: Any, clock: Clock) -> None:
-    other = series(9, at=clock.at)
+    other = series(9, at=clock.now_s)
     other.metric.labels[FLEET] = "another"
-    write(client, series(1, at=clock.at), other)
+    write(client, series(1, at=clock.now_s), other)
 
-    [found] = read(client, SIGNAL.query, end=clock.at)
+    [found] = read(client, SIGNAL.query, end=clock.now_s)
     assert found.metric.labels[FLEET] == "default"
 
 
 def test_pages_hold_points_and_are_put_together_by_the_client(client: Any, clock: Clock) -> None:
     for step in range(5):
-        write(client, series(step, at=clock.at), series(10 + step, at=clock.at, fleet="b"))
-        clock.at += 5
-    found = read(client, f'metric.type = "{TYPE}"', end=clock.at, page_size=3)
+        write(client, series(step, at=clock.now_s), series(10 + step, at=clock.now_s, fleet="b"))
+        clock.now_s += 5
+    found = read(client, f'metric.type = "{TYPE}"', end=clock.now_s, page_size=3)
 
     assert sum(len(one.points) for one in found) == 10
-    headers = read(client, f'metric.type = "{TYPE}"', end=clock.at, view=1)
+    headers = read(client, f'metric.type = "{TYPE}"', end=clock.now_s, view=1)
     assert [len(one.points) for one in headers] == [0, 0]
 
 
 def test_a_refusal_tells_which_series_and_why_and_the_others_are_written(client: Any, clock: Clock) -> None:
-    write(client, series(1, at=clock.at))
+    write(client, series(1, at=clock.now_s))
     with pytest.raises(
         InvalidArgument, match=r"could not be written: timeSeries\[0\]: Points must be written in order"
     ):
-        write(client, series(2, at=clock.at), series(3, at=clock.at, fleet="b"))
+        write(client, series(2, at=clock.now_s), series(3, at=clock.now_s, fleet="b"))
 
-    assert sorted(len(one.points) for one in read(client, f'metric.type = "{TYPE}"', end=clock.at)) == [1, 1]
+    assert sorted(len(one.points) for one in read(client, f'metric.type = "{TYPE}"', end=clock.now_s)) == [1, 1]
 
 
 def test_a_refusal_carries_the_count_of_what_was_written(client: Any, clock: Clock) -> None:
-    write(client, series(1, at=clock.at))
+    write(client, series(1, at=clock.now_s))
     with pytest.raises(InvalidArgument) as caught:
-        write(client, series(2, at=clock.at), series(3, at=clock.at, fleet="b"))
+        write(client, series(2, at=clock.now_s), series(3, at=clock.now_s, fleet="b"))
 
     summary = monitoring_v3.types.CreateTimeSeriesSummary.pb()()
     assert caught.value.details[0].Unpack(summary)
@@ -124,10 +117,10 @@ def test_a_refusal_carries_the_count_of_what_was_written(client: Any, clock: Clo
     [(2, "more frequently"), (-1, "written in order"), (301, "in the future"), (-25 * 3600 - 1, "in the past")],
 )
 def test_a_point_at_a_wrong_time_is_refused(client: Any, clock: Clock, offset_s: int, said: str) -> None:
-    write(client, series(1, at=clock.at))
+    write(client, series(1, at=clock.now_s))
     with pytest.raises(InvalidArgument, match=said):
-        write(client, series(2, at=clock.at + offset_s))
-    [found] = read(client, SIGNAL.query, end=clock.at + 400)
+        write(client, series(2, at=clock.now_s + offset_s))
+    [found] = read(client, SIGNAL.query, end=clock.now_s + 400)
     assert len(found.points) == 1
 
 
@@ -135,9 +128,9 @@ def test_a_request_that_is_wrong_as_a_whole_writes_nothing(client: Any, clock: C
     with pytest.raises(InvalidArgument, match=r"missing field timeSeries\."):
         write(client)
     with pytest.raises(InvalidArgument, match="at most 200"):
-        write(client, *(series(1, at=clock.at, number=str(number)) for number in range(201)))
-    assert read(client, f'metric.type = "{TYPE}"', end=clock.at) == []
-    write(client, *(series(1, at=clock.at, number=str(number)) for number in range(200)))
+        write(client, *(series(1, at=clock.now_s, number=str(number)) for number in range(201)))
+    assert read(client, f'metric.type = "{TYPE}"', end=clock.now_s) == []
+    write(client, *(series(1, at=clock.now_s, number=str(number)) for number in range(200)))
 
 
 def test_a_metric_is_described_once_and_read_back(client: Any, clock: Clock) -> None:
@@ -149,7 +142,7 @@ def test_a_metric_is_described_once_and_read_back(client: Any, clock: Clock) -> 
     assert client.get_metric_descriptor(name=name).description == "work"
     assert {one.type for one in client.list_metric_descriptors(name=NAME)} == {TYPE, PUBSUB_UNDELIVERED}
     with pytest.raises(InvalidArgument, match="Unrecognized metric labels: x"):
-        write(client, series(1, at=clock.at, x="1"))
+        write(client, series(1, at=clock.now_s, x="1"))
     client.delete_metric_descriptor(name=name)
     with pytest.raises(NotFound):
         client.get_metric_descriptor(name=name)
@@ -157,7 +150,7 @@ def test_a_metric_is_described_once_and_read_back(client: Any, clock: Clock) -> 
 
 def test_pubsubs_own_metric_is_read_in_the_same_way(client: Any, clock: Clock) -> None:
     query = f'metric.type = "{PUBSUB_UNDELIVERED}" AND resource.labels.subscription_id = "s"'
-    [found] = read(client, query, end=clock.at)
+    [found] = read(client, query, end=clock.now_s)
     assert found.points[0].value.int64_value == 3
     assert found.resource.type == "pubsub_subscription"
 
@@ -165,9 +158,9 @@ def test_pubsubs_own_metric_is_read_in_the_same_way(client: Any, clock: Clock) -
 def test_what_this_server_cannot_do_it_says(client: Any, clock: Clock) -> None:
     for options in ({"order_by": "x"}, {"aggregation": {"alignment_period": {"seconds": 60}}}):
         with pytest.raises(GoogleAPICallError, match="aggregation and order_by"):
-            read(client, SIGNAL.query, end=clock.at, **options)
+            read(client, SIGNAL.query, end=clock.now_s, **options)
     with pytest.raises(InvalidArgument, match="expected <selector>"):
-        read(client, "metric.type = starts_with('x')", end=clock.at)
+        read(client, "metric.type = starts_with('x')", end=clock.now_s)
 
 
 def test_a_list_that_makes_no_sense_is_refused(client: Any, clock: Clock) -> None:
@@ -177,7 +170,7 @@ def test_a_list_that_makes_no_sense_is_refused(client: Any, clock: Clock) -> Non
         ({"back_s": -9}, "after"),
     ):
         with pytest.raises(InvalidArgument, match=said):
-            read(client, SIGNAL.query, end=clock.at, **options)
+            read(client, SIGNAL.query, end=clock.now_s, **options)
 
 
 def test_a_service_in_trouble_refuses_writes_and_comes_back(
@@ -185,10 +178,10 @@ def test_a_service_in_trouble_refuses_writes_and_comes_back(
 ) -> None:
     server.refuse(grpc.StatusCode.UNAVAILABLE, "try again")
     with pytest.raises(ServiceUnavailable, match="try again"):
-        client.create_time_series(name=NAME, time_series=[series(1, at=clock.at)], retry=None, timeout=5)
-    assert read(client, SIGNAL.query, end=clock.at) == []
+        client.create_time_series(name=NAME, time_series=[series(1, at=clock.now_s)], retry=None, timeout=5)
+    assert read(client, SIGNAL.query, end=clock.now_s) == []
     server.accept()
-    write(client, series(1, at=clock.at))
+    write(client, series(1, at=clock.now_s))
 
 
 def test_a_port_that_is_taken_is_an_error_that_names_it(server: MonitoringServer) -> None:

@@ -27,9 +27,11 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
 from tests.services import PubsubEndpoint
+from tests.waiting import until
 
-PATIENCE_S = 60.0
 RESULTS = "lowtide-results"
+END_S = 25.0
+"""Of 5 s of grace and the 4 s after it, on a slow machine."""
 SAID = re.compile(r"lowtide\.config\.process\.outage: (.*): (trying on|back after)")
 
 Serve = Callable[..., AbstractContextManager[PubsubEndpoint]]
@@ -57,15 +59,6 @@ class Slow(Model):
     def encode(self, output, params):
         return [output.item()]
 '''
-
-
-def until(condition: Callable[[], Any], *, within_s: float = PATIENCE_S, what: str = "") -> Any:
-    """What the condition gives as soon as it is true."""
-    end_s = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"not within {within_s:.0f} s: {what or condition}"
-        time.sleep(0.05)
-    return value
 
 
 def steady_port() -> int:
@@ -149,13 +142,13 @@ class OutageFleet:
         self.start("bridge", "bridge --create")
         self.start("worker", "worker", LOWTIDE_HEALTH_PORT="0")
 
-    def stop_both(self, announce: Callable[[], object], *, within_s: float) -> None:
-        """Both end well soon after what is said to them."""
+    def stop_both(self, announce: Callable[[], object]) -> None:
+        """Both end well, and in time, by what is said to them."""
         running = {name: process._process for name, process in self.processes.items()}
         announce()
         for name, process in running.items():
             assert process is not None
-            assert process.wait(within_s) == 0, f"{name}:\n{self.log(name)[-3000:]}"
+            assert process.wait(END_S) == 0, f"{name}:\n{self.log(name)[-3000:]}"
 
     def alive(self) -> set[str]:
         try:
@@ -263,10 +256,17 @@ def each_process_says_it_once(fleet: OutageFleet) -> Iterator[dict[str, set[str]
     read = {name: len(fleet.log(name)) for name in fleet.processes}
     said: dict[str, set[str]] = {}
     yield said
-    for name, start_at in read.items():
-        counts = Counter(SAID.findall(fleet.log(name)[start_at:]))
-        said[name] = {service for service, _ in counts}
-        assert counts == Counter((service, what) for service in said[name] for what in ("trying on", "back after"))
+    for name in read:
+        said[name] = {service for service, _ in _said(fleet, name, read[name])}
+        once = Counter((service, what) for service in said[name] for what in ("trying on", "back after"))
+        until(
+            lambda name=name, once=once: _said(fleet, name, read[name]) == once, within_s=20, what=f"{once} of {name}"
+        )
+
+
+def _said(fleet: OutageFleet, name: str, start_at: int) -> Counter[tuple[str, str]]:
+    """Service and what is told of it, from there on in the log."""
+    return Counter(SAID.findall(fleet.log(name)[start_at:]))
 
 
 @contextmanager

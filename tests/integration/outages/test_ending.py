@@ -7,7 +7,8 @@ import time
 from lowtide.config.process.preemption import PREEMPTED
 from lowtide.local.metadata import MetadataServer
 from tests.integration.outages.faults import freeze, thaw
-from tests.integration.outages.fleet import OutageFleet, everything_gets_one_result, until
+from tests.integration.outages.fleet import OutageFleet, everything_gets_one_result
+from tests.waiting import until
 
 
 def test_a_notice_of_preemption_drains_and_who_starts_meanwhile_takes_nothing(
@@ -15,7 +16,7 @@ def test_a_notice_of_preemption_drains_and_who_starts_meanwhile_takes_nothing(
 ) -> None:
     with everything_gets_one_result(fleet, survive=False):
         until(lambda: fleet.copies)
-        fleet.stop_both(lambda: metadata.announce(PREEMPTED, "TRUE"), within_s=25.0)
+        fleet.stop_both(lambda: metadata.announce(PREEMPTED, "TRUE"))
         assert not fleet.redis.hlen(fleet.keys.holders)
         assert not any(int(fleet.redis.get(key) or 0) for key in fleet.redis.keys(fleet.keys.loss("*")))
         read = {name: len(fleet.log(name)) for name in fleet.processes}
@@ -35,7 +36,7 @@ def test_a_drain_ends_in_time_also_when_redis_does_not_answer(fleet: OutageFleet
         freeze(fleet)
         time.sleep(1.0)
         signals = [process.pid for process in fleet.processes.values()]
-        fleet.stop_both(lambda: [os.kill(pid, signal.SIGTERM) for pid in signals if pid], within_s=15.0)
+        fleet.stop_both(lambda: [os.kill(pid, signal.SIGTERM) for pid in signals if pid])
         assert "messages handed back" in fleet.log("bridge"), "Pub/Sub is well"
         thaw(fleet)
         fleet.start_both()

@@ -15,8 +15,8 @@ from tests.integration.outages.fleet import (
     Serve,
     each_process_says_it_once,
     everything_gets_one_result,
-    until,
 )
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module", params=["ours", "emulator"])

@@ -26,8 +26,8 @@ from tests.integration.outages.fleet import (
     OutageFleet,
     each_process_says_it_once,
     everything_gets_one_result,
-    until,
 )
+from tests.waiting import until
 
 NOT_PULLING = "Redis can't be used: not pulling"
 
@@ -44,20 +44,20 @@ every_outage = pytest.mark.parametrize(("break_it", "mend_it", "for_s"), [KILLED
 def test_without_redis_the_bridge_pulls_nothing_says_so_once_and_goes_on_when_it_is_back(
     fleet: OutageFleet, break_it: Fault, mend_it: Fault, for_s: float
 ) -> None:
-    read = len(fleet.log("worker"))
+    read = {name: len(fleet.log(name)) for name in fleet.processes}
     with each_process_says_it_once(fleet) as said, everything_gets_one_result(fleet):
         until(lambda: fleet.copies)
         break_it(fleet)
         time.sleep(1.0)
         held = fleet.held()
         time.sleep(for_s - 1.0)
-        assert fleet.held() == held
+        assert fleet.held() <= held
+        until(lambda: NOT_PULLING in fleet.log("bridge")[read["bridge"] :])
         mend_it(fleet)
         answered = len(fleet.copies)
         until(lambda: len(fleet.copies) > answered)
-    assert NOT_PULLING in said["bridge"]
     if break_it is fill:  # what is under way goes its way, which makes room
-        assert "Connection to broker lost" not in fleet.log("worker")[read:]
+        assert "Connection to broker lost" not in fleet.log("worker")[read["worker"] :]
         assert said == {"bridge": {NOT_PULLING}, "worker": set()}
 
 
@@ -109,7 +109,7 @@ def test_a_worker_waits_for_redis_for_longer_than_its_event_loop_may_stand_still
     with everything_gets_one_result(fleet):
         until(lambda: fleet.copies)
         kill(fleet)
-        time.sleep(LONGEST_TURN_S + 5.0)
+        time.sleep(LONGEST_TURN_S + 2.5)
         start(fleet)
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from lowtide.local.process import ChildProcess, tied
-from tests.fleet import eventually
+from tests.waiting import until
 
 TELL = "import os, sys; print(os.getpid(), sys.argv[1:])"
 
@@ -33,7 +33,7 @@ def test_a_tied_command_ignores_no_signal_that_it_would_not_ignore_by_itself():
 def test_what_is_retired_between_two_runs_does_not_run_again(tmp_path: Path):
     child = ChildProcess("c", [sys.executable, "-c", "print('ran')"], env={}, log_path=tmp_path / "log")
     child.start()
-    eventually(lambda: child.restarts == 1, within_s=30, what="its end")
+    until(lambda: child.restarts == 1, what="its end")
     child.retire()
     child.wait(30)
 

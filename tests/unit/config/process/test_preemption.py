@@ -1,7 +1,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from lowtide.config.process.preemption import (
     wait_while_announced,
 )
 from lowtide.local.metadata import MetadataServer
+from tests.waiting import until
 
 PATIENCE_S = 10.0
 
@@ -36,13 +37,6 @@ def heard(server: MetadataServer) -> Iterator[threading.Event]:
     watcher.start()
     yield event
     watcher.stop()
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_a_preemption_is_heard_while_the_request_hangs(server: MetadataServer, heard: threading.Event) -> None:

