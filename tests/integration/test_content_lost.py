@@ -14,7 +14,6 @@ from lowtide.tasks.app import App, celery_config
 from lowtide.tasks.chunks.blob import CONTENT_LOST, NEWS, Blobs
 from lowtide.tasks.chunks.results import ChunkResults, read_result
 from lowtide.tasks.chunks.sending import Chunk, ChunkSender
-from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import BLOB_S, Keys
 from lowtide.workers.consumer import results
 from lowtide.workers.consumer.session import FINISHED
@@ -23,12 +22,6 @@ KEYS = Keys("fleet:")
 OWNER = "0123abc"
 TASK = f"{OWNER}.4567def"
 CHUNK = Chunk(task_id=TASK, queue="lowtide.a", requests=({"model": "a", "data": b"content"},), sent_at=0)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with connect(load_settings(redis_url=redis_url)) as client:
-        yield client
 
 
 @pytest.fixture
