@@ -193,7 +193,7 @@ def test_only_what_is_due_is_work(redis: Redis, moves: Moves, reader: BacklogRea
     early = time.time() - 3600
     push(redis, message("later", eta=later(), **{"lowtide-n": 5, "lowtide-at": early}), message("now"))
     backlog = reader.read()
-    assert (sum(backlog.requests.values()), backlog.scheduled, backlog.oldest_at) == (1, 1, None), (
+    assert (backlog.by_model, backlog.scheduled, backlog.oldest_at) == ({"m": 1}, 1, None), (
         "nobody has looked at it yet"
     )
 

@@ -101,7 +101,7 @@ def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path:
         time.sleep(QUIET_S / 10)
     assert (fleet.redis.hlen(held), fleet.redis.llen(fleet.keys.queue("celery"))) == (4, 0), "nothing was given back"
     backlog = BacklogReader(fleet.redis, fleet.keys, ["m"]).read()
-    assert (sum(backlog.requests.values()), backlog.chunks, fleet.losses()) == (0, 0, 0)
+    assert (backlog.by_model, backlog.chunks, fleet.losses()) == ({"m": 0}, 0, 0)
 
     fleet.send("record", "out", "ours", 1.5)  # longer than the neighbour's visibility timeout
     fleet.redis.set("own:go", 1)
