@@ -177,8 +177,8 @@ def request(a: int, b: int, **fields: Any) -> InferenceRequest:
 
 
 def given_back(redis: Redis) -> int:
-    """How often a message went back to its list."""
-    return int(redis.info("commandstats").get("cmdstat_rpush", {"calls": 0})["calls"])
+    """How often a message went back to its list: its losses are counted then, none or one."""
+    return int(redis.info("commandstats").get("cmdstat_incrby", {"calls": 0})["calls"])
 
 
 def losses(redis: Redis, keys: Keys) -> int:
