@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ def test_a_services_image_is_a_target_of_the_dockerfile_and_runs_without_root(na
 
     assert stage
     assert "USER lowtide" in stage[1]
+
+
+def test_an_image_is_built_of_every_folder_with_code() -> None:
+    allowed = set((ROOT / ".dockerignore").read_text().split())
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+
+    assert {f"!{folder}/" for folder in folders} <= allowed
 
 
 def test_the_bridges_image_has_no_torch() -> None:
