@@ -34,6 +34,7 @@ COMMANDS = {
     "results": "Read results from the results topic.",
     "replay": "Put dead letters back as the requests that they were.",
     "status": "Show what waits, who works, and how large the fleet should be.",
+    "deploy": "Prepare a fleet on Google Cloud.",
     "doctor": "Check configuration, Redis, Pub/Sub, devices and weights, and say what to do.",
 }
 

@@ -33,6 +33,11 @@ class Metric:
         return CUSTOM_PREFIX + self.name
 
     @property
+    def display_name(self) -> str:
+        """What Cloud Monitoring shows."""
+        return f"Lowtide {self.name.replace('_', ' ')}"
+
+    @property
     def prometheus(self) -> str:
         """Its name at the Prometheus endpoint."""
         return PROMETHEUS_PREFIX + self.name

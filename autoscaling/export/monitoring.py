@@ -94,7 +94,7 @@ class Monitoring:
                 value_type="DOUBLE",
                 unit=metric.unit,
                 description=metric.description,
-                display_name=f"Lowtide {metric.name.replace('_', ' ')}",
+                display_name=metric.display_name,
                 labels=[{"key": key} for key in (FLEET, *metric.labels)],
             )
             try:
