@@ -12,10 +12,10 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test test-fresh fuzz check format bench drill reference pictures lock clean
+.PHONY: help demo up test test-fresh test-terraform fuzz check format bench drill reference pictures lock clean
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: $(READY) ## Classify photographs and handwritten digits on a system on this machine
 	@$(BIN)/python examples/demo.py
@@ -29,6 +29,9 @@ test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing
 
 test-fresh: ## Try `make demo` on a bare Debian 13 (SUITE=forky: on the next; needs root and debootstrap)
 	@tests/fresh/debian.sh
+
+test-terraform: $(READY) ## Try deploy/terraform against the Google provider's schema (needs terraform, no account)
+	@LOWTIDE_TEST_REQUIRE=terraform $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/terraform tests/unit/cli/deploy tests/e2e/test_deployed.py
 
 fuzz: $(READY) ## Search for input that breaks a promise: a few minutes, other input each time
 	@$(BIN)/pytest -n $(TEST_PROCESSES) --timeout 900 --hypothesis-profile=fuzz tests/fuzz

@@ -1,6 +1,7 @@
 """Services that integration tests share. A server runs once per session on a free port, and ends with it.
 
-`LOWTIDE_TEST_REQUIRE=redis,emulator,chromium` names services whose absence is an error; otherwise absence is a skip.
+`LOWTIDE_TEST_REQUIRE=redis,emulator,chromium,terraform` names services whose absence is an error; otherwise absence is
+a skip.
 Tests keep apart through fresh project names (`project`) and an emptied Redis (`redis_url`), not through restarts.
 """
 
@@ -28,7 +29,7 @@ from lowtide.config import Settings
 from lowtide.local.redis import EmbeddedRedis, RedisMissing, find_redis
 from lowtide.tasks.redis.connect import connect
 from tests import services
-from tests.services import BrowserMissing, EmulatorMissing, PubsubEndpoint
+from tests.services import BrowserMissing, EmulatorMissing, PubsubEndpoint, TerraformMissing
 
 # The same examples each time: a red test is red for everybody. `pytest --hypothesis-profile=deep` looks further.
 hypothesis.settings.register_profile("default", derandomize=True, database=None, deadline=None)
@@ -146,6 +147,15 @@ def local_pubsub(tmp_path_factory) -> Iterator[PubsubEndpoint]:
     """Our own Pub/Sub server, as a process."""
     with services.local_pubsub(tmp_path_factory.mktemp("pubsub") / "log") as endpoint:
         yield endpoint
+
+
+@pytest.fixture(scope="session")
+def terraform_here() -> None:
+    """terraform can run on this machine."""
+    try:
+        services.terraform()
+    except TerraformMissing as error:
+        _absent("terraform", str(error))
 
 
 @pytest.fixture(scope="module")

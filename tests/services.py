@@ -28,6 +28,10 @@ class BrowserMissing(Exception):
     """Raised when this machine has no Chromium. The message names what to install."""
 
 
+class TerraformMissing(Exception):
+    """Raised when this machine has no terraform. The message names where it comes from."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PubsubEndpoint:
     """A running Pub/Sub server. `host` is what PUBSUB_EMULATOR_HOST takes."""
@@ -86,6 +90,13 @@ def emulator_jar() -> Path:
     if jar := next((jar for root in roots for jar in sorted(root.glob(EMULATOR_JARS))), None):
         return jar
     raise EmulatorMissing("gcloud's pubsub-emulator component is not installed, and LOWTIDE_TEST_EMULATOR_JAR is unset")
+
+
+def terraform() -> Path:
+    """The terraform on the PATH. Raises TerraformMissing."""
+    if path := shutil.which("terraform"):
+        return Path(path)
+    raise TerraformMissing("there is no terraform on the PATH (https://developer.hashicorp.com/terraform/install)")
 
 
 @contextmanager

@@ -83,10 +83,9 @@ def told(settings: Settings) -> dict[str, str]:
 
 def _pubsub(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     """What of Pub/Sub is in the fleet's project, by short names; and a note for each thing that is not."""
-    topics: list[str] = []
-    subscriptions: dict[str, str] = {}
     if not settings.subscription:
-        return {"topics": [], "subscriptions": {}, "bridge_pulls": [], "bridge_publishes": []}, []
+        nothing = {"has_bridge": False, "topics": [], "subscriptions": {}, "bridge_pulls": [], "bridge_publishes": []}
+        return nothing, []
     # The bridge's extra may be absent where only Python callers are served.
     from lowtide.bridge.pubsub.create import wanted
 
@@ -99,6 +98,7 @@ def _pubsub(settings: Settings) -> tuple[dict[str, Any], list[str]]:
     sent_to = [settings.topic_path(name) for name in _published(settings)]
     elsewhere = sorted({*want.topics, *want.subscriptions, *want.keepers} - {*topics, *subscriptions})
     made = {
+        "has_bridge": True,
         "topics": [_short(name) for name in topics],
         "subscriptions": {
             _short(name): _short(topic) if topic in topics else topic for name, topic in subscriptions.items()
@@ -143,6 +143,8 @@ def _needs_internet(settings: Settings) -> bool:
 def _notes(settings: Settings) -> Iterator[str]:
     if settings.fleet_min:
         yield f"LOWTIDE_FLEET_MIN is {settings.fleet_min}: so many machines are paid for also while nothing waits"
+    if any("?" in uri for uri in settings.weights.values()):
+        yield "LOWTIDE_WEIGHTS has a URL with a query: if it is signed, Terraform's state and the VMs' metadata hold it"
     if "*" in settings.gs_buckets:
         yield "LOWTIDE_GS_BUCKETS names no bucket: workers may read none until it does"
 

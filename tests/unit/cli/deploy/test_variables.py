@@ -60,6 +60,7 @@ def test_neither_a_password_nor_what_is_of_this_machine_is_told() -> None:
 
 def test_pubsub_has_a_subscription_for_each_topic_that_something_is_read_of() -> None:
     assert values(subscription="urgent,lowtide-requests", reply_topics="mine")["pubsub"] == {
+        "has_bridge": True,
         "topics": ["urgent", "lowtide-requests", "lowtide-dead-letters", "lowtide-results", "mine"],
         "subscriptions": {
             "urgent": "urgent",
@@ -87,6 +88,7 @@ def test_what_is_of_another_project_is_left_to_it_and_said() -> None:
 
 def test_a_fleet_without_a_subscription_has_nothing_of_pubsub() -> None:
     assert values(subscription="")["pubsub"] == {
+        "has_bridge": False,
         "topics": [],
         "subscriptions": {},
         "bridge_pulls": [],
@@ -124,6 +126,13 @@ def test_workers_reach_hosts_beyond_google_only_where_settings_name_such(
 def test_machines_that_run_also_while_nothing_waits_are_told_of() -> None:
     assert any(note.startswith("LOWTIDE_FLEET_MIN is 2: ") for note in notes(fleet_min=2))
     assert not any(note.startswith("LOWTIDE_FLEET_MIN") for note in notes())
+
+
+def test_a_url_that_may_be_signed_is_told_of() -> None:
+    signed = notes(models="m=p:M", weights="m=https://example.org/w.pt?signature=x")
+
+    assert any(note.startswith("LOWTIDE_WEIGHTS has a URL with a query") for note in signed)
+    assert not any("signature" in note for note in signed)
 
 
 def test_without_a_project_there_is_nothing_to_make() -> None:

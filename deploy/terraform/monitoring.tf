@@ -1,0 +1,108 @@
+# What the exporter writes, a dashboard of it, and alerts: files of deploy/, which gcloud takes as well.
+
+resource "google_monitoring_metric_descriptor" "metric" {
+  for_each = var.metrics
+
+  type         = each.key
+  metric_kind  = "GAUGE"
+  value_type   = "DOUBLE"
+  unit         = each.value.unit
+  description  = each.value.description
+  display_name = each.value.display_name
+
+  dynamic "labels" {
+    for_each = each.value.labels
+
+    content {
+      key = labels.value
+    }
+  }
+}
+
+resource "google_monitoring_dashboard" "fleet" {
+  dashboard_json = file("${path.module}/../dashboard.json")
+
+  depends_on = [google_monitoring_metric_descriptor.metric]
+}
+
+resource "google_monitoring_notification_channel" "email" {
+  for_each = var.alert_emails
+
+  type         = "email"
+  display_name = each.value
+  labels       = { email_address = each.value }
+}
+
+locals {
+  alerts_folder = "${path.module}/../alerts"
+  alerts = {
+    for file in fileset(local.alerts_folder, "*.json") :
+    trimsuffix(file, ".json") => jsondecode(file("${local.alerts_folder}/${file}"))
+  }
+}
+
+resource "google_monitoring_alert_policy" "alert" {
+  for_each = local.alerts
+
+  display_name          = each.value.displayName
+  combiner              = each.value.combiner
+  notification_channels = [for channel in google_monitoring_notification_channel.email : channel.name]
+
+  documentation {
+    content   = each.value.documentation.content
+    mime_type = each.value.documentation.mimeType
+  }
+
+  dynamic "conditions" {
+    for_each = each.value.conditions
+
+    content {
+      display_name = conditions.value.displayName
+
+      dynamic "condition_absent" {
+        for_each = try([conditions.value.conditionAbsent], [])
+
+        content {
+          filter   = condition_absent.value.filter
+          duration = condition_absent.value.duration
+
+          dynamic "aggregations" {
+            for_each = condition_absent.value.aggregations
+
+            content {
+              alignment_period     = aggregations.value.alignmentPeriod
+              per_series_aligner   = aggregations.value.perSeriesAligner
+              cross_series_reducer = aggregations.value.crossSeriesReducer
+              group_by_fields      = aggregations.value.groupByFields
+            }
+          }
+        }
+      }
+
+      dynamic "condition_threshold" {
+        for_each = try([conditions.value.conditionThreshold], [])
+
+        content {
+          filter          = condition_threshold.value.filter
+          comparison      = condition_threshold.value.comparison
+          threshold_value = condition_threshold.value.thresholdValue
+          duration        = condition_threshold.value.duration
+
+          dynamic "aggregations" {
+            for_each = condition_threshold.value.aggregations
+
+            content {
+              alignment_period     = aggregations.value.alignmentPeriod
+              per_series_aligner   = aggregations.value.perSeriesAligner
+              cross_series_reducer = aggregations.value.crossSeriesReducer
+              group_by_fields      = aggregations.value.groupByFields
+            }
+          }
+        }
+      }
+    }
+  }
+
+  # An alert on a metric that nobody has described is refused.
+  depends_on = [google_monitoring_metric_descriptor.metric]
+}
