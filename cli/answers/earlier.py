@@ -14,8 +14,6 @@ from lowtide.tasks.errors import LowtideError
 
 HEADER = ("filename", "prediction", "status", "error")
 HEAD = ",".join(HEADER) + "\r\n"
-OLD_HEADER = HEADER[:2]
-"""What releases before `status` wrote: an empty prediction is a failure, as far as can be told."""
 ROW = b'{"request_id": "'
 """How a row of JSON lines begins."""
 CUT_OFF_LINES = 10
@@ -33,8 +31,8 @@ class OutputDamaged(LowtideError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierRow:
-    """One row. `failure`: the type of what went wrong, None for an answer. `start`, `end`: where it stands, in bytes;
-    in an old CSV file it has two columns. `model`: whose answer it is, where that is said.
+    """One row. `failure`: the type of what went wrong, None for an answer. `start`, `end`: where it stands, in bytes.
+    `model`: whose answer it is, where that is said.
     """
 
     request_id: str
@@ -46,13 +44,10 @@ class EarlierRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """The rows of a file, up to `end`: what stands behind is a row that was cut off. `is_old`: a CSV file without a
-    status.
-    """
+    """The rows of a file, up to `end`: what stands behind is a row that was cut off."""
 
     rows: list[EarlierRow]
     end: int = 0
-    is_old: bool = False
 
     @property
     def outcomes(self) -> dict[str, str | None]:
@@ -115,24 +110,23 @@ def read_csv(data: bytes, path: Path) -> Earlier:
     _check_encoding(data, path)
     text = _csv_text(data, path)
     rows: list[EarlierRow] = []
-    header: tuple[str, ...] | None = None
+    begun = False
     start, line = (len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0), 1
     for fields, written, next_line in _records(text):
         end = start + len(written.encode())
         if isinstance(fields, str) and (fields != _NO_END or written.count("\n") > CUT_OFF_LINES):
             raise _damaged(path, line, f"not CSV: {fields}")
-        if header is None and not written.endswith("\n") and not HEAD.startswith(text.rstrip("\0")):
+        if not begun and not written.endswith("\n") and not HEAD.startswith(text.rstrip("\0")):
             raise _damaged(path, line, f"expected {','.join(HEADER)}")
         if isinstance(fields, str) or not written.endswith("\n"):
             break
-        if header is None:
-            header = tuple(fields)
-            if header not in (HEADER, OLD_HEADER):
-                raise _damaged(path, line, f"expected {','.join(HEADER)}")
-        elif fields and tuple(fields) != header:  # it stands again where files were joined
-            rows.append(_csv_row(fields, header, path, line, start=start, end=end))
-        start, line = end, next_line
-    return Earlier(rows=rows, end=start, is_old=header == OLD_HEADER)
+        is_header = tuple(fields) == HEADER
+        if not begun and not is_header:
+            raise _damaged(path, line, f"expected {','.join(HEADER)}")
+        if fields and not is_header:  # it stands again where files were joined
+            rows.append(_csv_row(fields, path, line, start=start, end=end))
+        begun, start, line = True, end, next_line
+    return Earlier(rows=rows, end=start)
 
 
 def _csv_text(data: bytes, path: Path) -> str:
@@ -161,13 +155,10 @@ def _records(text: str) -> Iterator[tuple[list[str] | str, str, int]]:
         start = end
 
 
-def _csv_row(fields: list[str], header: tuple[str, ...], path: Path, line: int, *, start: int, end: int) -> EarlierRow:
-    if len(fields) != len(header):
-        raise _damaged(path, line, f"expected {len(header)} columns, got {len(fields)}")
-    name, prediction, *rest = fields
-    if not rest:
-        return EarlierRow(request_id=name, failure=None if prediction else "unknown", start=start, end=end)
-    status, error = rest
+def _csv_row(fields: list[str], path: Path, line: int, *, start: int, end: int) -> EarlierRow:
+    if len(fields) != len(HEADER):
+        raise _damaged(path, line, f"expected {len(HEADER)} columns, got {len(fields)}")
+    name, _, status, error = fields
     failure = None if status == "ok" else error.partition(":")[0] or status
     return EarlierRow(request_id=name, failure=failure, start=start, end=end)
 

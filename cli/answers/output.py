@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -184,13 +183,7 @@ def _open_file(path: Path, *, model: str | None, resume: bool, overwrite: bool) 
             raise OutputExists(
                 f"{path} holds answers of {', '.join(sorted(others))}, not of {model}: name another file"
             )
-        if earlier.is_old:
-            text = io.StringIO(data[: earlier.end].decode("utf-8-sig"), newline="")
-            _replace(path, kind.head, map(_with_status, islice(csv.reader(text), 1, None)))
-            file.close()
-            file = _locked(path, readable=True)
-        else:
-            file.truncate(earlier.end)
+        file.truncate(earlier.end)
         if not file.seek(0, os.SEEK_END):
             file.write(kind.head)
         elif data[: earlier.end][-1:] != b"\n":  # an editor has taken it away
@@ -224,11 +217,6 @@ def _locked(path: Path, *, readable: bool) -> BinaryIO:
         if os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return file
         file.close()  # the other run ended meanwhile, and put another file in its place
-
-
-def _with_status(row: Sequence[str]) -> bytes:
-    name, prediction = row
-    return _csv(name, prediction, "ok" if prediction else "failed", "" if prediction else "unknown")
 
 
 def _latest(rows: Sequence[EarlierRow]) -> Iterator[EarlierRow]:

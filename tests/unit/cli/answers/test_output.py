@@ -165,18 +165,6 @@ def test_a_standard_output_that_is_closed_takes_no_results(monkeypatch: pytest.M
         open_output(Path("-"))
 
 
-def test_csv_of_two_columns_gets_the_others(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_bytes(b'filename,prediction\r\n"a,b.png",2\r\nlate.png,\r\ncut')
-
-    assert write(path) == {"a,b.png": None, "late.png": "unknown"}
-    assert path.read_text().splitlines() == [
-        "filename,prediction,status,error",
-        '"a,b.png",2,ok,',
-        "late.png,,failed,unknown",
-    ]
-
-
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
