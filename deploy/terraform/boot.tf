@@ -58,6 +58,8 @@ locals {
         # Redis asks for it: its fork shares nearly all memory.
         ["sysctl -w vm.overcommit_memory=1"],
         ["systemctl daemon-reload"],
+        # Other systems run this at their first boot alone.
+        [for path in keys(units) : "systemctl enable ${basename(path)}"],
         [for path in keys(units) : "systemctl start --no-block ${basename(path)}"],
       )
     })}"

@@ -7,9 +7,9 @@ output "flower" {
 }
 
 output "workers" {
-  description = "Shows the group: its size, and why a machine that it wants is not there."
+  description = "Shows why a machine that the group wants is not there: quotas, no machine to be had."
   value = join(" ", [
-    "gcloud compute instance-groups managed describe ${google_compute_region_instance_group_manager.workers.name}",
+    "gcloud compute instance-groups managed list-errors ${google_compute_region_instance_group_manager.workers.name}",
     "--project=${var.project} --region=${var.region}",
   ])
 }
