@@ -19,7 +19,7 @@ from lowtide.tasks.errors import LowtideError
 log = logging.getLogger(__name__)
 
 SAID_CHARS = 500
-"""Of what an error says that nobody expected."""
+"""So much is shown of what an unexpected error says."""
 
 MISSING = ": look at its name and LOWTIDE_PROJECT; `lowtide bridge --create` makes what a fleet needs"
 
@@ -74,7 +74,7 @@ class Commands(click.Group):
             log.debug("%s", where)
             if ctx.params["debug"]:
                 click.echo(shown_lines(where), err=True)
-            # The ends of logs have several lines.
+            # Some errors quote the end of a log, which has several lines.
             raise click.ClickException(shown_lines(redacted(sentence(error)))) from error
 
 
@@ -130,8 +130,8 @@ def main(*, debug: bool) -> None:
 
 
 def _open_closed_streams() -> None:
-    """A standard stream that whoever started us has closed is empty. Else a file of ours would get its number, and what
-    is written to it.
+    """Standard streams that were closed when the process began lead nowhere. Else a file of ours would get such a
+    stream's number, and what is written to it.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

@@ -99,7 +99,7 @@ class MemoryShort(ContentError):
 
 
 class ContentLost(LowtideError):
-    """Raised when the content beside a task is gone. Its sender has it."""
+    """Raised when the content beside a task is gone. Its sender still has it, and sends it again."""
 
     retryable = True
 

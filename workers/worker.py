@@ -89,7 +89,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     port.plug(engine)
     listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
-    # Of one that must never be late: it waits for the steps of a sweep at most, which are short.
+    # A client of its own, since a heartbeat must never be late: it waits for the short steps of a sweep at most.
     beating = connect(settings, timeout_s=BEAT_TIMEOUT_S, most=1)
     heartbeat = Heartbeat(
         beating,
@@ -149,8 +149,8 @@ def create_engine(settings: Settings, standing: Standing) -> PipelineEngine:
 def parts_beside(
     settings: Settings, redis: Redis, health: Callable[[], Health], engine: PipelineEngine, standing: Standing
 ) -> list[Part]:
-    """The threads that tell what is not urgent, by the connections that results are stored by. What a suspect worker
-    measures says nothing of the fleet.
+    """The threads that report what is not urgent, over the connections by which results are stored. What a suspect
+    worker measures says nothing of the fleet.
     """
     keys = Keys.of(settings)
     parts: list[Part] = [
@@ -206,8 +206,8 @@ class WorkerStatus:
 
 
 def health_of(engine: PipelineEngine, liveness: LoopLiveness, standing: Standing, listening: Listening) -> Health:
-    """Whether the engine and Celery's loop get anywhere, to others' good. Who is deaf is told and healthy: it mends by
-    itself.
+    """Ill when the engine or Celery's loop is stuck, or when the worker is suspect. That it is deaf to a queue is told,
+    and no illness: it mends by itself.
     """
     stuck, suspect, activity = engine.stuck() or liveness.stuck(), standing.reason, engine.progress()
     details: dict[str, Any] = {"in_process": activity.in_process, "done": dict(activity.done)}

@@ -1,4 +1,4 @@
-"""Cloud Monitoring for whoever must not wait for it: what Pub/Sub holds, and what the group was sized by.
+"""Reads Cloud Monitoring for callers that must not wait for it: what Pub/Sub holds, and what the group was sized by.
 
 One thread; its life is `start` → a reading every 15 s → `stop`, which does not wait for a reading that is under way.
 """

@@ -29,8 +29,8 @@ Histories = Mapping[str, Sequence[Series]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What was decided once: what the signals that were there `needed`, and the `size` recommended after all rules but
-    the mode's.
+    """What was decided once. `needed`: the size that the signals asked for that could be read; `size`: what was
+    recommended after all rules but the mode's.
     """
 
     at: float

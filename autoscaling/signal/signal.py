@@ -12,9 +12,7 @@ from lowtide.tasks.chunks.packing import GUESSED_RATE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undelivered:
-    """What Pub/Sub's metric said, `age_s` seconds ago: of several subscriptions, when the one was sampled that was
-    sampled first.
-    """
+    """What Pub/Sub's metric said, `age_s` seconds ago: of several subscriptions, the oldest sample's age."""
 
     messages: int
     age_s: float
@@ -65,7 +63,7 @@ class Work:
     from_callers: int
     gpu_seconds: float
     suspects_s: float = 0.0
-    """What the signal has beside it: see `beside_suspects`."""
+    """What the signal has on top for workers that are suspect: see `beside_suspects`."""
 
     @property
     def signal_s(self) -> float:
@@ -74,7 +72,7 @@ class Work:
 
     @property
     def requests(self) -> int:
-        """All of them."""
+        """All that are outstanding."""
         return self.from_topic + self.from_callers
 
 

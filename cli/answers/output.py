@@ -88,7 +88,7 @@ CSV = Format(head=_csv(*HEADER), row=_csv_row, read=read_csv, result=_csv_result
 
 
 class Output:
-    """A file of results, in the end with one row a request: those that were tried again lose their earlier ones.
+    """A file of results. When it is closed it has one row a request: that of the last try.
 
     `outcomes`: request id → the failure's type, None for an answer, of all that it holds.
     """
@@ -155,8 +155,8 @@ def open_output(path: Path, *, model: str | None = None, resume: bool = False, o
 
 
 def is_stdout(path: Path) -> bool:
-    """True for what standard output is already, such as /dev/stdout and the file that a shell writes it to: opened
-    twice, each would write over what the other has written.
+    """True for the file that standard output writes to already, such as /dev/stdout and the file that a shell writes it
+    to: opened twice, each would write over what the other has written.
     """
     try:
         return os.path.samestat(path.stat(), os.fstat(sys.stdout.fileno()))
@@ -195,7 +195,7 @@ def _open_file(path: Path, *, model: str | None, resume: bool, overwrite: bool) 
 
 
 def _holds_anything(path: Path, kind: Format) -> bool:
-    """False for what a run leaves that could not begin."""
+    """False for a file that is missing, is empty or has a header alone: a run leaves those that could not begin."""
     if not path.exists():
         return False
     return path.stat().st_size > len(kind.head) or path.read_bytes() not in (b"", kind.head)

@@ -35,8 +35,8 @@ def thumbnails(
     made: Callable[[], None] = lambda: None,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Iterator[tuple[str, str]]:
-    """Request id and picture (a data: URI) of those that are files here and pictures, while the budget lasts. `made`
-    is called for every source that was looked at.
+    """Request id and picture (a data: URI) of each source that is a picture in a file here, while the budget lasts.
+    `made` is called for every source that was looked at.
     """
     memory = DecodeMemory(settings.decode_memory_bytes)
     left_bytes = budget_bytes

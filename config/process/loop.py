@@ -10,8 +10,8 @@ log = logging.getLogger(__name__)
 
 
 class Periodic:
-    """Its life is `start` → a turn after each pause → `stop`. What a turn raises is logged, and the next one comes: for
-    work that a process can do without for a while.
+    """Runs a turn after each pause, from `start` until `stop`. What a turn raises is logged, and the next one comes:
+    for work that a process can do without for a while.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Periodic:
 
 
 class Loop(Periodic):
-    """Turns that a process can't do without: it can be seen that they go on. A turn waits for a while at most.
+    """Turns that a process can't do without: it can be seen that they go on. A turn must return soon.
 
     What a turn raises is a mistake of ours: what can go wrong outside is met inside the turn. Then the loop ends, and
     the process with it: Pub/Sub still has every message.

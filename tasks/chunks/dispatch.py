@@ -86,15 +86,14 @@ class Dispatch:
 
     def send(self, chunks: Sequence[Chunk]) -> None:
         """Send chunks that `unanswered` has. Raises RedisError or KombuError when Redis did not confirm: each may be
-        there or not, and must be sent again. Before Redis was ever reached it is not.
+        there or not, and is sent again unless it is dropped.
         """
         try:
             if not self.ready:
                 self._results.remember_redis()  # first: what it forgets after that is missed
             self._sender.send(chunks)
         except (RedisError, KombuError):
-            if self.ready:
-                self._unsent.update(dict.fromkeys(chunk.task_id for chunk in chunks))
+            self._unsent.update(dict.fromkeys(chunk.task_id for chunk in chunks))
             raise
         self.ready = True
 

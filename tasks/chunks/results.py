@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import TypeAdapter, ValidationError
-from redis import Redis
+from redis import Redis, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from lowtide.tasks.chunks.blob import CONTENT_LOST
@@ -95,7 +95,7 @@ class ChunkResults:
 
     def take(self, timeout_s: float) -> list[ChunkResult]:
         """Results that came, each for as long as `unanswered` waits for it. Waits up to `timeout_s` for the first.
-        Raises RedisError; what was read before that comes with the next look.
+        Raises RedisError when nothing was found.
         """
         if not self._subscription.subscribed:
             self._subscription.subscribe(self._channel)
@@ -106,7 +106,12 @@ class ChunkResults:
             if now_s >= self._next_sweep_s:
                 self._next_sweep_s = now_s + SWEEP_S
                 self._sweep(found)
-            self._read_published(found, 0.0 if found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s))
+            try:
+                self._read_published(found, 0.0 if found else max(0.0, min(deadline_s, self._next_sweep_s) - now_s))
+            except RedisError:
+                if not found:
+                    raise
+                # What a look has found is not lost with a subscription that can't be had: the next turn tells of that.
             if time.monotonic() >= deadline_s:
                 break
         return list(found.values())

@@ -135,6 +135,9 @@ class Caller:
             if not self._dispatch.ready:
                 self._drop(chunk.task_id)
                 raise
+        except BaseException:  # an interrupt: nobody gets the future
+            self._drop(chunk.task_id)
+            raise
         if chunk.task_id not in self._sent:
             self._dispatch.drop(chunk.task_id)  # cancelled meanwhile
 

@@ -44,7 +44,9 @@ class Keys:
         return f"{self.prefix}lt:{name}"
 
     def end(self, message: str) -> str:
-        """`c:<bridge>` while a bridge settles the message (30 s), `done` afterwards (7 days)."""
+        """`c:<bridge>` while a bridge settles the message (30 s); `done` once it is published (7 days), and once it is
+        acknowledged (10 minutes, or 7 days again while another bridge holds a copy).
+        """
         return f"{self.prefix}{STEM}end:{_short(message)}"
 
     def tries(self, message: str) -> str:
@@ -52,8 +54,8 @@ class Keys:
         return f"{self.prefix}{STEM}try:{_short(message)}"
 
     def loss(self, task: str) -> str:
-        """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). Whoever takes a task
-        that has it looks what was before.
+        """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). A worker that
+        takes a task with this key reads what befell it before.
         """
         return f"{self.prefix}{STEM}loss:{task}"
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from lowtide.config import Settings
 from lowtide.tasks.chunks.results import ChunkResults
@@ -83,6 +84,27 @@ def test_half_a_message_is_no_outage_and_costs_no_result(hesitant: Redis, redis_
     results.close()
 
     assert found == {"o.0", "o.1", "o.2"}
+
+
+class WithoutSubscriptions(Redis):
+    """Has no connection for a subscription any more, as one with too many clients."""
+
+    def pubsub(self, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(subscribed=True, get_message=self._refused, close=lambda: None)
+
+    def _refused(self, **_: object) -> None:
+        raise RedisConnectionError("max number of clients reached")
+
+
+def test_results_come_also_while_no_subscription_can_be_had(redis_url: str) -> None:
+    waiting = {"o.1"}
+    with connect(Settings(redis_url=redis_url)) as client:
+        results = results_of(WithoutSubscriptions(connection_pool=client.connection_pool), waiting)
+        store(redis_url, ("o.1", "a"))
+        assert [result.outcomes[0].outputs for result in results.take(5.0)] == [["a"]]
+        waiting.clear()
+        with pytest.raises(RedisConnectionError):
+            results.take(0.1)
 
 
 def test_a_result_comes_until_nobody_waits_for_it(redis_url: str) -> None:

@@ -28,8 +28,8 @@ def unknown(spec: str, names: list[str]) -> SettingsError:
 
 
 def check_case(spec: str, *, served: Iterable[str]) -> None:
-    """Raises SettingsError for a name that only capitals tell from a known one, or one of those `served`: it is none of
-    torchvision's, which have no capitals. Of others only the registry can say more.
+    """Raises SettingsError for a name that differs from a known or a served one in its capitals alone: it is none of
+    torchvision's, which have none. Of others only the registry can say more.
     """
     names = list(dict.fromkeys([*served, *known()]))
     if spec != spec.lower() and spec not in names and _alike(spec, names):

@@ -115,7 +115,6 @@ def sent(world: World, *names: str) -> None:
 
 
 def test_what_redis_does_not_confirm_is_sent_again_until_it_does(world: World) -> None:
-    world.dispatch.ready = True
     world.error = RedisError("full")
     with pytest.raises(RedisError):
         sent(world, "a", "b")
@@ -137,7 +136,6 @@ def test_what_an_emptied_redis_has_forgotten_is_sent_again_and_what_has_its_resu
 
 
 def test_what_nobody_waits_for_is_not_sent_again(world: World) -> None:
-    world.dispatch.ready = True
     world.error = RedisError("away")
     with pytest.raises(RedisError):
         sent(world, "a", "b")
@@ -183,7 +181,6 @@ def test_single_tasks_are_looked_for_when_they_are_old_and_more_seldom_while_all
 
 
 def test_what_redis_refuses_of_looks_and_renewals_keeps_nothing_from_being_sent_again(world: World) -> None:
-    world.dispatch.ready = True
     world.error = ResponseError("NOPERM")
     with pytest.raises(ResponseError):
         sent(world, "content", "b")
@@ -193,7 +190,6 @@ def test_what_redis_refuses_of_looks_and_renewals_keeps_nothing_from_being_sent_
 
 
 def test_what_is_not_sent_yet_is_not_lost(world: World) -> None:
-    world.dispatch.ready = True
     world.error = RedisError("full")
     with pytest.raises(RedisError):
         sent(world, "a")
@@ -220,13 +216,6 @@ def test_what_is_answered_while_it_is_sent_again_leaves_nothing(world: World) ->
     world.emptied = True
     world.meanwhile = [lambda: world.chunks.pop("a")]
     assert world.tend() == [("send again", ("a", "b")), ("forget", ("a",))]
-
-
-def test_a_chunk_that_cannot_be_sent_before_redis_was_ever_reached_is_not_sent_later(world: World) -> None:
-    world.error = RedisError("a wrong address")
-    with pytest.raises(RedisError):
-        sent(world, "a")
-    assert not world.dispatch.behind
 
 
 def test_content_that_waits_for_workers_is_renewed_in_time_and_no_other(world: World) -> None:
