@@ -599,8 +599,8 @@ def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_
     world = our_world
     published = world.publish(*uris(4))
     with world.bridge(Waits(unreadable_s=1.0)) as bridge:
-        until(lambda: bridge.health().details["held"] == 4)
         queues = [world.keys.queue(f"lowtide.{model}.topic") for model in "ab"]
+        until(lambda: all(world.redis.llen(queue) for queue in queues), what="a chunk of each model lies in Redis")
         tasks = [json.loads(task)["headers"]["id"] for queue in queues for task in world.redis.lrange(queue, 0, -1)]
         world.redis.delete(*queues)
         for task in tasks:
@@ -614,7 +614,6 @@ def test_a_result_of_another_release_is_handed_back_without_an_attempt_and_said_
 
     assert sorted(result["message_id"] for result in results) == sorted(published)
     assert {(result["status"], result["attempts"]) for result in results} == {("ok", 1)}
-    assert len(tasks) == 2
     assert caplog.text.count("can't read a result") == 1
 
 
