@@ -73,7 +73,8 @@ class InferenceRequest(Wire):
             return value
         given = {name: each for name, each in value.items() if each is not None}
         # One that is no field is told: an error for each of a hundred thousand would take seconds.
-        for name in [name for name in given if name not in cls.model_fields][1:]:
+        fields = cls.model_fields
+        for name in [name for name in given if name not in fields][1:]:
             del given[name]
         return given
 
@@ -174,7 +175,7 @@ class InferenceRequest(Wire):
     @property
     def wire_version(self) -> int:
         """What a worker must know to read it."""
-        used = (version for name, version in SINCE.items() if getattr(self, name, None) is not None)
+        used = (version for name, version in SINCE.items() if self.__dict__.get(name) is not None)
         return max(used, default=1)
 
     @property
