@@ -119,7 +119,6 @@ class Channel(publish.PublishingChannel):
             raise Misplaced("this connection was made before lowtide.workers.consumer.install: install first")
         self.no_ack_queues: set[str] = set()
         self.intake = Intake(self)
-        self._reused: Any = None
         self._lost = False
         super().__init__(connection, **kwargs)
         self.async_pool.disconnect()  # kombu's ping, by a connection that most channels do not need
@@ -177,14 +176,6 @@ class Channel(publish.PublishingChannel):
         to = self._connparams()
         parts = {name: to[name] for name in ("host", "port", "db", "username", "password")}
         return RedisAddress(**parts, tls=self.connection.client.ssl or None) == self.session.address
-
-    def _create_client(self, asynchronous: bool = False) -> Any:
-        # Kombu makes a client per command, a third of a worker's time. A closed pool means a new client.
-        if asynchronous:
-            return super()._create_client(asynchronous=True)
-        if self._reused is None or self._reused.connection_pool is not self.pool:
-            self._reused = super()._create_client()
-        return self._reused
 
     def agree(self) -> None:
         """Raises Misplaced when the worker would listen where the intake does not take."""

@@ -7,7 +7,7 @@ import pytest
 from celery import Celery
 from kombu import Producer
 from kombu.transport import redis as stock
-from redis import ResponseError
+from redis import Redis, ResponseError
 
 from lowtide.tasks.app import App
 from lowtide.tasks.chunks import publish
@@ -84,6 +84,18 @@ def test_many_tasks_are_followed_by_one_command_for_each_queue(producer: Produce
         [*lists, f"EVAL {WAKE}", f"EVAL {WAKE}"],
         ["LPUSH fleet:lowtide.m", "LPUSH fleet:other", f"EVAL {WAKE}"],
     ]
+
+
+def test_a_channel_makes_two_clients_for_its_pool_and_none_for_a_command(producer: Producer) -> None:
+    channel = producer.channel
+    prefixed, unprefixed, pool = channel._create_client(), channel.unprefixed, channel.pool
+    send(producer, "lowtide.m")
+    assert (channel._create_client(), channel.unprefixed) == (prefixed, unprefixed)
+    assert (unprefixed.connection_pool, type(unprefixed)) == (pool, Redis)
+
+    channel._disconnect_pools()
+    assert channel.unprefixed.connection_pool is channel.pool is not pool
+    assert channel._create_client().connection_pool is channel.pool
 
 
 def test_what_goes_to_another_queue_has_no_token(producer: Producer, writes: Writes) -> None:
