@@ -1,6 +1,7 @@
 """Tells the fleet what this worker measured: device seconds per request of each model, for bridges and the scaling."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,24 +12,41 @@ from lowtide.tasks.redis.keys import Keys
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 0.5
 TELL_S = 5.0
 
 
 class RateTeller(Periodic):
-    """Its life is `start` → the rates every 5 s, and once more at the end → `stop`."""
+    """Its life is `start` → a model's rate as soon as there is one, all of them every 5 s, and once more at the end →
+    `stop`. Until the first is told, bridges and callers pack by a guess: much smaller chunks than a quick model needs.
+    """
 
-    def __init__(self, redis: Redis, keys: Keys, rates: Callable[[], dict[str, float]]) -> None:
-        super().__init__("rates", self.tell, pause_s=lambda: TELL_S, at_end=True)
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        rates: Callable[[], dict[str, float]],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__("rates", self.turn, pause_s=lambda: LOOK_S, at_end=True)
         self._redis = redis
         self._keys = keys
         self._rates = rates
+        self._clock = clock
+        self._told: set[str] = set()
+        self._told_s = clock()
 
-    def tell(self) -> None:
-        """Tell once. When Redis is away, whoever needs it says so."""
+    def turn(self) -> None:
+        """Tell if it is time to. When Redis is away, whoever needs it says so."""
         rates = self._rates()
-        if not rates:
+        due = self.stopping or self._clock() - self._told_s >= TELL_S
+        if not rates or not (due or rates.keys() - self._told):
             return
         try:
             self._redis.hset(self._keys.rates, mapping=dict[Any, Any](rates))
         except RedisError as error:
             log.debug("the rates could not be told: %s", error)
+        else:
+            self._told |= rates.keys()
+            self._told_s = self._clock()

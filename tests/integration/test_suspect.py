@@ -170,10 +170,10 @@ def test_what_a_suspect_worker_measured_counts_for_nobody(client: Redis) -> None
     engine: Any = SimpleNamespace(rates={"length": 9.0})
     parts = parts_beside(Settings(health_port=0), client, lambda: Health(ok=True), engine, standing)
     (teller,) = (part for part in parts if isinstance(part, RateTeller))
-    teller.tell()
+    teller.turn()
     assert measured(client, KEYS) == {}
     standing.reason = None
-    teller.tell()
+    teller.turn()
     assert measured(client, KEYS) == {"length": 9.0}
 
 
