@@ -13,7 +13,8 @@ from pathlib import Path
 import grpc
 from playwright.sync_api import Browser, sync_playwright
 
-from lowtide.local.process import free_port, tied
+from lowtide.local.process import tied
+from tests.ports import steady_port
 
 READY_TIMEOUT_S = 120.0
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -59,7 +60,7 @@ def chromium() -> Iterator[Browser]:
 def google_emulator(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint]:
     """Google's own Pub/Sub emulator. Raises EmulatorMissing."""
     jar = emulator_jar()
-    port = port or free_port()
+    port = port or steady_port()
     # The serial collector starts no threads of its own, and the second compiler pays in longer runs only: the machine
     # is shared with the tests.
     frugal = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -71,7 +72,7 @@ def google_emulator(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint
 @contextmanager
 def local_pubsub(log_path: Path, *, port: int = 0) -> Iterator[PubsubEndpoint]:
     """Our own Pub/Sub server, as a process."""
-    port = port or free_port()
+    port = port or steady_port()
     command = [sys.executable, "-m", "lowtide.local.pubsub", f"--port={port}"]
     with _served("ours", command, port=port, log_path=log_path) as endpoint:
         yield endpoint

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from lowtide.bridge.pubsub.client import ModifyAckDeadlineRequest, PullRequest, PullResponse
-from lowtide.local.process import free_port
+from tests.ports import steady_port
 
 THREADS = 16
 OPTIONS = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
@@ -22,7 +22,7 @@ class Gate(grpc.GenericRpcHandler):
     """Its life is `start` → … → `stop`. `host` is what PUBSUB_EMULATOR_HOST takes."""
 
     def __init__(self, emulator_host: str) -> None:
-        self.host = f"127.0.0.1:{free_port()}"
+        self.host = f"127.0.0.1:{steady_port()}"
         self.refuses_publish = threading.Event()
         self.deliveries = 1
         """How often each message is delivered: the deadline of all but the last is forced to expire."""

@@ -23,7 +23,6 @@ from redis import Redis, RedisError
 from lowtide.bridge.pubsub.client import PublishRequest, PublishResponse, message_of
 from lowtide.config import EMULATOR
 from lowtide.local.metadata import MetadataServer
-from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live, name_of
@@ -33,6 +32,7 @@ from tests.drills.patched import DIE_AT
 from tests.drills.proxy import TcpProxy
 from tests.drills.storage import Access, TroubledStorage
 from tests.fleet import LOWTIDE, READY_S, Fleet
+from tests.ports import steady_port
 from tests.services import google_emulator
 from tests.waiting import until
 
@@ -65,15 +65,15 @@ class System:
         self.needs = needs
         self.project = f"drill-{uuid.uuid4().hex[:12]}"
         self.runs = folder / "runs"
-        self.redis_port = free_port()
+        self.redis_port = steady_port()
         self.redis = EmbeddedRedis(folder / "redis", port=self.redis_port)
         self.client = Redis(port=self.redis_port, socket_timeout=5)
         self.proxies = {f"worker-{index}": TcpProxy(self.redis_port) for index in range(needs.workers)}
         self.metadata = {name: MetadataServer() for name in self.proxies}
         storage = TroubledStorage()
         self.accesses = {name: Access(storage) for name in self.proxies}
-        self.health_ports = {name: free_port() for name in self.proxies}
-        self._emulator_port = free_port()
+        self.health_ports = {name: steady_port() for name in self.proxies}
+        self._emulator_port = steady_port()
         self._emulator = ExitStack()
         self._host_before = os.environ.get(EMULATOR)
         self._machines = 0

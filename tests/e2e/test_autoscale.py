@@ -14,8 +14,8 @@ from redis import Redis
 from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.config import load_settings
 from lowtide.local.monitoring.server import MonitoringServer
-from lowtide.local.process import free_port
 from tests.fleet import LOWTIDE, READY_S
+from tests.ports import steady_port
 from tests.waiting import until
 
 
@@ -33,7 +33,7 @@ def test_the_signal_is_written_served_to_prometheus_and_healthy_and_a_stop_is_cl
 ) -> None:
     with Redis.from_url(redis_url) as redis, MonitoringServer() as server:
         redis.lpush("lowtide.digits", json.dumps({"headers": {"lowtide-n": 400}, "properties": {}}))
-        metrics, health = free_port(), free_port()
+        metrics, health = steady_port(), steady_port()
         settings = load_settings(redis_url=redis_url, project="p", monitoring_host=server.address)
         env = {
             **os.environ,

@@ -14,9 +14,10 @@ from google.pubsub_v1.types import ExpirationPolicy, Subscription
 
 from lowtide.cli.deploy.variables import variables_of
 from lowtide.config import load_settings
-from lowtide.local.process import ChildProcess, free_port
+from lowtide.local.process import ChildProcess
 from lowtide.local.redis import find_redis
 from tests.fleet import LOWTIDE, READY_S, Fleet
+from tests.ports import steady_port
 from tests.terraform.cli import Plan, Terraform
 from tests.terraform.machine import Machine
 from tests.terraform.provider import Provider, serving
@@ -41,7 +42,7 @@ def redis_port(plan: Plan, redis_server, tmp_path) -> Iterator[int]:
     command = Machine(plan, "control").docker_run("redis").command
     (tmp_path / "redis.conf").write_text(f"requirepass {PASSWORD}\n")
     here = {"redis-server": find_redis(), "/redis.conf": f"{tmp_path}/redis.conf", "/data": str(tmp_path)}
-    port = free_port()
+    port = steady_port()
     arguments = [*(here.get(word, word) for word in command), "--port", str(port)]
     server = ChildProcess("redis", arguments, env={}, log_path=tmp_path / "redis.log")
     server.start()
@@ -90,7 +91,7 @@ def test_a_request_is_answered_by_the_fleet_as_planned(
         for machine, service in (("control", "bridge"), ("worker", "worker")):
             run = Machine(plan, machine).docker_run(service)
             told = dict(option.removeprefix("--env=").split("=") for option in run.options if "--env=" in option)
-            fleet.start(service, *run.command[1:], **{**told, "LOWTIDE_HEALTH_PORT": str(free_port())})
+            fleet.start(service, *run.command[1:], **{**told, "LOWTIDE_HEALTH_PORT": str(steady_port())})
         fleet.wait_ready(workers=1, bridges=1)
 
         lowtide(fleet, "publish", "--model", "digits", str(ROOT / "examples/digits/images/0001.png"))

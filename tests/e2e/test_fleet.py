@@ -18,8 +18,8 @@ import pytest
 from celery import Celery
 from PIL import Image
 
-from lowtide.local.process import free_port
 from tests.pictures.write import chunk
+from tests.ports import steady_port
 from tests.waiting import until
 
 IMAGES = Path(__file__).resolve().parents[2] / "examples" / "digits" / "images"
@@ -303,7 +303,7 @@ def test_callbacks_run_in_the_application_that_asked_for_them(running, topics) -
 
 
 def test_flower_shows_chunks_of_both_doors_without_their_content_and_may_only_look(running, topics) -> None:
-    port = free_port()
+    port = steady_port()
     running.start("flower", "flower", LOWTIDE_FLOWER_PORT=str(port), FLOWER_UNAUTHENTICATED_API="true")
     flower = f"http://127.0.0.1:{port}"
     until(lambda: get(f"{flower}/healthcheck") == b"OK", what="Flower's start")

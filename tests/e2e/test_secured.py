@@ -21,11 +21,11 @@ import redis
 from click.testing import CliRunner
 
 from lowtide.cli.main import main
-from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.rights import Access
 from tests.e2e.conftest import Topics
 from tests.fleet import LOWTIDE, READY_S, Fleet
+from tests.ports import steady_port
 from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,7 +107,7 @@ def fleet(redis_url, local_pubsub, tmp_path_factory) -> Iterator[Fleet]:
         "LOWTIDE_HTTPS_PRIVATE_NETWORKS": "127.0.0.0/8,::1/128",
         "LOWTIDE_LOG_LEVEL": "DEBUG",
         "LOWTIDE_FLOWER_ADDRESS": "0.0.0.0",
-        "LOWTIDE_FLOWER_PORT": str(free_port()),
+        "LOWTIDE_FLOWER_PORT": str(steady_port()),
         "LOWTIDE_FLOWER_BASIC_AUTH": f"me:{LOGIN}",
         "PUBSUB_EMULATOR_HOST": local_pubsub.host,
     }

@@ -12,11 +12,11 @@ from typing import Any
 from celery import Celery
 
 from lowtide.config import Settings, load_settings
-from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.app import celery_config
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
+from tests.ports import steady_port
 from tests.waiting import until
 
 PREFIX = "fleet:"
@@ -27,7 +27,7 @@ class Server(EmbeddedRedis):
     """A Redis server that comes back at its address, and a client of it."""
 
     def __init__(self, folder: Path, *, binary: str | None = None) -> None:
-        super().__init__(folder, port=free_port(), binary=binary)
+        super().__init__(folder, port=steady_port(), binary=binary)
         self.redis = connect(Settings(redis_url=self.url))
 
     def signal(self, signum: int) -> None:

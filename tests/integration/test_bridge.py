@@ -38,6 +38,7 @@ from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.tasks.wire.request import InferenceRequest
+from tests.ports import steady_port
 from tests.waiting import PATIENCE_S, until
 
 RESULTS, DEAD = "lowtide-results", "lowtide-dead-letters"
@@ -743,7 +744,7 @@ def test_a_subscription_that_is_made_anew_knows_nothing_of_an_earlier_ones_messa
 def test_topics_are_made_by_a_pubsub_that_begins_to_answer_meanwhile(
     project: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port_number = free_port()
+    port_number = steady_port()
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", f"127.0.0.1:{port_number}")
     settings = load_settings(redis_url=redis_url, project=project)
     with ExitStack() as stack:
@@ -807,9 +808,9 @@ def test_redis_may_go_away_and_come_back(
 ) -> None:
     """With processes of their own: Celery's app keeps the connections of the first Redis that it met."""
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    with EmbeddedRedis(tmp_path) as server:
+    with EmbeddedRedis(tmp_path, port=steady_port()) as server:
         world = make_world(server.url, project)
-        port_number = free_port()
+        port_number = steady_port()
         env = {**world.settings.environment(), "LOWTIDE_HEALTH_PORT": str(port_number)}
         commands = {"bridge": ["-m", "lowtide.cli", "bridge"], "worker": ["-c", WORKER]}
         processes = {

@@ -28,6 +28,7 @@ from lowtide.tasks.client import served
 from lowtide.tasks.client.caller import Caller
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
+from tests.ports import steady_port
 from tests.waiting import until
 
 WORKER = """
@@ -344,7 +345,7 @@ def test_what_redis_forgets_before_the_first_look_for_results_is_sent_again(
 
 
 def test_what_is_sent_while_redis_is_away_is_sent_when_it_is_back(tmp_path, monkeypatch) -> None:
-    with EmbeddedRedis(tmp_path) as server:
+    with EmbeddedRedis(tmp_path, port=steady_port()) as server:
         monkeypatch.setenv("LOWTIDE_REDIS_URL", server.url)
         with python(CALLING_TWICE) as program, running_worker():
             assert program.stdout.readline() == "['a saw gs://b/1']\n"

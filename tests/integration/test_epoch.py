@@ -11,6 +11,7 @@ from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.epoch import Epoch
 from lowtide.tasks.redis.keys import Keys
+from tests.ports import steady_port
 
 KEYS = Keys("")
 
@@ -18,7 +19,7 @@ KEYS = Keys("")
 @pytest.fixture
 def server(redis_server, tmp_path: Path) -> Iterator[EmbeddedRedis]:
     """One of the test's own, which may be stopped."""
-    with EmbeddedRedis(tmp_path / "redis") as server:
+    with EmbeddedRedis(tmp_path / "redis", port=steady_port()) as server:
         yield server
 
 

@@ -42,6 +42,7 @@ from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Register
 from tests.clock import Clock
+from tests.ports import steady_port
 from tests.waiting import until
 
 KEYS = Keys("fleet:")
@@ -57,7 +58,7 @@ class World:
         self.undelivered: dict[str, int] = {SUBSCRIPTION: 0}
         self.monitoring = MonitoringServer(clock=self.wall, undelivered=lambda: self.undelivered)
         self.monitoring.start()
-        self.port = free_port()
+        self.port = steady_port()
         self.server = EmbeddedRedis(folder, port=self.port)
         self.server.start()
         self.redis = Redis(port=self.port)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lowtide.local.process import free_port
+from tests.ports import steady_port
 
 FLOWER = [sys.executable, "-m", "lowtide.cli", "flower"]
 START_S = 60.0
@@ -39,7 +39,7 @@ LOGINS = ("admin:s3cr,et:7", "comma:ab,", "blank:ab ", "plain:a$b%41#c")
 @pytest.fixture(scope="module")
 def flower(redis_server) -> Iterator[str]:
     """Open to the network, in a Pod beside a Service called flower."""
-    port = free_port()
+    port = steady_port()
     env = {
         "LOWTIDE_REDIS_URL": redis_server.url,
         "LOWTIDE_FLOWER_ADDRESS": "0.0.0.0",

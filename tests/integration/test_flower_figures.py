@@ -14,10 +14,10 @@ from lowtide.autoscaling.export.flower import FlowerFigures, FlowerTally, read_f
 from lowtide.autoscaling.export.flower_pace import FlowerReader
 from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
 from lowtide.config import load_settings
-from lowtide.local.process import free_port
 from lowtide.tasks import RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from tests.fleet import Fleet
+from tests.ports import steady_port
 from tests.waiting import until
 
 LOGIN = "me:hunter2"
@@ -28,7 +28,7 @@ WAIT_S = 60
 
 @pytest.fixture
 def url() -> str:
-    return f"http://127.0.0.1:{free_port()}"
+    return f"http://127.0.0.1:{steady_port()}"
 
 
 @pytest.fixture

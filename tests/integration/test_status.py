@@ -27,7 +27,6 @@ from lowtide.cli.main import main
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.monitoring.server import MonitoringServer
-from lowtide.local.process import free_port
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.moves import Moves
@@ -35,6 +34,7 @@ from lowtide.tasks.held.room import Budget, Turns
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import Kind, announce
 from tests.fleet import LOWTIDE
+from tests.ports import steady_port
 from tests.waiting import until
 
 KEYS = Keys("fleet:")
@@ -78,7 +78,7 @@ def counted(monitoring: Monitoring) -> bool:
 @pytest.fixture
 def own_redis(env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedRedis]:
     """A Redis that a test starts and stops."""
-    port = free_port()
+    port = steady_port()
     server = EmbeddedRedis(tmp_path / "redis", port=port)
     monkeypatch.setenv("LOWTIDE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
     yield server

@@ -17,7 +17,6 @@ from redis import Redis
 from lowtide.cli.fleet.report import state_of
 from lowtide.config import Settings
 from lowtide.config.process.health import Health
-from lowtide.local.process import free_port
 from lowtide.tasks import RequestFailed, infer
 from lowtide.tasks.app import configure
 from lowtide.tasks.redis.keys import Keys
@@ -27,6 +26,7 @@ from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.worker import parts_beside
 from tests.cloud_storage import CloudStorage, Forbidden
 from tests.fleet import Fleet
+from tests.ports import steady_port
 from tests.waiting import until
 
 WAIT_S = 90.0
@@ -136,7 +136,7 @@ def health(port: int) -> tuple[int, Mapping[str, Any]]:
 def test_a_worker_that_lost_its_access_stops_taking_says_why_and_comes_back_with_it(
     fleet: Fleet, client: Redis
 ) -> None:
-    port = free_port()
+    port = steady_port()
 
     def states() -> list[str]:
         return sorted(state_of(status) for status in live(client, KEYS, "worker").values())
@@ -178,7 +178,7 @@ def test_what_a_suspect_worker_measured_counts_for_nobody(client: Redis) -> None
 
 
 def test_a_lone_worker_without_access_answers_so(fleet: Fleet, client: Redis) -> None:
-    port = free_port()
+    port = steady_port()
     with closing(Storage(access=False)) as shut:
         fleet.start("lone", "worker", STORAGE_EMULATOR_HOST=shut.url, LOWTIDE_HEALTH_PORT=str(port))
         fleet.wait_ready(workers=1)

@@ -19,7 +19,7 @@ from redis import Redis
 
 from lowtide.cli.answers.silence import cause_of
 from lowtide.config import Settings
-from lowtide.local.process import free_port, tied
+from lowtide.local.process import tied
 from lowtide.tasks import InferenceRequest, RequestFailed, infer, infer_chunk
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.results import read_result
@@ -31,6 +31,7 @@ from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.version import WIRE_VERSION
 from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
+from tests.ports import steady_port
 from tests.waiting import until
 
 WAIT_S = 60  # a worker imports torch; on a busy machine that takes a while
@@ -186,7 +187,7 @@ def losses(redis: Redis, keys: Keys) -> int:
 
 
 def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, redis, start_worker, tmp_path) -> None:
-    worker = start_worker(health_port=free_port())
+    worker = start_worker(health_port=steady_port())
     keys = Keys.of(worker.settings)
     assert health(worker) == {"status": "ok", "in_process": 0, "done": {}}
 

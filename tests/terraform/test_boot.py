@@ -14,8 +14,8 @@ from redis.retry import Retry
 
 from lowtide.cli.main import COMMANDS
 from lowtide.config import load_settings
-from lowtide.local.process import free_port
 from lowtide.local.redis import find_redis
+from tests.ports import steady_port
 from tests.terraform.cli import DEPLOY, PLACE, Terraform
 from tests.terraform.machine import KINDS, Machine
 
@@ -101,7 +101,7 @@ def test_redis_starts_with_its_arguments_asks_for_the_password_and_keeps_what_it
     (tmp_path / "redis.conf").write_text("requirepass hunter2\n")
     here = {"/redis.conf": f"{tmp_path}/redis.conf", "/data": str(tmp_path)}
     program, *arguments = [here.get(word, word) for word in command]
-    port = free_port()
+    port = steady_port()
     with subprocess.Popen([find_redis(), *arguments, "--port", str(port)], stdout=subprocess.DEVNULL) as server:
         try:
             with Redis(port=port, password="hunter2", retry=Retry(ConstantBackoff(0.05), 100)) as client:

@@ -6,7 +6,8 @@ import pytest
 from lowtide.local.metadata import MetadataServer
 from lowtide.local.redis import EmbeddedRedis
 from tests import services
-from tests.integration.outages.fleet import OutageFleet, PubsubServer, outage_fleet, steady_port
+from tests.integration.outages.fleet import OutageFleet, PubsubServer, outage_fleet
+from tests.ports import steady_port
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,11 @@ from redis import Redis, RedisError
 from lowtide.bridge.pubsub.client import Pubsub, PubsubError, PullRequest, message_of
 from lowtide.bridge.pubsub.create import Admin
 from lowtide.config import load_settings
-from lowtide.local.process import ChildProcess, free_port
+from lowtide.local.process import ChildProcess
 from lowtide.local.redis import EmbeddedRedis
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
+from tests.ports import steady_port
 from tests.services import PubsubEndpoint
 from tests.waiting import until
 
@@ -59,13 +60,6 @@ class Slow(Model):
     def encode(self, output, params):
         return [output.item()]
 '''
-
-
-def steady_port() -> int:
-    """A free port below those that Linux gives to clients: else one that tries to reach a server that is away may get
-    the server's own port, and keep it.
-    """
-    return next(port for port in range(20_000 + os.getpid() % 10_000, 32_000) if free_port(port) == port)
 
 
 class PubsubServer:
@@ -103,7 +97,7 @@ class OutageFleet:
         self.folder = folder
         self.server = redis
         given = {"models": "slow=slow_model:Slow", "default_model": "slow", "grace_s": 5.0, "device": "cpu", **fields}
-        given["health_port"] = free_port()
+        given["health_port"] = steady_port()
         self.settings = load_settings(redis_url=redis.url, project=project, **given)
         self.keys = Keys.of(self.settings)
         self.redis = Redis.from_url(redis.url, socket_timeout=5)
