@@ -153,11 +153,17 @@ class Replay:
 
     def run(self) -> Iterator[Handled]:
         """Each chosen letter, when it is done with, until there are no more. Raises PubsubError."""
-        came_s = time.monotonic()
-        while self._room() and time.monotonic() - came_s < self._idle_s:
+        came_s, answers = time.monotonic(), False
+        while self._room():
             if letters := self._persist(self._pull):
                 yield from self._handle(self._held.add(letters))
-                came_s = time.monotonic()
+                came_s, answers = time.monotonic(), False
+            elif answers:
+                return
+            elif time.monotonic() - came_s >= self._idle_s:
+                # It, or this machine, may have stood still: then what came meanwhile is here now.
+                self._pubsub.check_answers(self._subscription)
+                answers = True
 
     def _pull(self) -> list[Received] | None:
         self._pulls.ask(PULL_AT_ONCE)

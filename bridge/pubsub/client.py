@@ -29,6 +29,9 @@ PULL_S = 20.0
 PUBLISH_AT_ONCE = 64
 PUBLISH_AT_ONCE_BYTES = 8_000_000
 
+NOBODYS = "none"
+"""An ack id of no message."""
+
 IDS_AT_ONCE = 2000
 """Ack ids in one request: it may have 512 KiB, and Google's ids have about 200 bytes."""
 
@@ -161,6 +164,12 @@ class Pubsub:
             ack_ids,
             lambda ids: (self._modify, ModifyAckDeadlineRequest(ack_ids=ids, ack_deadline_seconds=lease_s)),
         )
+
+    def check_answers(self, subscription: str) -> None:
+        """Raises PubsubError when Pub/Sub does not answer: a pull that finds nothing looks the same. Asks by a call
+        that changes nothing and needs no other right than reading.
+        """
+        self.modify_ack_deadline(subscription, [NOBODYS], 0)
 
     def publish(self, topic: str, messages: Sequence[Pb]) -> Sequence[str]:
         """Publish; returns the id that Pub/Sub gave each message. Raises PubsubError: all or none were refused; of an

@@ -19,15 +19,6 @@ WAIT_S = 0.25
 AGAIN_S = 1.0
 REMEMBERED = 100_000
 """Messages of which is known that they were seen: those that stay come again each time that their lease ends."""
-NOBODYS = "none"
-"""An ack id of no message."""
-
-
-def check_answers(pubsub: Pubsub, subscription: str) -> None:
-    """Raises PubsubError when Pub/Sub does not answer: a pull that finds nothing looks the same. Asks by a call that
-    changes nothing and needs no other right than reading.
-    """
-    pubsub.modify_ack_deadline(subscription, [NOBODYS], 0)
 
 
 class Reading:
@@ -62,6 +53,7 @@ class Reading:
 
     def messages(self, *, limit: int | None = None) -> Iterator[Received]:
         """Each message, until `limit` are done with or the silence is over. Raises PubsubError."""
+        answers = False
         while limit is None or self.count < limit:
             away: PubsubUnavailable | None = None
             try:
@@ -70,12 +62,16 @@ class Reading:
                 away = error
                 self._outage.failed(error)
                 time.sleep(AGAIN_S)
-            if self._silence.told(lambda: self._waited_for(limit)):
-                if away:
-                    raise away
-                if not (self._held or self._acknowledged):
-                    check_answers(self._pubsub, self._subscription)
+            if not self._silence.told(lambda: self._waited_for(limit)):
+                answers = False
+                continue
+            if away:
+                raise away
+            if answers:
                 return
+            # It, or this machine, may have stood still: then what came meanwhile is here now.
+            self._pubsub.check_answers(self._subscription)
+            answers = True
 
     def done(self, message: Received, *, acknowledge: bool, counts: bool = True) -> None:
         """What `messages` gave was dealt with; one that isn't acknowledged stays on the subscription."""

@@ -16,7 +16,6 @@ from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.replay import Became, Choice, Handled, Replay, reason_of
 from lowtide.cli import options
 from lowtide.cli.answers.progress import ProgressBar
-from lowtide.cli.answers.reading import check_answers
 from lowtide.cli.options import DURATION, TEXT, WAIT, examples
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
@@ -92,8 +91,6 @@ def command(
                 became[one.became] += 1
                 progress.advance(failed=one.became not in (Became.REPLAYED, Became.LISTED))
                 _say(one, as_json=as_json, first=became.total() == 1)
-            if not (became or replay.left):
-                check_answers(pubsub, letters)
     _summarize(became, replay.left)
     sys.exit(became[Became.REFUSED] > 0)
 

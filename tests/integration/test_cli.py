@@ -1,5 +1,6 @@
 """What people do with topics and subscriptions by `lowtide`, and what others may have put there."""
 
+import contextlib
 import csv
 import json
 import os
@@ -27,6 +28,7 @@ from lowtide.cli.main import main
 from lowtide.cli.sources.sources import find_sources
 from lowtide.config import load_settings
 from lowtide.tasks.wire.outcome import Outcome, Status
+from tests.waiting import until
 
 RESULT = {"request_id": "r1", "model": "m", "status": "ok", "outputs": [{"label": "2"}], "error": None}
 FOREIGN = [b"hello from another program", b"\xff\xfe\x00", b"[1, 2]", b'{"a": "\x1b[31m"}', b'{"request_id": 7}']
@@ -113,6 +115,25 @@ def test_what_is_delivered_again_is_not_seen_again(world: World) -> None:
 
     assert sorted(seen) == [b"kept", b"read"]
     assert [message.data for message in world.take("lowtide-results")] == [b"kept"]
+
+
+def test_what_came_while_pubsub_or_this_machine_stood_still_is_read(world: World) -> None:
+    class Late(Pubsub):
+        def check_answers(self, subscription: str) -> None:
+            super().check_answers(subscription)
+            if not seen:
+                world.put("lowtide-results", b"late")
+                until(one._pulls._answered.qsize, what="its answer")
+
+    seen: list[bytes] = []
+    name = world.settings.subscription_path("lowtide-results")
+    silence = Silence(timeout_s=0.3, look=lambda: "", say=print)
+    with contextlib.closing(Late()) as late, Reading(late, name, silence=silence) as one:
+        for message in one.messages():
+            seen.append(message.data)
+            one.done(message, acknowledge=True)
+
+    assert seen == [b"late"]
 
 
 def test_dead_letters_are_shown_as_what_they_are_and_stay(world: World) -> None:

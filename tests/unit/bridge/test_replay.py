@@ -76,6 +76,11 @@ class FakePubsub:
         self.letters = list(letters)
         self.calls: list[tuple[str, Any]] = []
         self.failures: dict[str, list[Exception]] = {}
+        self.late: list[Received] = []
+        """What comes as soon as it is asked whether it answers."""
+
+    def check_answers(self, subscription: str) -> None:
+        self.letters, self.late = self.late, []
 
     def pull(self, subscription: str, max_messages: int) -> Any:
         response = PullResponse()
@@ -212,6 +217,13 @@ def test_a_pubsub_that_stays_away_is_not_taken_for_an_empty_subscription() -> No
 
     with pytest.raises(PubsubUnavailable):
         run(pubsub)
+
+
+def test_a_pubsub_that_stood_still_is_not_taken_for_an_empty_subscription() -> None:
+    pubsub = FakePubsub(*letters(1))
+    pubsub.late = [buried(b"late", "9", lowtide_reason="no_model")]
+
+    assert run(pubsub) == [("replayed", "new-0"), ("replayed", "new-late")]
 
 
 @pytest.mark.parametrize("when", ["publish", "acknowledge"])
