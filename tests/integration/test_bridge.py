@@ -133,14 +133,17 @@ class World:
         """A bridge that drains at the end, and must end well; or one that fails, and ends by itself."""
         bridge, codes = Bridge(self.settings, waits=waits), []
         thread = threading.Thread(target=lambda: codes.append(bridge.run()))
-        thread.start()
-        try:
-            yield bridge
-        finally:
-            if fails:
+        with pytest.MonkeyPatch.context() as patch:
+            # One that a slow machine makes late would end this process, and all that runs here.
+            patch.setattr("lowtide.bridge.bridge.leave_after", lambda after_s, code: threading.Timer(after_s, print))
+            thread.start()
+            try:
+                yield bridge
+            finally:
+                if fails:
+                    thread.join(PATIENCE_S)
+                bridge.stop()
                 thread.join(PATIENCE_S)
-            bridge.stop()
-            thread.join(PATIENCE_S)
         assert codes == [int(fails)]
 
     @contextmanager
@@ -166,7 +169,7 @@ class World:
 
 
 def make_world(redis_url: str, project: str, **fields: Any) -> World:
-    given = {"models": "a,b", "reply_topics": "other-replies", "grace_s": 5.0, **fields}
+    given = {"models": "a,b", "reply_topics": "other-replies", **fields}
     settings = load_settings(redis_url=redis_url, project=project, **given)
     create_missing(settings)
     return World(settings)
@@ -357,6 +360,7 @@ def test_a_stop_with_several_pulls_under_way_hands_back_what_they_bring(our_worl
         published = world.publish(*uris(100))
         until(lambda: len(source.pulls) >= 4)
         published += world.publish(*uris(100))
+        world.redis.delete(world.keys.workers)  # else it waits for them
 
     taken = world.take(world.settings.subscription[-1], 200)
     assert sorted(message.message_id for message in taken) == sorted(published)
@@ -388,6 +392,7 @@ def test_what_redis_loses_while_a_bridge_drains_is_sent_again(
         bridge.stop()
         until(lambda: "drains: 20 messages held" in caplog.text)
         world.redis.flushall()
+        Heartbeat(world.redis, world.keys, kind="worker", name="w", status=dict).beat()  # it goes on waiting
         with world.worker():
             results = world.results(20)
 
@@ -425,13 +430,13 @@ sys.exit(Bridge(load_settings()).run())
     environment = {**our_world.settings.environment(), "PUBSUB_EMULATOR_HOST": _host(), "PATH": ""}
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**environment, "LOWTIDE_STUCK_AFTER_S": "1"},
+        env={**environment, "LOWTIDE_STUCK_AFTER_S": "3"},
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
     )
     assert done.returncode == 1
-    assert "no progress of acknowledger for 1 s" in done.stderr
+    assert "no progress of acknowledger for 3 s" in done.stderr
     assert "in hang_for_ever" in done.stderr
     assert "puller:" in done.stderr
 
@@ -646,6 +651,13 @@ def test_replies_go_where_the_request_says_or_become_dead_letters(world: World) 
     assert world.nothing_left()
 
 
+def holds_the_letter_alone(world: World, bridge: Bridge) -> bool:
+    """And pulls nothing: a pull that was asked for before ends with a message."""
+    if pulls := any(one.pulls for one in bridge._parts.pulls._sources):
+        world.publish(uris(1)[0])
+    return not pulls and bridge.health().details["leased"] == 1
+
+
 def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) -> None:
     world = our_world
     dead = world.settings.topic_path(DEAD)
@@ -654,11 +666,10 @@ def test_a_dead_letter_topic_that_refuses_stops_the_pulling(our_world: World) ->
         world.publish(b"{")
         until(lambda: not bridge.health().ok)
         assert DEAD in bridge.health().reason
-        until(lambda: not any(one.pulls for one in bridge._parts.pulls._sources) or world.publish(uris(1)[0]))
-        time.sleep(0.5)
+        until(lambda: holds_the_letter_alone(world, bridge))
         world.publish(*uris(5))
         time.sleep(1.0)
-        assert bridge.health().details["leased"] <= 2
+        assert bridge.health().details["leased"] == 1
         admin = Admin(world.pubsub)
         admin.create_topic(dead)
         admin.create_subscription(world.settings.subscription_path("dead-again"), dead)
@@ -682,12 +693,12 @@ def test_a_subscription_that_is_gone_ends_the_bridge_so_that_a_fresh_start_makes
 def test_a_subscription_that_is_gone_is_told_of_while_the_others_are_served_and_served_again_when_it_is_back(
     our_world_of: Callable[..., World], caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = our_world_of(subscription="urgent,lowtide-requests", stuck_after_s=1.0)
+    world = our_world_of(subscription="urgent,lowtide-requests", stuck_after_s=3.0)
     urgent = world.settings.subscription_path("urgent")
     with world.worker(), world.bridge(Waits(refused_again_s=0.1)) as bridge:
         Admin(world.pubsub).delete_subscription(urgent)
         until(lambda: bridge.health().reason)
-        time.sleep(3 * world.settings.stuck_after_s)
+        time.sleep(world.settings.stuck_after_s + 1.0)
         health = bridge.health()
         world.publish(*uris(20))
         assert len(world.results(20)) == 20
@@ -834,7 +845,7 @@ def test_redis_may_go_away_and_come_back(
         world.close()
 
     assert health["status"] == "ok"
-    assert processes["bridge"].tail().count("Redis can't be used: not pulling: trying on") == 1
+    assert processes["bridge"].tail(1000).count("Redis can't be used: not pulling: trying on") == 1
     assert sorted(result["message_id"] for result in results) == sorted(published)
 
 

@@ -1,6 +1,5 @@
 """Another protocol in the same Redis: who finds it says so and waits, and what is there stays as it is."""
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +7,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from lowtide.bridge.bridge import Bridge
 from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.app import configure
@@ -19,7 +17,6 @@ from lowtide.tasks.held.heartbeat import Heartbeat
 from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis import protocol
 from lowtide.tasks.redis.keys import PROTOCOL, Keys
-from lowtide.tasks.redis.registry import alive
 from lowtide.tasks.redis.trouble import named
 from tests.integration.bare_fleet import Fleet, Server, fleet_on
 from tests.integration.test_bridge import World, uris
@@ -166,23 +163,15 @@ def test_a_bridge_that_finds_another_hands_back_what_it_has_and_ends_to_wait_afr
     redis: Redis, redis_url: str, local_pubsub: Any, project: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", local_pubsub.host)
-    settings = load_settings(redis_url=redis_url, project=project, prefix=KEYS.prefix, models="a,b", grace_s=1.0)
+    settings = load_settings(redis_url=redis_url, project=project, prefix=KEYS.prefix, models="a,b")
     create_missing(settings)
     world = World(settings)
-    bridge, codes = Bridge(settings), []
-    thread = threading.Thread(target=lambda: codes.append(bridge.run()))
-    thread.start()
-    try:
+    with world.bridge(fails=True):
         world.publish(*uris(1))
         until(lambda: redis.llen(KEYS.queue("lowtide.a.topic")))
         redis.set(SPOKEN, "3")
         sent = redis.llen(KEYS.queue("lowtide.a.topic"))
         world.publish(*uris(20))
-        thread.join(20)
-        assert codes == [1]
-    finally:
-        bridge.stop()
-        thread.join(30)
     assert redis.llen(KEYS.queue("lowtide.a.topic")) == sent
     assert not redis.exists(KEYS.queue("lowtide.b.topic"))
     assert len(world.take(settings.subscription[-1], 21)) == 21, "all of it goes to others at once"
@@ -203,4 +192,4 @@ def test_a_worker_that_finds_another_takes_nothing_until_its_own_is_spoken(fleet
     assert (fleet.redis.llen(KEYS.queue("lowtide.m")), fleet.out()) == (1, [])
     fleet.redis.set(SPOKEN, PROTOCOL)
     until(lambda: fleet.out() == ["theirs"])
-    assert alive(fleet.redis, fleet.keys, "worker") == 2, "the old incarnation has not lapsed yet"
+    assert fleet.redis.zcard(fleet.keys.workers) == 2, "nobody has removed the old incarnation"
