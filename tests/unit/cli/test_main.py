@@ -107,7 +107,7 @@ def test_a_service_that_is_stopped_while_it_imports_ends_well(service: str, tmp_
             assert time.monotonic() < until_s
             time.sleep(0.02)
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     finally:
         process.kill()
         process.wait()

@@ -159,9 +159,10 @@ def test_a_server_that_does_not_say_what_changed_is_asked_now_and_then() -> None
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        watcher = Preemption(Settings(metadata_url=f"http://127.0.0.1:{server.server_port}"))
+        watcher = Preemption(Settings(metadata_url=f"http://127.0.0.1:{server.server_port}"), again_s=3600.0)
         watcher.start()
-        time.sleep(1.0)
+        until(lambda: len(asked) == 2, what="each key once")
+        time.sleep(0.2)  # for one too many
         watcher.stop()
         server.shutdown()
-    assert len(asked) == 2, "each key once"
+    assert len(asked) == 2

@@ -123,6 +123,9 @@ def test_what_comes_while_others_are_being_sent_goes_as_one(fleet: Fleet) -> Non
         fleet.may_send.clear()
         for number in range(SENDS + 5):
             fleet.ask(str(number))
+            async with asyncio.timeout(10):
+                while fleet.sending < min(number + 1, SENDS):  # in a thread
+                    await asyncio.sleep(0.001)
             await asyncio.sleep(0.01)  # another turn
         assert fleet.sending == SENDS
         fleet.may_send.set()
