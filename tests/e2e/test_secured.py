@@ -222,7 +222,7 @@ app.send_task("lowtide.infer", [{{"model": "digits", "uri": {SIGNED!r}}}], queue
         what="a failed task",
     )
     assert all(task["args"].startswith("digits × ") for task in tasks().values())
-    (worker,) = json.loads(get(fleet, "/api/workers?refresh=1", login=login)[1])
+    (worker,) = until(lambda: json.loads(get(fleet, "/api/workers?refresh=1", login=login)[1] or "{}"), what="a worker")
     pages = [*PAGES, f"/worker/{worker}", *(f"/task/{name}" for name in tasks())]
     shown = {page: get(fleet, page, login=login) for page in pages}
 

@@ -78,7 +78,7 @@ class World:
     def make(self, *, client: Any = None, wall: Callable[[], float] | None = None) -> Exporter:
         monitoring = Monitoring(self.settings, client=client, clock=self.wall)
         self.clients.append(monitoring)
-        redis = Redis(port=self.port, socket_timeout=0.5, socket_connect_timeout=0.5, retry=None)
+        redis = Redis(port=self.port, retry=None)
         self.connections.append(redis)
         return Exporter(self.settings, redis, monitoring, clock=wall or self.wall, monotonic=self.monotonic)
 

@@ -96,7 +96,7 @@ for call in (infer.delay, lambda request: next(infer_many([request]))):
     except Exception as error:
         print(type(error).__name__, error)
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
     said = run.stdout.splitlines()
     assert [line.partition(" →")[0] for line in said] == [

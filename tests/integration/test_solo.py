@@ -59,6 +59,8 @@ app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", "lowtide.m", "--wit
 
 KEYS = Keys("")
 TASK = "owner.1"
+WAIT_S = 60.0
+"""For a worker to start on a busy machine, and to end."""
 
 
 class Recording(StubEngine):
@@ -309,12 +311,12 @@ def test_of_a_chunk_that_takes_down_one_worker_after_the_other_all_but_the_culpr
     chunk = app.send_task("lowtide.infer_chunk", [requests], queue="lowtide.m")
     try:
         for _ in range(1 + 1 + STRIKES_MAX):
-            crashing = subprocess.run(tied(command), capture_output=True, timeout=30)
+            crashing = subprocess.run(tied(command), capture_output=True, timeout=WAIT_S)
             assert crashing.returncode == -signal.SIGABRT
         surviving = subprocess.Popen(tied(command), stderr=subprocess.DEVNULL)
-        outcomes = chunk.get(30)
+        outcomes = chunk.get(WAIT_S)
         surviving.terminate()
-        assert surviving.wait(30) == 0
+        assert surviving.wait(WAIT_S) == 0
     finally:
         app.backend.result_consumer.stop()
         app.close()

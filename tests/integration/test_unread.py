@@ -42,7 +42,7 @@ def test_a_model_that_nobody_serves_is_told_with_the_age_of_its_oldest_task(redi
 
     assert found.keys() == {"lowtide.digit", "lowtide.digit.high"}
     assert found["lowtide.digit"][0] == 2
-    assert found["lowtide.digit"][1] == pytest.approx(600, abs=5)
+    assert found["lowtide.digit"][1] == pytest.approx(600, abs=30)
     assert found["lowtide.digit"][2] == "digit is not served here; served are digits"
 
 
@@ -50,9 +50,9 @@ def test_a_task_that_does_not_say_when_it_was_sent_has_been_there_since_it_was_f
     redis: Redis, redis_url: str
 ) -> None:
     send(redis_url, "lowtide")
-    assert unread(redis, redis_url)["lowtide"][:2] == (1, pytest.approx(0, abs=2))
+    assert unread(redis, redis_url)["lowtide"][:2] == (1, pytest.approx(0, abs=30))
     redis.hset(Keys("").unread, "lowtide", str(int(time.time()) - 3600))
-    assert unread(redis, redis_url)["lowtide"][1] == pytest.approx(3600, abs=2)
+    assert unread(redis, redis_url)["lowtide"][1] == pytest.approx(3600, abs=30)
     redis.delete("lowtide")
     assert unread(redis, redis_url) == {}
     assert not redis.exists(Keys("").unread)

@@ -119,7 +119,7 @@ def test_a_queue_that_is_added_later_wakes_the_worker_too(fleet: Fleet, ours: Ce
     control = fleet.publisher.control
     until(lambda: waiting(fleet) == 1)
     for queue in worker_queues(["n"]):
-        assert control.add_consumer(queue, reply=True)
+        until(lambda queue=queue: control.add_consumer(queue, reply=True), what="it listens to it, too")
     record(ours, "n", queue="lowtide.n")
     until(lambda: fleet.out() == ["n"], what="done")
 

@@ -220,7 +220,7 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     worker.until(lambda: word()["draining"])
     (tmp_path / "go").touch()
     assert worker.process.wait(WAIT_S) == 0, worker.log.read_text()
-    assert running.get(1) == [4]
+    assert running.get(WAIT_S) == [4]
     assert live(redis, keys, "worker") == {}
     assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 0)
 
@@ -361,7 +361,7 @@ def test_a_batch_that_does_not_end_is_ended_with_its_process_and_what_it_held_go
     assert "a batch of 1 has not ended in time" in log
     assert "tiny_model.py" in log
     with pytest.raises(RequestFailed, match="^timeout: .*LOWTIDE_BATCH_DEADLINE_S"):
-        hanging.get(1)
+        hanging.get(WAIT_S)
     assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 1)
     assert losses(redis, keys) == 0
 
