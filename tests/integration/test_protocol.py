@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.pubsub.create import create_missing
 from lowtide.config import Settings, load_settings
 from lowtide.tasks.app import configure
@@ -172,9 +173,11 @@ def test_a_bridge_that_finds_another_hands_back_what_it_has_and_ends_to_wait_afr
         redis.set(SPOKEN, "3")
         sent = redis.llen(KEYS.queue("lowtide.a.topic"))
         world.publish(*uris(20))
+    ended_s = time.monotonic()
     assert redis.llen(KEYS.queue("lowtide.a.topic")) == sent
     assert not redis.exists(KEYS.queue("lowtide.b.topic"))
-    assert len(world.take(settings.subscription[-1], 21)) == 21, "all of it goes to others at once"
+    assert len(world.take(settings.subscription[-1], 21)) == 21
+    assert time.monotonic() - ended_s < LEASE_S / 2, "all of it goes to others at once"
     world.close()
 
 
