@@ -43,6 +43,7 @@ from lowtide.workers.engine.engine import PipelineEngine
 from lowtide.workers.models.registry import build_models
 from lowtide.workers.rate_teller import RateTeller
 from lowtide.workers.slot import Slot, claimed_slot
+from lowtide.workers.start_times import StartTimes
 from lowtide.workers.suspicion.guard import Guard
 from lowtide.workers.suspicion.peers import Peers
 from lowtide.workers.suspicion.standing import Standing
@@ -71,6 +72,7 @@ def run_worker(settings: Settings) -> int:
     Raises SettingsError, and whatever a model's `load` raises. The process ends by itself, with another code, when it
     is stuck or a device is lost. Logging is the caller's.
     """
+    start = StartTimes()
     # Until Celery's handlers are in place nothing is held, and a stop while models load is a clean one, too. Python's
     # own way out would fail on a thread that is inside torch.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -78,14 +80,16 @@ def run_worker(settings: Settings) -> int:
     rights = Rights(settings)
     rights.wait()
     protocol.wait(settings)
+    start.redis_answered()
     with claimed_slot(settings) as slot:
-        return _serve(settings, rights, slot)
+        return _serve(settings, rights, slot, start)
 
 
-def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
+def _serve(settings: Settings, rights: Rights, slot: Slot, start: StartTimes) -> int:
     standing = Standing(OutcomeTally())
     engine = create_engine(settings, standing)
     engine.start()
+    start.models_loaded(warm_up_s=engine.warm_up_s)
     port.plug(engine)
     listening = Listening(worker_queues(settings.model_names), patience_s=settings.stuck_after_s)
     drain = Drain(lambda: _close(engine, patience, settings.grace_s))
@@ -113,13 +117,13 @@ def _serve(settings: Settings, rights: Rights, slot: Slot) -> int:
     patience = results.install(app)
     drain.start()
     watchdog = Watchdog(engine, liveness, stuck_after_s=settings.stuck_after_s)
-    health = partial(health_of, engine, liveness, standing, listening)
+    health = partial(health_of, engine, liveness, standing, listening, start)
     parts = parts_beside(settings, app.backend.client, health, engine, standing)
     keys = Keys.of(settings)
     guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), give_back=engine.give_back)
     stock_watch = StockWatch(beating, keys, settings.model_names)
     with running([watchdog, guard, *parts, Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
-        code = _run_celery(app, settings, slot=slot.name)
+        code = _run_celery(app, settings, slot=slot.name, on_ready=start.ready)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code
     if not engine.close(0.0):
@@ -205,12 +209,18 @@ class WorkerStatus:
         }
 
 
-def health_of(engine: PipelineEngine, liveness: LoopLiveness, standing: Standing, listening: Listening) -> Health:
+def health_of(
+    engine: PipelineEngine, liveness: LoopLiveness, standing: Standing, listening: Listening, start: StartTimes
+) -> Health:
     """Ill when the engine or Celery's loop is stuck, or when the worker is suspect. That it is deaf to a queue is told,
     and no illness: it mends by itself.
     """
     stuck, suspect, activity = engine.stuck() or liveness.stuck(), standing.reason, engine.progress()
-    details: dict[str, Any] = {"in_process": activity.in_process, "done": dict(activity.done)}
+    details: dict[str, Any] = {
+        "in_process": activity.in_process,
+        "done": dict(activity.done),
+        "start": start.to_wire(),
+    }
     if listening.deaf_to:
         details["deaf_to"] = list(listening.deaf_to)
     reason = stuck or suspect
@@ -227,8 +237,9 @@ def running(parts: list[Part]) -> Iterator[None]:
         yield
 
 
-def _run_celery(app: Celery, settings: Settings, *, slot: str) -> int:
+def _run_celery(app: Celery, settings: Settings, *, slot: str, on_ready: Callable[[], None]) -> int:
     signals.setup_logging.connect(_leave_logging_alone, weak=False)
+    signals.worker_ready.connect(lambda **_: on_ready(), weak=False)
     leave_unquoted(app)
     worker = app.Worker(
         hostname=f"{NODE}{socket.gethostname()}-{slot}",

@@ -1,14 +1,16 @@
 """`lowtide deploy`."""
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
+from lowtide.cli.deploy import boot_time
 from lowtide.cli.deploy.variables import FILE, variables_of
 from lowtide.cli.options import examples
 from lowtide.cli.terminal import shown
-from lowtide.config import load_settings
+from lowtide.config import Process, load_settings
 
 ROOT = Path("deploy/terraform")
 PRINTED = "-"
@@ -59,3 +61,33 @@ def vars_command(*, output: Path) -> None:
         )
     for note in variables.notes:
         click.echo(f"Note: {note}", err=True)
+
+
+@command.command(
+    "boot-time",
+    epilog=examples(
+        "lowtide deploy boot-time",
+        "lowtide deploy boot-time lowtide-worker-x7k2 --zone us-central1-a",
+    ),
+)
+@click.argument("vm", required=False)
+@click.option("--zone", help="Zone of the VM.")
+@click.option("--port", default=8080, show_default=True, help="The worker's LOWTIDE_HEALTH_PORT.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def boot_time_command(*, vm: str | None, zone: str | None, port: int, as_json: bool) -> None:
+    """Show how long a worker took to boot, phase by phase, beside the budget of docs/deploy.md.
+
+    Of VM, which is asked through gcloud and SSH, from its creation on; without VM, of the worker on this machine. The
+    worker has to run, and to have a health port. Exit code 1 if a phase took longer than its budget.
+    """
+    if (vm is None) != (zone is None):
+        raise click.UsageError("a VM and its --zone belong together; without both it is about this machine")
+    if vm is None or zone is None:
+        found = boot_time.here(port=port)
+    else:
+        project = load_settings(Process.COMMAND).project
+        found = boot_time.of_vm(vm, zone=zone, project=project, port=port)
+    click.echo(json.dumps(found.to_wire()) if as_json else "\n".join(boot_time.table(found)))
+    if found.note:
+        click.echo(f"Note: {found.note}", err=True)
+    sys.exit(found.is_over)

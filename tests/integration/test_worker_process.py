@@ -31,6 +31,7 @@ from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.version import WIRE_VERSION
 from lowtide.workers.consumer.receive import HOLD_BACK_S
 from tests.cloud_storage import CloudStorage, Unavailable
+from tests.fleet import LOWTIDE
 from tests.ports import steady_port
 from tests.waiting import until
 
@@ -189,7 +190,9 @@ def losses(redis: Redis, keys: Keys) -> int:
 def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app, redis, start_worker, tmp_path) -> None:
     worker = start_worker(health_port=steady_port())
     keys = Keys.of(worker.settings)
-    assert health(worker) == {"status": "ok", "in_process": 0, "done": {}}
+    said = health(worker)
+    assert said.pop("start").keys() >= {"process", "imports", "redis", "models", "warm_up_s"}
+    assert said == {"status": "ok", "in_process": 0, "done": {}}
 
     assert infer.delay(request(1, 2)).get(WAIT_S) == [3]
     outcomes = infer_chunk.delay([request(i, 1) for i in range(200)]).get(WAIT_S)
@@ -223,6 +226,22 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     assert running.get(WAIT_S) == [4]
     assert live(redis, keys, "worker") == {}
     assert (redis.hlen(keys.holders), redis.llen(keys.queue("lowtide.sum"))) == (0, 0)
+
+
+def test_a_worker_tells_when_each_step_of_its_start_ended_and_boot_time_makes_phases_of_it(start_worker) -> None:
+    worker = start_worker(health_port=steady_port())
+    worker.until(lambda: "ready" in health(worker)["start"])
+    start = health(worker)["start"]
+    asked = [*LOWTIDE, "deploy", "boot-time", "--port", str(worker.settings.health_port), "--json"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+
+    steps = [start[name] for name in ("process", "imports", "redis", "models", "ready")]
+    assert steps == sorted(steps)
+    told = json.loads(said.stdout)
+    assert [phase["name"] for phase in told["phases"]] == ["imports", "redis", "weights", "warm-up", "ready"]
+    assert told["took_s"] == pytest.approx(start["ready"] - start["process"], abs=0.01)
+    assert "no unit lowtide-worker" in said.stderr
+    assert "taking tasks" in worker.log.read_text()
 
 
 def test_a_worker_tells_those_who_wait_why_content_is_tried_again(

@@ -40,6 +40,8 @@ class DeviceThread:
     ) -> None:
         self.device = device
         self.fired: Counter[str] = Counter()
+        self.warm_up_s = 0.0
+        """What the probes of its models took: their first batches, which load kernels. Final once it is started."""
         self._models = models
         self._rates = rates
         self._predictor = Predictor(device, models, batch_max=batch_max, rates=rates)
@@ -81,8 +83,11 @@ class DeviceThread:
         for model in self._models.values():
             started_s = time.monotonic()
             model.load(self.device)
+            loaded_s = time.monotonic()
             self._predictor.probe(model)
-            took_s = time.monotonic() - started_s
+            ended_s = time.monotonic()
+            self.warm_up_s += ended_s - loaded_s
+            took_s = ended_s - started_s
             log.info("model %s %s loaded on %s in %.1f s", model.name, model.version, self.device, took_s)
 
     def _run_batches(self) -> None:

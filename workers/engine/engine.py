@@ -141,6 +141,11 @@ class PipelineEngine:
         return self._rates.measured()
 
     @property
+    def warm_up_s(self) -> float:
+        """How much of its start were the first batches of the models, on all devices."""
+        return sum(device.warm_up_s for device in self._devices)
+
+    @property
     def devices(self) -> list[torch.device]:
         """The devices that it runs on."""
         return [thread.device for thread in self._devices]
