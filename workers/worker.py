@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Protocol
 
+import torch
 from celery import Celery, signals
 from redis import Redis
 
@@ -38,6 +39,7 @@ from lowtide.workers.consumer.loop_liveness import LoopLiveness
 from lowtide.workers.consumer.receive import leave_unquoted
 from lowtide.workers.content.fetch import Fetcher, sources
 from lowtide.workers.device.devices import devices_of
+from lowtide.workers.device.runner import Runner
 from lowtide.workers.drain import Drain
 from lowtide.workers.engine.engine import PipelineEngine
 from lowtide.workers.models.registry import build_models
@@ -83,6 +85,18 @@ def run_worker(settings: Settings) -> int:
     start.redis_answered()
     with claimed_slot(settings) as slot:
         return _serve(settings, rights, slot, start)
+
+
+def load_models(settings: Settings) -> None:
+    """Load every model on the CPU, and try it: weights that had to be downloaded are in the cache afterwards.
+
+    Raises SettingsError, and whatever a model's `load` or `predict` raises.
+    """
+    cpu = torch.device("cpu")
+    for model in build_models(settings).values():
+        model.load(cpu)
+        Runner(cpu).probe(model)
+        log.info("model %s %s is there", model.name, model.version)
 
 
 def _serve(settings: Settings, rights: Rights, slot: Slot, start: StartTimes) -> int:
