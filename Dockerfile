@@ -42,4 +42,6 @@ RUN pip install --require-hashes -r worker.txt
 COPY --from=wheel /wheel /wheel
 RUN pip install --no-deps /wheel/*.whl
 USER lowtide
+# Of this user, when a volume is mounted there: downloaded weights.
+RUN mkdir .cache
 CMD ["lowtide", "worker"]

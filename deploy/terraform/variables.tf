@@ -87,7 +87,7 @@ variable "worker_gpu" {
 }
 
 variable "worker_boot_image" {
-  description = "Disk image of workers: Docker, cloud-init, and for GPUs the driver (580 on) and NVIDIA's Container Toolkit."
+  description = "Disk image of workers, as deploy/image/bake.sh makes it: Docker, cloud-init, and for GPUs the driver (580 on) and NVIDIA's Container Toolkit."
   type        = string
   default     = "projects/cos-cloud/global/images/family/cos-stable"
 

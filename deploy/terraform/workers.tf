@@ -6,6 +6,8 @@ locals {
   worker_service = {
     options = join(" ", concat(
       ["--env=LOWTIDE_HEALTH_ADDRESS=0.0.0.0", "--env=LOWTIDE_HEALTH_PORT=${local.health_port}"],
+      # Weights, which deploy/image/bake.sh has put there, outlast the container.
+      ["--volume=lowtide-cache:/home/lowtide/.cache"],
       local.has_gpu ? ["--gpus=all"] : [],
     ))
   }

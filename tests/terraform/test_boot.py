@@ -76,6 +76,16 @@ def test_a_setting_arrives_as_it_is_and_what_is_of_this_machine_does_not(machine
     }
 
 
+def test_a_worker_finds_the_weights_that_its_disk_image_brings(machines: dict[str, Machine]) -> None:
+    volume = "--volume=lowtide-cache:/home/lowtide/.cache"
+    stage = (DEPLOY.parent / "Dockerfile").read_text().partition(" AS worker\n")[2]
+
+    assert volume in machines["worker"].docker_run("worker").options
+    assert volume.replace("=", " ") in (DEPLOY / "image" / "provision.sh").read_text()
+    # Docker gives a new volume to the owner of the folder that it is mounted over.
+    assert "USER lowtide\n" in stage.partition("RUN mkdir .cache\n")[0]
+
+
 def test_a_worker_has_the_grace_period_before_it_is_killed(machines: dict[str, Machine]) -> None:
     unit = machines["worker"].units["worker"]
 
