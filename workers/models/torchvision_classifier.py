@@ -90,6 +90,7 @@ class TorchvisionClassifier(Classifier):
         """Load the weights onto `device` and set `version`: the weights' name at torchvision, `random-<seed>`, or the
         beginning of the file's SHA-256. Raises WeightsError.
         """
+        self._device = device
         self._half = device.type == "cuda" and torch.cuda.get_device_capability(device) >= TENSOR_CORES
         # Convolutions read all channels of a pixel at once.
         self._net = self._loaded().eval().to(device).to(memory_format=torch.channels_last)
@@ -99,6 +100,14 @@ class TorchvisionClassifier(Classifier):
         self.top_k(params)
         steps = self._preprocessing
         return steps.cut_out(decode_image(content, max_pixels=self.limits.image_max_pixels, enough_px=steps.enough_px))
+
+    def example(self) -> torch.Tensor | None:
+        """On a GPU, which loads its kernels with the first batches: a black picture. On a CPU, which has nothing to load
+        and would take seconds for a large net, and of a subclass that decodes in a way of its own, none.
+        """
+        if self._device.type != "cuda" or type(self).decode is not TorchvisionClassifier.decode:
+            return None
+        return torch.zeros(3, self._preprocessing.crop_px, self._preprocessing.crop_px, dtype=torch.uint8)
 
     @torch.inference_mode()
     def predict(self, batch: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,7 @@ import hashlib
 import io
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,22 @@ def test_a_subclass_brings_categories_of_its_own(tmp_path: Path) -> None:
     assert torch.equal(scores(again), scores(birds))
     with pytest.raises(SettingsError, match="has to name a URI"):
         Birds("birds")
+
+
+class BirdsOfItsOwn(Birds):
+    def decode(self, content: bytes, params: Mapping[str, Any]) -> torch.Tensor:
+        return torch.zeros(1)
+
+
+def test_a_gpu_is_warmed_up_by_what_decode_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, other = loaded(SMALL), BirdsOfItsOwn("birds", weights="random")
+    assert model.example() is None, "on a CPU"
+    for each in (model, other):
+        monkeypatch.setattr(each, "_device", torch.device("cuda"), raising=False)
+    item, example = model.decode(photograph(), {}), model.example()
+    assert example is not None
+    assert (example.shape, example.dtype) == (item.shape, item.dtype)
+    assert other.example() is None
 
 
 def test_a_batch_that_overflows_in_half_precision_is_computed_again_in_float32(
