@@ -102,8 +102,8 @@ class TorchvisionClassifier(Classifier):
         return steps.cut_out(decode_image(content, max_pixels=self.limits.image_max_pixels, enough_px=steps.enough_px))
 
     def example(self) -> torch.Tensor | None:
-        """On a GPU, which loads its kernels with the first batches: a black picture. On a CPU, which has nothing to load
-        and would take seconds for a large net, and of a subclass that decodes in a way of its own, none.
+        """On a GPU, which loads its kernels with the first batches: a black picture. On a CPU, which has nothing to
+        load and would take seconds for a large net, and of a subclass that decodes in a way of its own, none.
         """
         if self._device.type != "cuda" or type(self).decode is not TorchvisionClassifier.decode:
             return None
