@@ -7,16 +7,18 @@ from pathlib import Path
 import click
 
 from lowtide.cli.deploy import boot_time
-from lowtide.cli.deploy.variables import FILE, variables_of
+from lowtide.cli.deploy.explain import in_json, in_words
+from lowtide.cli.deploy.plan import read_plan
+from lowtide.cli.deploy.terraform import ROOT, Terraform
+from lowtide.cli.deploy.variables import FILE, Variables, variables_of
 from lowtide.cli.options import examples
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
 
-ROOT = Path("deploy/terraform")
 PRINTED = "-"
 
 
-@click.group(epilog=examples("lowtide deploy vars"))
+@click.group(epilog=examples("lowtide deploy plan"))
 def command() -> None:
     """Prepare a fleet on Google Cloud, which deploy/terraform makes: see docs/deploy.md."""
 
@@ -46,21 +48,39 @@ def vars_command(*, output: Path) -> None:
     """
     settings = load_settings()
     variables = variables_of(settings)
-    text = json.dumps(variables.values, indent=2) + "\n"
     if str(output) == PRINTED:
-        click.echo(text, nl=False)
+        click.echo(_text(variables), nl=False)
     elif not output.parent.is_dir():
         raise click.UsageError(f"--output {shown(str(output))}: no such folder; run it in a checkout, or name a file")
     else:
-        output.write_text(text, encoding="utf-8")
-        policy = variables.values["policy"]
-        click.echo(
-            f"{shown(str(output))}: fleet {settings.fleet} of {settings.project}, "
-            f"{policy['min_replicas']} to {policy['max_replicas']} workers",
-            err=True,
-        )
-    for note in variables.notes:
-        click.echo(f"Note: {note}", err=True)
+        _write(variables, output, fleet=settings.fleet)
+    _note(variables)
+
+
+@command.command(
+    "plan",
+    epilog=examples("lowtide deploy plan", "LOWTIDE_FLEET_MAX=20 lowtide deploy plan", "lowtide deploy plan --json"),
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what the plan means as one JSON object.")
+def plan_command(*, as_json: bool) -> None:
+    """Say what Terraform would make of the settings, and what it costs. Nothing is applied.
+
+    Writes the settings as `lowtide deploy vars` does, runs `terraform plan`, whose own words go to standard error, and
+    says what the plan means: what is made, changed and destroyed, how many workers of which machine there may be and
+    what they are sized by, and what a month without work and an hour of a busy worker cost. The last line says how to
+    apply it.
+
+    It runs in a checkout, after `terraform -chdir=deploy/terraform init`.
+    """
+    _require_checkout()
+    terraform = Terraform()
+    settings = load_settings()
+    variables = variables_of(settings)
+    _write(variables, ROOT / FILE, fleet=settings.fleet)
+    _note(variables)
+    terraform.plan()
+    plan = read_plan(terraform.show_plan())
+    click.echo(json.dumps(in_json(plan)) if as_json else in_words(plan))
 
 
 @command.command(
@@ -91,3 +111,27 @@ def boot_time_command(*, vm: str | None, zone: str | None, port: int, as_json: b
     if found.note:
         click.echo(f"Note: {found.note}", err=True)
     sys.exit(found.is_over)
+
+
+def _require_checkout() -> None:
+    if not ROOT.is_dir():
+        raise click.UsageError(f"{ROOT}: no such folder; run it in a checkout of Lowtide")
+
+
+def _text(variables: Variables) -> str:
+    return json.dumps(variables.values, indent=2) + "\n"
+
+
+def _write(variables: Variables, output: Path, *, fleet: str) -> None:
+    output.write_text(_text(variables), encoding="utf-8")
+    policy = variables.values["policy"]
+    click.echo(
+        f"{shown(str(output))}: fleet {fleet} of {variables.values['project']}, "
+        f"{policy['min_replicas']} to {policy['max_replicas']} workers",
+        err=True,
+    )
+
+
+def _note(variables: Variables) -> None:
+    for note in variables.notes:
+        click.echo(f"Note: {note}", err=True)

@@ -1,4 +1,5 @@
 """A fleet on Google Cloud.
 
-Comes in: settings. Goes out: what deploy/terraform needs of them. Next: terraform.
+Comes in: settings, and what Terraform plans. Goes out: variables of deploy/terraform, and what they mean, in words.
+Next: terraform.
 """

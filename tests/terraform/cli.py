@@ -23,7 +23,7 @@ PLACE = {
     "worker_machine_type": "n2-standard-4",
 }
 """What a person writes into terraform.tfvars: a fleet on CPUs."""
-LEFT_BEHIND = (".terraform*", "*.tfvars", "*.tfvars.json", "*.tfstate*")
+LEFT_BEHIND = (".terraform*", "*.tfvars", "*.tfvars.json", "*.tfstate*", "*.tfplan")
 TIMEOUT_S = 60
 
 

@@ -229,6 +229,7 @@ def test_what_a_person_makes_here_is_not_committed() -> None:
         "terraform.tfstate",
         ".terraform/x",
         "terraform.tfstate.backup",
+        "lowtide.tfplan",
     ]
     paths = [f"deploy/terraform/{name}" for name in names]
     ignored = subprocess.run(

@@ -1,0 +1,102 @@
+"""`lowtide deploy plan` in a checkout with a real terraform: what it plans is said in words."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from lowtide.cli.deploy.plan import AttachedGpus, read_plan
+from lowtide.cli.deploy.terraform import Terraform as Runner
+from tests.fleet import LOWTIDE
+from tests.terraform.cli import Failed, Terraform
+from tests.terraform.provider import Provider, serving
+
+SIGNAL = "custom.googleapis.com/lowtide/gpu_seconds_outstanding"
+
+
+@pytest.fixture(scope="module")
+def environment(terraform_here) -> Iterator[dict[str, str]]:
+    with serving(Provider(replaces=True)) as environment:
+        yield environment
+
+
+@pytest.fixture
+def terraform(environment, tmp_path, monkeypatch) -> Terraform:
+    """A root in a checkout, in which this process and those that it starts are."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith(("LOWTIDE_", "TF_"))]:
+        monkeypatch.delenv(name)
+    for name, value in {**environment, "LOWTIDE_PROJECT": "my-project"}.items():
+        monkeypatch.setenv(name, value)
+    return Terraform(tmp_path / "deploy", environment)
+
+
+def lowtide(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*LOWTIDE, *arguments], env={**os.environ, **settings}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_plan_is_made_of_the_settings_of_now_and_said_in_words(terraform: Terraform) -> None:
+    done = lowtide("deploy", "plan", LOWTIDE_FLEET_MAX="7", LOWTIDE_HTTPS_HOSTS="images.example.org")
+    lines = done.stdout.splitlines()
+
+    assert done.returncode == 0, done.stderr
+    assert lines[0].startswith("Changes   ")
+    assert lines[0].endswith(" resources are created")
+    assert lines[1] == "Workers   0 to 7 × n2-standard-4, Spot"
+    assert f"            {SIGNAL} ÷ 60" in lines
+    assert "            Cloud NAT: $4.67" in lines
+    assert lines[-1] == "Nothing was applied. To apply it: terraform -chdir=deploy/terraform apply lowtide.tfplan"
+    assert "Terraform will perform the following actions" in done.stderr
+    assert not (terraform.root / "terraform.tfstate").exists()
+
+
+def test_the_last_line_applies_it_and_then_there_is_nothing_to_do(terraform: Terraform) -> None:
+    *_, command = lowtide("deploy", "plan").stdout.strip().rpartition("To apply it: ")
+    subprocess.run(command.split(), check=True, capture_output=True)
+    done = lowtide("deploy", "plan", "--json")
+
+    assert json.loads(done.stdout)["changes"] == []
+
+
+def test_data_that_would_be_lost_is_told_of_where_terraform_no_longer_refuses(terraform: Terraform) -> None:
+    assert not isinstance(terraform.run("apply", "-auto-approve", "-input=false"), Failed)
+    for file in terraform.root.glob("*.tf"):
+        file.write_text(file.read_text().replace("prevent_destroy = true", "prevent_destroy = false"))
+    terraform.given(redis_disk_gb=20)
+    said = lowtide("deploy", "plan", LOWTIDE_SUBSCRIPTION="other").stdout
+
+    assert "DATA LOSS: google_compute_disk.redis is destroyed and made anew, and with it everything" in said
+    assert (
+        'DATA LOSS: google_pubsub_subscription.subscription["lowtide-requests"] is destroyed, and with it every message'
+        in said
+    )
+
+
+def test_what_terraform_refuses_is_no_plan(terraform: Terraform) -> None:
+    terraform.given(region="Iowa")
+    done = lowtide("deploy", "plan")
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Expected a region such as us-central1." in done.stderr
+    assert "Error: terraform plan has failed: what it says stands above." in done.stderr
+
+
+def test_attached_gpus_are_read_from_a_plan(terraform: Terraform) -> None:
+    terraform.given(
+        worker_machine_type="n1-standard-4",
+        worker_gpu={"type": "nvidia-tesla-t4", "count": 2},
+        worker_boot_image="projects/p/global/images/family/f",
+        worker_zones=["us-central1-b", "us-central1-a"],
+    )
+    runner = Runner()
+    runner.plan()
+    plan = read_plan(runner.show_plan())
+
+    assert plan.worker.gpus == AttachedGpus(type="nvidia-tesla-t4", count=2)
+    assert (plan.worker.disk_gb, plan.control.disk_gb, plan.nat) == (50, 30, False)
+    assert plan.zones == ("us-central1-a", "us-central1-b")
