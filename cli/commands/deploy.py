@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lowtide.cli.checks.report import report
 from lowtide.cli.deploy import boot_time
 from lowtide.cli.deploy.explain import in_json, in_words
 from lowtide.cli.deploy.plan import read_plan
@@ -18,7 +19,7 @@ from lowtide.config import Process, load_settings
 PRINTED = "-"
 
 
-@click.group(epilog=examples("lowtide deploy plan"))
+@click.group(epilog=examples("lowtide deploy check", "lowtide deploy plan"))
 def command() -> None:
     """Prepare a fleet on Google Cloud, which deploy/terraform makes: see docs/deploy.md."""
 
@@ -81,6 +82,27 @@ def plan_command(*, as_json: bool) -> None:
     terraform.plan()
     plan = read_plan(terraform.show_plan())
     click.echo(json.dumps(in_json(plan)) if as_json else in_words(plan))
+
+
+@command.command("check", epilog=examples("lowtide deploy check", "lowtide deploy check --json"))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a finding.")
+def check_command(*, as_json: bool) -> None:
+    """Check what a project lacks for the fleet, and say what to do. Exit code 1 if anything fails.
+
+    Looks at credentials, APIs, permissions, zones and quotas (that of Spot GPUs is 0 in most projects), the workers'
+    disk image and its driver, container images, Redis' password, metrics, and topics that are there already. It asks
+    Google's APIs by the application default credentials (`gcloud auth application-default login`), and changes
+    nothing.
+
+    It runs in a checkout, after `terraform -chdir=deploy/terraform init`.
+    """
+    _require_checkout()
+    # The bridge's extra, which brings Google's libraries, may be absent.
+    from lowtide.cli.deploy.apis import connect_apis
+    from lowtide.cli.deploy.check import examine
+
+    variables = variables_of(load_settings()).values
+    sys.exit(report(examine(variables, connect_apis), as_json=as_json))
 
 
 @command.command(

@@ -21,3 +21,15 @@ class TerraformMissing(Unprepared):
 
 class TerraformFailed(Unprepared):
     """Raised when terraform ends with an error."""
+
+
+class NotChosen(Unprepared):
+    """Raised when a variable without a default has no value."""
+
+
+class CredentialsMissing(Unprepared):
+    """Raised when there are no application default credentials, or they are no longer good."""
+
+
+class ApiRefused(LowtideError):
+    """Raised when an API does not answer, or with an error that is not "not found"."""

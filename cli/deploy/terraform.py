@@ -1,5 +1,6 @@
 """terraform, in the root that deploy/terraform is."""
 
+import base64
 import json
 import os
 import re
@@ -24,6 +25,10 @@ QUOTING = re.compile(r"│\s+(on .+ line \d+|\d+: |├─|│)")
 CHOICES = ("*.tfvars", "*.tfvars.json")
 """Files in which variables are chosen."""
 COPY = "copy terraform.tfvars.example, and edit it"
+UNKNOWN = "(known after apply)"
+"""What `terraform console` prints of a variable that nobody has set."""
+UNSET = object()
+"""In the place of its value."""
 
 
 class Terraform:
@@ -58,16 +63,30 @@ class Terraform:
         shown: dict[str, Any] = json.loads(self._read(["show", "-json", PLAN]))
         return shown
 
-    def _read(self, words: Sequence[str]) -> str:
+    def value_of(self, expression: str) -> Any:
+        """The value of an expression; `UNSET` if it depends on a variable that has none.
+
+        Looks neither at Google nor at what was applied. Raises TerraformFailed, also when a variable is refused.
+        """
+        # As base64: what the console prints is quoted for people.
+        *_, printed = self._read(["console"], asked=f"base64encode(jsonencode({expression}))\n").splitlines()
+        if printed == UNKNOWN:
+            return UNSET
+        return json.loads(base64.b64decode(printed.strip('"')))
+
+    def made(self) -> frozenset[str]:
+        """Addresses of what it has made and still keeps."""
+        try:
+            return frozenset(self._read(["state", "list"]).splitlines())
+        except TerraformFailed:  # before the first apply there is no state, which it takes for an error
+            return frozenset()
+
+    def _read(self, words: Sequence[str], *, asked: str = "") -> str:
         done = subprocess.run(
-            [*self._command, *words],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
+            [*self._command, *words], env=self._environment, input=asked, capture_output=True, text=True, check=False
         )
-        if done.returncode:
+        # The console's exit code is 0 also when variables are refused.
+        if done.returncode or ERROR in done.stderr:
             raise TerraformFailed(_errors(done.stdout + done.stderr), self._advice() or "correct it, and try again")
         return done.stdout
 
@@ -84,5 +103,5 @@ class Terraform:
 def _errors(said: str) -> str:
     """On one line, without frames, what was said before them, and the lines of code that are quoted."""
     lines = [line.lstrip("│╷╵ ") for line in click.unstyle(said).splitlines() if not QUOTING.match(line)]
-    words = " ".join(lines)
-    return " ".join(words.partition(ERROR)[2].split()) or "it failed without a word"
+    words = " ".join(f"{line}:" if line.startswith(ERROR) else line for line in lines)
+    return " ".join(words.partition(ERROR)[2].split()).rstrip(".") or "it failed without a word"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from lowtide.cli.main import COMMANDS, main
 
 WITHOUT_EXAMPLES = {"doctor"}
-WITHIN_OTHERS = ["deploy boot-time", "deploy plan", "deploy vars"]
+WITHIN_OTHERS = ["deploy boot-time", "deploy check", "deploy plan", "deploy vars"]
 
 
 def command_of(name: str) -> click.Command:

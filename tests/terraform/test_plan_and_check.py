@@ -1,4 +1,6 @@
-"""`lowtide deploy plan` in a checkout with a real terraform: what it plans is said in words."""
+"""`lowtide deploy plan` and `check` in a checkout with a real terraform: what it plans is said in words, and what a
+person chose is read from it.
+"""
 
 import json
 import os
@@ -6,10 +8,20 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
 
+from lowtide.cli.checks.findings import Verdict
+from lowtide.cli.deploy.apis import GoogleApis
+from lowtide.cli.deploy.check import examine
+from lowtide.cli.deploy.chosen import chosen_by
+from lowtide.cli.deploy.errors import NotChosen, TerraformFailed
 from lowtide.cli.deploy.plan import AttachedGpus, read_plan
 from lowtide.cli.deploy.terraform import Terraform as Runner
+from lowtide.cli.deploy.variables import variables_of
+from lowtide.config import load_settings
 from tests.fleet import LOWTIDE
+from tests.google.stand_in import serving_google
 from tests.terraform.cli import Failed, Terraform
 from tests.terraform.provider import Provider, serving
 
@@ -100,3 +112,73 @@ def test_attached_gpus_are_read_from_a_plan(terraform: Terraform) -> None:
     assert plan.worker.gpus == AttachedGpus(type="nvidia-tesla-t4", count=2)
     assert (plan.worker.disk_gb, plan.control.disk_gb, plan.nat) == (50, 30, False)
     assert plan.zones == ("us-central1-a", "us-central1-b")
+
+
+def test_what_was_chosen_is_read_with_the_defaults_of_what_was_not(terraform: Terraform) -> None:
+    terraform.given(worker_zones=["us-central1-a"])
+    chosen = chosen_by(Runner())
+
+    assert (chosen.region, chosen.worker_machine_type, chosen.worker_boot_disk_gb) == (
+        "us-central1",
+        "n2-standard-4",
+        50,
+    )
+    assert (chosen.worker_zones, chosen.worker_gpu, chosen.has_gpu) == (("us-central1-a",), None, False)
+
+
+def test_what_was_not_chosen_yet_is_named(terraform: Terraform) -> None:
+    (terraform.root / "terraform.tfvars.json").write_text('{"worker_machine_type": "n2-standard-4"}')
+
+    with pytest.raises(NotChosen, match=r"does not choose region, image_repository, image_tag: copy .*example"):
+        chosen_by(Runner())
+
+
+def test_whoever_has_chosen_nothing_is_told_where_to(terraform: Terraform) -> None:
+    (terraform.root / "terraform.tfvars.json").unlink()
+
+    with pytest.raises(TerraformFailed, match=r"chosen in deploy/terraform/terraform.tfvars: copy .*example"):
+        chosen_by(Runner())
+
+
+def test_a_wrong_choice_is_told_of_in_the_words_of_terraform(terraform: Terraform) -> None:
+    terraform.given(region="Iowa")
+
+    with pytest.raises(TerraformFailed) as error:
+        chosen_by(Runner())
+
+    assert error.value.why.startswith(
+        "Invalid value for variable: Expected a region such as us-central1. This was checked by the validation rule"
+    )
+
+
+def test_a_check_begins_with_what_is_here_and_then_asks_google(terraform: Terraform) -> None:
+    with serving_google() as google:
+
+        def connect(project: str) -> tuple[GoogleApis, str]:
+            return GoogleApis(AuthorizedSession(AnonymousCredentials()), base=google.base), f"who may see {project}"
+
+        google.enabled.add("cloudresourcemanager")
+        found = [one for one in examine(variables_of(load_settings()).values, connect) if one.what != "gcloud"]
+
+    assert [(one.what, one.verdict) for one in found] == [
+        ("Terraform", Verdict.OK),
+        ("Credentials", Verdict.OK),
+        ("APIs", Verdict.FAILED),
+        ("Permissions", Verdict.FAILED),
+    ]
+    assert found[0].message == "n2-standard-4 in us-central1"
+    assert found[1].message == "who may see my-project; project my-project"
+
+
+def test_what_was_applied_is_known(terraform: Terraform) -> None:
+    assert Runner().made() == frozenset()
+    assert not isinstance(terraform.run("apply", "-auto-approve", "-input=false"), Failed)
+
+    assert 'google_pubsub_topic.topic["lowtide-requests"]' in Runner().made()
+
+
+def test_a_root_that_was_never_initialised_says_so(terraform: Terraform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_REATTACH_PROVIDERS")
+
+    with pytest.raises(TerraformFailed, match=r"terraform -chdir=deploy/terraform init"):
+        chosen_by(Runner())
