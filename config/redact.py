@@ -5,7 +5,7 @@ Imports nothing of ours.
 
 import re
 
-_SUSPECT = re.compile("://|[?#&]")
+_URL_LIKE = re.compile("://|[?#&]")
 _USER = re.compile(r"://([^\s\"<>/?#]*)@")
 _WORD = re.compile(r"[^\s'\"<>?]*\?[^\s\"<>]*|[^\s'\"<>?]+")
 """A URL ends at the latest with its word; a query may have apostrophes in it, which JavaScript does not encode. Word by
@@ -25,7 +25,7 @@ def redacted(text: str) -> str:
     >>> redacted("rediss://fleet:hunter2@redis:6379/0 refuses https://host/cat.jpg?X-Goog-Signature=ab12")
     'rediss://fleet:…@redis:6379/0 refuses https://host/cat.jpg?…'
     """
-    return _WORD.sub(_shown, _USER.sub(_without_password, text)) if _SUSPECT.search(text) else text
+    return _WORD.sub(_shown, _USER.sub(_without_password, text)) if _URL_LIKE.search(text) else text
 
 
 def _without_password(user: re.Match[str]) -> str:

@@ -111,10 +111,10 @@ class HandBack(LowtideError):
 
 
 class EngineStopped(HandBack):
-    """Raised to a task whose engine stops before the work is done. `suspect`: one of several requests that were on the
-    device when it had to stop, one of which is why.
+    """Raised to a task whose engine stops before the work is done. `implicated`: the request was on the device with
+    others when that had to stop, and one of them is why.
     """
 
-    def __init__(self, message: str, *, suspect: bool = False) -> None:
+    def __init__(self, message: str, *, implicated: bool = False) -> None:
         super().__init__(message)
-        self.suspect = suspect
+        self.implicated = implicated

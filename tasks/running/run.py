@@ -108,16 +108,16 @@ class Run:
     def _all_at_once(self) -> None:
         done, stopped = _done(self._left())
         if stopped:
-            self._note_end(done, suspect=_is_suspect(stopped))
+            self._note_end(done, implicated=_is_implicated(stopped))
             raise stopped[0]
         self._outcomes.update(done)
 
-    def _note_end(self, done: Mapping[int, Outcome], *, suspect: bool) -> None:
+    def _note_end(self, done: Mapping[int, Outcome], *, implicated: bool) -> None:
         """The engine stopped in the middle. Without Redis it all runs again, elsewhere."""
         try:
             if done:
                 self._losses.keep(self._task, done)
-            if suspect:
+            if implicated:
                 self._losses.lost(self._task)
         except RedisError as error:
             log.warning("task %s goes back without what it has: %s", self._task, error)
@@ -147,8 +147,8 @@ class Run:
     def _alone(self, mark: Mark, requests: Mapping[int, InferenceRequest]) -> None:
         self._losses.mark(self._task, mark)
         done, stopped = _done(requests)
-        if mark.is_group and _is_suspect(stopped):
-            self._note_end(done, suspect=True)  # and the mark stays, so that the group is split
+        if mark.is_group and _is_implicated(stopped):
+            self._note_end(done, implicated=True)  # and the mark stays, so that the group is split
             raise stopped[0]
         self._losses.absolve(self._task, mark, done)
         if stopped:
@@ -185,8 +185,8 @@ def _done(requests: Mapping[int, InferenceRequest]) -> tuple[dict[int, Outcome],
     return done, stopped
 
 
-def _is_suspect(stopped: Collection[EngineStopped]) -> bool:
-    return any(error.suspect for error in stopped)
+def _is_implicated(stopped: Collection[EngineStopped]) -> bool:
+    return any(error.implicated for error in stopped)
 
 
 def _worker_lost() -> Outcome:

@@ -87,9 +87,9 @@ class Recording(StubEngine):
             raise SystemExit
         futures = list(super().submit(requests))
         for index, uri in enumerate(uris):
-            if uri in ("stop", "suspect"):
+            if uri in ("stop", "hang"):
                 futures[index] = Future()
-                futures[index].set_exception(EngineStopped("drain", suspect=uri == "suspect"))
+                futures[index].set_exception(EngineStopped("drain", implicated=uri == "hang"))
         return futures
 
 
@@ -189,7 +189,7 @@ def test_an_accident_while_a_group_runs_splits_it_for_good_and_is_no_strike(run,
 def test_of_a_group_that_hung_what_is_done_is_not_run_again_and_the_rest_runs_alone(run, engine, losses) -> None:
     losses.lost(TASK)
     with pytest.raises(HandBack):
-        run("a", "suspect", "c", "d")
+        run("a", "hang", "c", "d")
     assert losses.look(TASK).losses == 2
     engine.batches.clear()
     assert run("a", "b", "c", "d") == ["a", "b", "c", "d"]
@@ -280,7 +280,7 @@ def test_what_was_done_before_a_drain_is_not_run_again(run, engine) -> None:
 
 def test_what_was_on_the_device_when_it_hung_runs_alone_the_next_time(run, losses) -> None:
     with pytest.raises(HandBack):
-        run("a", "suspect")
+        run("a", "hang")
     assert losses.look(TASK).losses == 1
 
 

@@ -184,12 +184,12 @@ class PipelineEngine:
 
     def give_up(self, overdue: Overdue) -> None:
         """End, because `overdue` does not: alone a request is to blame, and fails; of several nobody knows which, and
-        they go back as suspects. Everything else goes back as if nothing had been.
+        they go back as implicated. Everything else goes back as if nothing had been.
         """
         if overdue.outcome:
             self._in_process.settle(overdue.jobs[0], overdue.outcome)
         else:
-            self._in_process.hand_back(overdue.jobs, suspect=True)
+            self._in_process.hand_back(overdue.jobs, implicated=True)
         self.close(0.0)
 
     def give_back(self) -> None:

@@ -68,7 +68,7 @@ class InProcess:
             jobs = list(self._jobs)
         return self.hand_back(jobs, why=why)
 
-    def hand_back(self, jobs: Iterable[Job], *, suspect: bool = False, why: str = STOPPING) -> int:
+    def hand_back(self, jobs: Iterable[Job], *, implicated: bool = False, why: str = STOPPING) -> int:
         """Resolve these with EngineStopped, unless they are settled; returns how many that were."""
         with self._lock:
             left = [job for job in jobs if job in self._jobs]
@@ -76,7 +76,7 @@ class InProcess:
             if not self._jobs:
                 self._empty.notify_all()
         for job in left:
-            job.future.set_exception(EngineStopped(why, suspect=suspect))
+            job.future.set_exception(EngineStopped(why, implicated=implicated))
         return len(left)
 
     def wait_empty(self, timeout_s: float) -> bool:

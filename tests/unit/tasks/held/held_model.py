@@ -117,7 +117,7 @@ class Model(Steps):
 
     def _gone(self, state: State, slot: int) -> State:
         left = (
-            one._replace(lives=False, deliveries=(), suspected="") if one.slot == slot else one
+            one._replace(lives=False, deliveries=(), thought_gone="") if one.slot == slot else one
             for one in state.incarnations
         )
         return state._replace(incarnations=tuple(left), up=replaced(state.up, slot, False))
@@ -137,7 +137,7 @@ class Model(Steps):
         if not me.current:
             return
         if me.registration == "registered":
-            yield f"worker {me.slot}: STANDS STILL", state.of(i, me._replace(suspected="silent"))
+            yield f"worker {me.slot}: STANDS STILL", state.of(i, me._replace(thought_gone="silent"))
             for m, message in enumerate(state.messages):
                 if message.waiting and m not in me.held:
                     taken = self._taken(state, i, m, answered=False)
@@ -179,7 +179,7 @@ class Model(Steps):
         )
         messages = (one if one.answer == 2 else one._replace(answer=0, gone=True) for one in messages)
         left = (
-            one._replace(registration="", held=(), holds=(), suspected="", current=one.current and one.lives)
+            one._replace(registration="", held=(), holds=(), thought_gone="", current=one.current and one.lives)
             for one in state.incarnations
         )
         return state._replace(messages=tuple(messages), incarnations=tuple(left), full=False)
@@ -187,5 +187,6 @@ class Model(Steps):
 
 def _mistaken(state: State) -> State:
     """To a sweeper those who live look as if they were silent."""
-    left = (one._replace(suspected="mistaken") if one.lives and one.registration else one for one in state.incarnations)
+    every = state.incarnations
+    left = (one._replace(thought_gone="mistaken") if one.lives and one.registration else one for one in every)
     return state._replace(incarnations=tuple(left))

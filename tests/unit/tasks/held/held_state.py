@@ -44,8 +44,8 @@ class Incarnation(NamedTuple):
 
     `lives`: its process does. `current`: the process goes by this id; of a dead one, the slot's lock file has it.
     `registration`: "registered", "given up" (a sweep has begun), or none. `held`: its hash in Redis; `holds`: what the
-    index by task says. `suspected`: why a sweeper thinks that it is gone: it was "silent" and has not beaten since, it
-    was and has "beaten", or that is "mistaken". `name`: tells it apart, and makes no state another one.
+    index by task says. `thought_gone`: why a sweeper thinks so of it: it was "silent" and has not beaten since, it was
+    and has "beaten", or that is "mistaken". `name`: tells it apart, and makes no state another one.
     """
 
     slot: int
@@ -54,7 +54,7 @@ class Incarnation(NamedTuple):
     registration: str = "registered"
     held: tuple[int, ...] = ()
     holds: tuple[int, ...] = ()
-    suspected: str = ""
+    thought_gone: str = ""
     deliveries: tuple[Delivery, ...] = ()
     name: int = 0
 

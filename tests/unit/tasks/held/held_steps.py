@@ -105,8 +105,8 @@ class Steps:
         if not self._goes(state, "beat"):
             return
         if me.registration == "registered" or "beats are refused" not in self.pieces:
-            suspected = "beaten" if me.suspected and "beats are compared" not in self.pieces else ""
-            new = state.of(i, me._replace(registration="registered", suspected=suspected))
+            thought_gone = "beaten" if me.thought_gone and "beats are compared" not in self.pieces else ""
+            new = state.of(i, me._replace(registration="registered", thought_gone=thought_gone))
             yield f"worker {me.slot}: beat", new.bad(self._untold(state, me))
         else:
             yield f"worker {me.slot}: beat, refused", state.of(i, self._renewed(me))
@@ -118,7 +118,7 @@ class Steps:
             me = me._replace(deliveries=tuple(each for each in me.deliveries if each.at > begin))
         if "another id" in self.pieces:
             return me._replace(current=False)
-        return me._replace(registration="registered", suspected="")
+        return me._replace(registration="registered", thought_gone="")
 
     def _takes(self, state: State, i: int, me: Incarnation) -> Iterator[Move]:
         if not self._goes(state, "take"):
@@ -234,7 +234,7 @@ class Steps:
 
     def _silent(self, one: Incarnation) -> bool:
         """A sweeper's call is not refused: its beat is the one that was seen."""
-        return bool(not one.lives or one.registration == "given up" or one.suspected)
+        return bool(not one.lives or one.registration == "given up" or one.thought_gone)
 
     def _sweeps(self, state: State, i: int, one: Incarnation) -> Iterator[Move]:
         if "give back in one step" in self.pieces or not one.held:
@@ -253,7 +253,7 @@ class Steps:
 
     def _swept(self, state: State, i: int, one: Incarnation) -> Iterator[State]:
         """One call, whichever task it gives back."""
-        alive = one.lives and one.registration == "registered" and one.suspected in ("beaten", "mistaken")
+        alive = one.lives and one.registration == "registered" and one.thought_gone in ("beaten", "mistaken")
         state = state.bad(ALIVE if alive and one.held else None)
         if "given up at the first call" in self.pieces:
             state = state.of(i, one._replace(registration="given up"))
@@ -269,7 +269,7 @@ class Steps:
             stood = state.messages[m].stood or any(each.message == m for each in me.deliveries)
             return self._given_back(state, i, m, lost=True).having(m, stood=stood)
         if step == "unregister" and (not me.held or step == self.sweep[0]):
-            return state.of(i, me._replace(registration="", suspected=""))
+            return state.of(i, me._replace(registration="", thought_gone=""))
         return state
 
     def _senders(self, state: State) -> Iterator[Move]:

@@ -177,14 +177,14 @@ def test_a_drain_in_the_middle_of_a_group_takes_its_mark_back_and_keeps_what_is_
 
 
 def test_a_group_that_does_not_come_back_counts_as_lost_and_keeps_its_mark_and_what_is_done(outside: Outside) -> None:
-    outside.stops["b"] = EngineStopped("late", suspect=True)
+    outside.stops["b"] = EngineStopped("late", implicated=True)
     with pytest.raises(HandBack):
         outside.run("abcd")
     assert outside.steps[1:] == ["[mark g0:1]", "[submit ab]", "[keep 0]", "[lost]"]
 
 
 def test_a_single_request_that_is_handed_back_loses_its_mark_whatever_the_reason(outside: Outside) -> None:
-    outside.stops["a"] = EngineStopped("late", suspect=True)
+    outside.stops["a"] = EngineStopped("late", implicated=True)
     with pytest.raises(HandBack):
         outside.run("a")
     assert outside.steps[1:] == ["[mark 0:1]", "[submit a]", "[absolve 0:1 with nothing]"]

@@ -674,7 +674,7 @@ def test_a_request_that_never_comes_out_of_a_stage_fails_with_timeout_and_its_ne
     engine.give_up(found)
     error = hangs.result(0).error
     assert (error.type, error.message.split(" has ")[0]) == ("timeout", f"{stage} of model sum")
-    assert [future.exception(0).suspect for future in rest] == [False] * 3
+    assert [future.exception(0).implicated for future in rest] == [False] * 3
     gate.set()
 
 
@@ -698,11 +698,11 @@ def test_a_request_that_runs_alone_and_does_not_end_fails_with_timeout_and_the_r
     for future in rest:
         with pytest.raises(EngineStopped) as caught:
             future.result(0)
-        assert not caught.value.suspect
+        assert not caught.value.implicated
     model.gate.set()
 
 
-def test_of_several_that_run_together_and_do_not_end_all_go_back_as_suspects(engine_of) -> None:
+def test_of_several_that_run_together_and_do_not_end_all_go_back_as_implicated(engine_of) -> None:
     class Second(Gated):
         def predict(self, batch: torch.Tensor) -> Sequence[torch.Tensor] | torch.Tensor:
             outputs = super().predict(batch)
@@ -720,7 +720,7 @@ def test_of_several_that_run_together_and_do_not_end_all_go_back_as_suspects(eng
     running = until(engine.overdue)
     engine.give_up(running)
     assert len(running.jobs) == 4
-    assert [future.exception(0).suspect for future in rest].count(True) == 4
+    assert [future.exception(0).implicated for future in rest].count(True) == 4
     again.set()
 
 

@@ -55,13 +55,13 @@ def test_failures_are_told_and_counted(engine: PipelineEngine) -> None:
     assert engine._standing.wants_turn()
 
 
-def test_a_suspect_answers_what_it_can_and_gives_the_rest_back(engine: PipelineEngine) -> None:
+def test_a_suspect_answers_what_it_can_and_hands_the_rest_back(engine: PipelineEngine) -> None:
     suspect(engine, pause_s=0.0)
     good, bad = engine.submit([request(0), request(1)])
     assert good.result(WAIT_S).status is Status.OK
     with pytest.raises(EngineStopped, match="another worker may answer") as caught:
         bad.result(WAIT_S)
-    assert not caught.value.suspect  # of no loss
+    assert not caught.value.implicated  # of no loss
     assert engine.progress().in_process == 0
 
 
