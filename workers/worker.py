@@ -134,7 +134,7 @@ def _serve(settings: Settings, rights: Rights, slot: Slot, start: StartTimes) ->
     health = partial(health_of, engine, liveness, standing, listening, start)
     parts = parts_beside(settings, app.backend.client, health, engine, standing)
     keys = Keys.of(settings)
-    guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), give_back=engine.give_back)
+    guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), hand_back=engine.hand_back)
     stock_watch = StockWatch(beating, keys, settings.model_names)
     with running([watchdog, guard, *parts, Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
         code = _run_celery(app, settings, slot=slot.name, on_ready=start.ready)

@@ -8,7 +8,7 @@ for _, tag in ipairs(redis.call('HRANDFIELD', KEYS[1], ARGV[1])) do
     if bytes >= tonumber(ARGV[2]) then
         break
     end
-    local size, entry = give_back(KEYS[1], KEYS[2], '', tag, ARGV[3], ARGV[4], true)
+    local size, entry = put_back(KEYS[1], KEYS[2], '', tag, ARGV[3], ARGV[4], true)
     if size then
         moved = moved + 1
     end

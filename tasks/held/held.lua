@@ -1,4 +1,4 @@
--- What is held, and how it goes back. Put before the scripts that give back.
+-- What is held, and how it goes back. Put before the scripts that move it.
 -- An entry: key of the list that it was taken from, newline, Celery id, newline, the message.
 
 local function opened(entry)
@@ -18,7 +18,7 @@ end
 -- or something else has the list's name, as to fail half-way would lose it: then the entry, if there is one.
 -- Pushed before it is forgotten, so that no error loses it. Removing nothing comes first: what a full Redis lets begin
 -- may go on.
-local function give_back(held, holders, incarnation, tag, loss_prefix, expiry_s, lost)
+local function put_back(held, holders, incarnation, tag, loss_prefix, expiry_s, lost)
     local entry = redis.call('HGET', held, tag)
     local list, task, raw
     if entry then

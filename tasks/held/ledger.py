@@ -36,7 +36,7 @@ def incarnation_of(delivery: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """Tasks to be acknowledged, and tasks to be given back, in the order in which they were taken."""
+    """Tasks to be acknowledged, and tasks to be handed back, in the order in which they were taken."""
 
     done: tuple[HeldTask, ...]
     back: tuple[HeldTask, ...]

@@ -61,7 +61,7 @@ class Moves:
         self.keys = keys
         self._take = redis.register_script(due_lua() + tokens_lua() + lua(__package__, "take"))
         self._acknowledge = redis.register_script(lua(__package__, "held", "acknowledge"))
-        self._give_back = redis.register_script(lua(__package__, "held", "give_back"))
+        self._hand_back = redis.register_script(lua(__package__, "held", "hand_back"))
         self._postpone = redis.register_script(lua(__package__, "held", "postpone"))
         self._sweep = redis.register_script(lua(__package__, "held", "sweep"))
         self._free = redis.register_script(lua(__package__, "held", "free"))
@@ -129,11 +129,11 @@ class Moves:
         """Set a message aside until `due`, Unix time by Redis' clock; False when that has come."""
         return bool(self._postpone(keys=[*self._held(incarnation), self.keys.scheduled], args=[incarnation, tag, due]))
 
-    def give_back(self, incarnation: str, tags: Sequence[str]) -> int:
-        """Put messages back to the head of their lists, the first of `tags` to be served first. Only what this
+    def hand_back(self, incarnation: str, tags: Sequence[str]) -> int:
+        """Return messages to the head of their lists, the first of `tags` to be served first. Only what this
         incarnation still holds; nothing is counted as lost. Returns how many went back.
         """
-        moved: int = self._give_back(
+        moved: int = self._hand_back(
             keys=self._held(incarnation), args=[incarnation, self.keys.loss(""), LOSS_S, *reversed(tags)]
         )
         return moved

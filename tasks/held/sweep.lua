@@ -19,7 +19,7 @@ for _, tag in ipairs(tags) do
     if moved + stuck >= tonumber(ARGV[3]) or bytes >= tonumber(ARGV[4]) then
         return { moved, 1, stuck }
     end
-    local size, entry = give_back(KEYS[3], KEYS[4], ARGV[1], tag, ARGV[5], ARGV[6], true)
+    local size, entry = put_back(KEYS[3], KEYS[4], ARGV[1], tag, ARGV[5], ARGV[6], true)
     if size then
         moved, bytes = moved + 1, bytes + size
     else

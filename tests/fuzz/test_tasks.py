@@ -142,7 +142,7 @@ def test_whatever_is_taken_or_set_aside_is_whole_and_goes_back_to_its_list(
     assert held | aside == Counter({entry: 1 if entry in aside else count for entry, count in Counter(sent).items()})
     reader.read()
 
-    moves.give_back(WORKER, [item.tag for item in found])
+    moves.hand_back(WORKER, [item.tag for item in found])
     assert everywhere(redis) == held
     assert not redis.exists(KEYS.held(WORKER), KEYS.holders)
 

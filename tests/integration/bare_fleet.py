@@ -94,7 +94,7 @@ class Fleet:
         """Of tasks that are not done: an acknowledgement forgets its task's."""
         return sum(int(self.redis.get(key) or 0) for key in self.redis.keys(self.keys.loss("*")))
 
-    def given_back(self) -> int:
+    def put_back(self) -> int:
         """How many messages went back to their lists, as lost or not, since the fleet began or Redis was started."""
         return int(self.redis.info("commandstats").get("cmdstat_incrby", {"calls": 0})["calls"])
 

@@ -72,11 +72,11 @@ def test_a_large_chunk_counts_for_its_requests(fleet: Fleet) -> None:
 
 
 def test_a_task_that_rejects_goes_back_and_is_no_loss(running: Fleet) -> None:
-    before = running.given_back()
+    before = running.put_back()
     running.send("refuse", "reject", "a")
     until(lambda: running.out("reject") == ["a"])
     until(running.settled)
-    assert running.given_back() == before + 1
+    assert running.put_back() == before + 1
     assert running.out("losses:reject") == ["0"]
 
 
@@ -155,7 +155,7 @@ def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet)
     fleet.send("record", "out", "much later", queue="lowtide.m.high", countdown=600)
     fleet.send("hold", "out", "0")
     until(lambda: fleet.out("started:out"))
-    before = fleet.given_back()
+    before = fleet.put_back()
     fleet.send("record", "out", "newer", queue="lowtide.m.high", headers=NEWER)
     until(lambda: fleet.held() == 2)
     for number in range(1, 6):
@@ -165,7 +165,7 @@ def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet)
     fleet.let_go(6)
     assert process.wait(PATIENCE_S) == 0
     assert fleet.settled()
-    assert fleet.given_back() > before
+    assert fleet.put_back() > before
     waiting = [fleet.redis.llen(fleet.keys.queue(queue)) for queue in ("lowtide.m.high", "lowtide.m")]
     assert [waiting[0], len(fleet.out()) + waiting[1]] == [1, 6]
     assert fleet.redis.zcard(fleet.keys.scheduled) == 1
@@ -178,9 +178,9 @@ def test_what_was_not_started_when_the_connection_broke_goes_back_and_what_runs_
     until(lambda: fleet.out("started:out"))
     fleet.send("record", "out", "newer", headers=NEWER)
     until(lambda: fleet.held() == 2)
-    before = fleet.given_back()
+    before = fleet.put_back()
     fleet.redis.client_kill_filter(_type="normal", skipme=True)
-    until(lambda: fleet.given_back() > before, what="it went back")
+    until(lambda: fleet.put_back() > before, what="it went back")
     fleet.let_go(1)
     until(lambda: fleet.out() == ["runs"], what="done")
     assert fleet.out("started:out") == ["runs"]
@@ -196,7 +196,7 @@ def test_a_restarted_worker_gives_back_its_predecessors_tasks_at_once(fleet: Fle
     first.wait()
     fleet.worker(slot="7", threads=2)
     until(lambda: len(fleet.out("started:out")) == 4)
-    assert fleet.given_back() == fleet.held() == 2
+    assert fleet.put_back() == fleet.held() == 2
 
 
 def test_a_message_pushed_to_a_vanished_machine_stays(fleet: Fleet) -> None:
@@ -227,4 +227,4 @@ def test_a_worker_goes_on_after_redis_restarts_and_runs_nothing_twice(tmp_path: 
         until(fleet.settled)
         assert process.poll() is None
         assert Counter(fleet.out("started:out")) == Counter(["0", "1", "2", "later", "after"])
-        assert fleet.given_back() == 0
+        assert fleet.put_back() == 0

@@ -37,7 +37,7 @@ def test_a_stock_publisher_gets_everything_done_exactly_once(fleet: Fleet) -> No
     until(lambda: len(fleet.out()) >= len(sent))
     until(fleet.settled)
     assert sorted(fleet.out(), key=int) == sent
-    assert fleet.given_back() == 0
+    assert fleet.put_back() == 0
     assert not [key for key in fleet.redis.keys("*") if key.startswith((b"lt2:", b"unacked", b"lowtide."))]
 
 
@@ -57,4 +57,4 @@ def test_killed_workers_lose_nothing(fleet: Fleet) -> None:
     fleet.let_go(30)  # one that was killed may have been about to take some
     until(lambda: set(fleet.out()) == set(sent), what="everything is done")
     until(fleet.settled)
-    assert fleet.given_back() >= 8, "what the killed held"
+    assert fleet.put_back() >= 8, "what the killed held"

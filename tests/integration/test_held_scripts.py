@@ -109,7 +109,7 @@ class World:
         if ": ack" in word:
             self.moves.acknowledge(name, [held])
         else:
-            self.moves.give_back(name, [held.tag])
+            self.moves.hand_back(name, [held.tag])
 
     def sweep(self, one: Incarnation, old: State) -> None:
         score = self.redis.zscore(KEYS.workers, name_of(one.name))

@@ -51,7 +51,7 @@ def test_what_waits_is_held_or_has_a_result_is_not_lost(world: World) -> None:
     assert took is not None
     [taken] = took.messages
     assert world.look() == world.look(60) == []
-    Moves(world.redis, KEYS).give_back("0a", [taken.tag])
+    Moves(world.redis, KEYS).hand_back("0a", [taken.tag])
     assert world.look(60) == world.look(60) == []
     world.redis.rpop(KEYS.queue(QUEUE))
     world.redis.set(KEYS.result(world.tasks[0]), "{}")

@@ -135,7 +135,7 @@ def test_what_neighbours_hold_is_theirs_and_what_we_hold_is_ours(server: Server,
             connection.default_channel.qos.restore_visible(num=None, interval=1)  # as any stock worker does
             assert moves.held_by(WORKER) == [ours.tag]
             theirs.ack()
-        assert (sweep(moves, OTHER), moves.give_back(WORKER, [theirs.delivery_tag])) == (0, 0)
+        assert (sweep(moves, OTHER), moves.hand_back(WORKER, [theirs.delivery_tag])) == (0, 0)
     assert redis.llen(KEYS.queue("lowtide.m")) == 0
 
 
@@ -166,7 +166,7 @@ def test_every_priority_list_is_taken_and_gets_back_what_was_in_it(redis: Redis,
         push(redis, lists_of("lowtide.m")[step], message(str(step), priority=9 - step))
     taken = take(moves)
     assert tasks(taken) == [str(step) for step in range(10)]
-    assert moves.give_back(WORKER, [item.tag for item in taken]) == 10
+    assert moves.hand_back(WORKER, [item.tag for item in taken]) == 10
     assert [redis.llen(KEYS.queue(name)) for name in lists_of("lowtide.m")] == [1] * 10
     assert tasks(take(moves)) == [str(step) for step in range(10)]
 
@@ -213,7 +213,7 @@ def test_what_is_no_message_gets_a_name_and_does_not_block_the_queue(redis: Redi
 def test_what_goes_back_is_served_first_in_its_old_order(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", *(message(str(number)) for number in range(5)))
     taken = take(moves, messages=3)
-    assert moves.give_back(WORKER, [item.tag for item in taken]) == 3
+    assert moves.hand_back(WORKER, [item.tag for item in taken]) == 3
     again = take(moves)
     assert tasks(again) == ["0", "1", "2", "3", "4"]
     assert [item.again for item in again] == [True, True, True, False, False]
@@ -236,10 +236,10 @@ def test_what_was_swept_is_out_of_its_worker_s_reach(redis: Redis, moves: Moves)
     assert redis.zscore(KEYS.workers, WORKER) is None, "removed with the last of it"
     take(moves, OTHER)
 
-    assert moves.give_back(WORKER, [taken.tag]) == 0
+    assert moves.hand_back(WORKER, [taken.tag]) == 0
     moves.acknowledge(WORKER, [held(taken)])
     assert state(redis, OTHER) == (1, 1), "a late acknowledgement changes nothing"
-    assert moves.give_back(OTHER, [taken.tag]) == 1
+    assert moves.hand_back(OTHER, [taken.tag]) == 1
 
 
 def test_a_heartbeat_between_the_look_and_the_step_wins(redis: Redis, moves: Moves) -> None:
@@ -299,7 +299,7 @@ def test_what_can_not_go_back_because_its_list_is_something_else_stays_and_goes_
     push(redis, "lowtide.m", message("a"))
     [taken] = take(moves)
     redis.set(KEYS.queue("lowtide.m"), "x")
-    assert moves.give_back(WORKER, [taken.tag]) == 0
+    assert moves.hand_back(WORKER, [taken.tag]) == 0
     redis.delete(KEYS.queue("lowtide.m"))
 
     assert sweep(moves) == 1
@@ -341,7 +341,7 @@ def test_a_full_redis_can_still_be_drained(redis: Redis, moves: Moves) -> None:
         beaten = redis.zscore(KEYS.workers, WORKER)
         assert beaten > BEAT
         moves.acknowledge(WORKER, [held(second)])
-        assert moves.give_back(WORKER, [first.tag]) == 1
+        assert moves.hand_back(WORKER, [first.tag]) == 1
         take(moves)
         assert moves.sweep(WORKER, beaten) == (1, False)
     finally:
@@ -353,7 +353,7 @@ def test_a_full_redis_can_still_be_drained(redis: Redis, moves: Moves) -> None:
 def test_nothing_is_written_outside_the_prefix(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", message("a"), message("b"))
     taken = take(moves)
-    moves.give_back(WORKER, [taken[0].tag])
+    moves.hand_back(WORKER, [taken[0].tag])
     Heartbeat(redis, KEYS, kind="worker").beat()
     sweep(moves)
     assert all(key.startswith(PREFIX.encode()) for key in redis.keys("*"))
@@ -447,7 +447,7 @@ def test_tokens_that_nobody_needs_are_few(redis: Redis, moves: Moves) -> None:
 def test_who_sends_a_task_of_the_same_id_again_sends_another(redis: Redis, moves: Moves) -> None:
     push(redis, "lowtide.m", message("a"))
     [first] = take(moves)
-    moves.give_back(WORKER, [first.tag])
+    moves.hand_back(WORKER, [first.tag])
     redis.hset(KEYS.part("a"), "0", "{}")
     redis.hset(KEYS.strike("a"), "0:1", 1)
     [again] = take(moves)
@@ -458,7 +458,7 @@ def test_who_sends_a_task_of_the_same_id_again_sends_another(redis: Redis, moves
     [another] = take(moves)
     assert not another.again
     assert not redis.exists(KEYS.loss("a"), KEYS.strike("a"), KEYS.part("a"))
-    moves.give_back(WORKER, [another.tag])
+    moves.hand_back(WORKER, [another.tag])
     moves.acknowledge(WORKER, [held(another)])
     assert redis.exists(KEYS.loss("a")), "who no longer holds it does not forget what befell it"
 

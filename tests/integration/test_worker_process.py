@@ -178,7 +178,7 @@ def request(a: int, b: int, **fields: Any) -> InferenceRequest:
     return InferenceRequest(model="sum", data=base64.b64encode(bytes([a, b])).decode(), **fields)
 
 
-def given_back(redis: Redis) -> int:
+def put_back(redis: Redis) -> int:
     """How often a message went back to its list: its losses are counted then, none or one."""
     return int(redis.info("commandstats").get("cmdstat_incrby", {"calls": 0})["calls"])
 
@@ -285,7 +285,7 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     one = infer.apply_async((request(1, 2),), headers=newer)
     many = infer_chunk.apply_async(([request(3, 4)],), headers=newer)
     worker.until(lambda: redis.hlen(keys.holders) == 2)
-    began_s, before = time.monotonic(), given_back(redis)
+    began_s, before = time.monotonic(), put_back(redis)
 
     stock = Celery("stock", broker=app.conf.broker_url, backend=app.conf.result_backend, set_as_current=False)
     no_version = stock.send_task("lowtide.infer", [request(1, 4).to_wire()], queue="lowtide.sum")
@@ -295,7 +295,7 @@ def test_a_task_of_a_newer_release_goes_back_to_its_queue_unharmed_and_the_other
     time.sleep(2.5)
     worker.until(lambda: redis.hlen(keys.holders) == 2)
     rounds = (time.monotonic() - began_s) / HOLD_BACK_S + 1
-    assert given_back(redis) - before <= 2 * rounds, "each goes back once in a pause"
+    assert put_back(redis) - before <= 2 * rounds, "each goes back once in a pause"
     assert worker.stop() == 0, worker.log.read_text()
     told = f"handing back tasks of wire version {WIRE_VERSION + 1}, this worker knows {WIRE_VERSION}"
     assert worker.log.read_text().count(told) == 1

@@ -92,7 +92,7 @@ class QoS(stock.QoS):
 
     @property
     def _too_late(self) -> bool:
-        """The channel has ended, and given back what it held: a task that finished after the connection broke is
+        """The channel has ended, and handed back what it held: a task that finished after the connection broke is
         acknowledged by Celery's loop only then. Whoever gets it finds its result.
         """
         return bool(self.channel.closed)

@@ -128,7 +128,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Callable[...
                 WIRE_VERSION,
             )
         # Held meanwhile: it takes room, so an old worker takes two chunks of them at most.
-        consumer.timer.call_after(HOLD_BACK_S, _give_back, (message,))
+        consumer.timer.call_after(HOLD_BACK_S, _hand_back, (message,))
         return None
 
     return handle
@@ -158,8 +158,8 @@ def _due_of(eta: Any) -> float | None:
         return None  # Celery says what is wrong with it
 
 
-def _give_back(message: Any) -> None:
-    if not message.channel.closed:  # its end gave back what it held
+def _hand_back(message: Any) -> None:
+    if not message.channel.closed:  # its end handed back what it held
         message.requeue()
 
 

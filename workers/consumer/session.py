@@ -140,7 +140,7 @@ class WorkerSession:
             self.moves.acknowledge(done[0].incarnation, done)
         self.ledger.written(settled.done)
         if back := [held for held in settled.back if held.incarnation == incarnation]:
-            self.moves.give_back(back[0].incarnation, [held.tag for held in back])
+            self.moves.hand_back(back[0].incarnation, [held.tag for held in back])
         self.ledger.written(settled.back)
 
     def try_to_settle(self) -> None:
@@ -161,7 +161,7 @@ class WorkerSession:
         return self.moves.count_held(incarnation) > known
 
     def reclaim(self) -> None:
-        """Give back what a predecessor held, as lost; and what Redis says we hold and we don't: what a take brought
+        """Give back what a predecessor held; and hand back what Redis says we hold and we don't: what a take brought
         whose answer was lost. Raises RedisError.
         """
         if self._predecessor:
@@ -171,8 +171,8 @@ class WorkerSession:
         if incarnation := self._heartbeat.incarnation:
             ours = {held.tag for held in self.ledger.everything() if held.incarnation == incarnation}
             tags = [tag for tag in self.moves.held_by(incarnation) if tag not in ours]
-            if tags and (moved := self.moves.give_back(incarnation, tags)):
-                log.warning("gave back %d tasks whose taking had no answer", moved)
+            if tags and (moved := self.moves.hand_back(incarnation, tags)):
+                log.warning("handed back %d tasks whose taking had no answer", moved)
 
     def finished(self, task: str) -> bool:
         """True when Celery has a final result of the task. Raises RedisError."""

@@ -192,7 +192,7 @@ class PipelineEngine:
             self._in_process.hand_back(overdue.jobs, implicated=True)
         self.close(0.0)
 
-    def give_back(self) -> None:
+    def hand_back(self) -> None:
         """Hand back what is in process, and go on."""
         self._in_process.abandon("this worker is suspect")
 

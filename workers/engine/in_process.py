@@ -18,7 +18,7 @@ class InProcess:
     """Counts what is in process, resolves futures, and gives up on the rest. Safe from any thread."""
 
     def __init__(self, progress: Progress, *, note: Callable[[str, Outcome], bool]) -> None:
-        """`note` is told of each outcome and its model. When it says False, the request is given back instead."""
+        """`note` is told of each outcome and its model. When it says False, the request is handed back instead."""
         self._progress = progress
         self._note = note
         self._jobs: set[Job] = set()

@@ -34,7 +34,7 @@ class DecodeMemory:
 
     @contextmanager
     def share(self, *, resting: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[None]:
-        """Around all that one thread does with one content: what `reserve` takes within is given back at the end.
+        """Around all that one thread does with one content: what `reserve` takes within is released at the end.
 
         `resting`: entered while it waits.
         """
@@ -44,7 +44,7 @@ class DecodeMemory:
             yield
         finally:
             _SHARE.reset(token)
-            self._give_back(share.held_bytes)
+            self._release(share.held_bytes)
 
     def take(self, wanted_bytes: int) -> None:
         """Wait until so much is left, or nothing is in use."""
@@ -70,7 +70,7 @@ class DecodeMemory:
     def _fits(self, wanted_bytes: int) -> bool:
         return not self._used_bytes or self._used_bytes + wanted_bytes <= self._budget_bytes
 
-    def _give_back(self, held_bytes: int) -> None:
+    def _release(self, held_bytes: int) -> None:
         with self._changed:
             self._used_bytes -= held_bytes
             self._changed.notify_all()

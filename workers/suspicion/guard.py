@@ -17,18 +17,18 @@ LOOK_S = 0.25
 class Guard(Periodic):
     """Its life is `start` → looks → `stop`. Redis is asked only while something is charged."""
 
-    def __init__(self, standing: Standing, others: Others, *, give_back: Callable[[], object]) -> None:
-        """`give_back`: what is in process, when the worker became suspect."""
+    def __init__(self, standing: Standing, others: Others, *, hand_back: Callable[[], object]) -> None:
+        """`hand_back`: what is in process, when the worker became suspect."""
         super().__init__("guard", self._look, pause_s=lambda: LOOK_S)
         self._standing = standing
         self._others = others
-        self._give_back = give_back
+        self._hand_back = hand_back
 
     def _look(self) -> None:
         if not self._standing.wants_turn():
             return
         try:
             if self._standing.turn(self._others):
-                self._give_back()
+                self._hand_back()
         except RedisError as error:
             log.debug("not comparing with other workers: %s", error)

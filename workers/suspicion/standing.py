@@ -21,7 +21,7 @@ class Phase(Enum):
 
     WELL = "takes what there is room for"
     DOUBT = "takes a task a second, and fails five requests of it, until it is known whose fault that is"
-    SUSPECT = "takes one task after a pause that grows, and gives back what it would fail"
+    SUSPECT = "takes one task after a pause that grows, and hands back what it would fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,8 @@ class Times:
 
 
 FAILS_A_TASK = 5
-"""In doubt. What more of a task of many requests would fail so is given back: others may answer it, and if they don't,
-it is done after some more rounds.
+"""In doubt. What more of a task of many requests would fail so is handed back: others may answer it, and if they
+don't, it is done after some more rounds.
 """
 
 USUAL = Times()
@@ -123,11 +123,11 @@ class Standing:
         return 1 if self._clock() >= max(state.since_s, self._tally.last_s) + state.pause_s else 0
 
     def refuses(self) -> bool:
-        """Whether requests of a task that was taken before it was suspect are given back untried."""
+        """Whether requests of a task that was taken before it was suspect are handed back untried."""
         return self._state.phase is Phase.SUSPECT and self.limit() == 0
 
     def note(self, model: str, outcome: Outcome) -> bool:
-        """A request of `model` ended. False when nobody shall get this from here, and it is given back."""
+        """A request of `model` ended. False when nobody shall get this from here, and it is handed back."""
         kind = kind_of(outcome)
         if kind is None:
             return True

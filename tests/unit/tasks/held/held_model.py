@@ -1,4 +1,4 @@
-"""How tasks are held and given back, as the graph of all its states: two slots whose workers come and go, and any
+"""How tasks are held and go back, as the graph of all its states: two slots whose workers come and go, and any
 number of sweepers.
 
 The steps are data, in the order in which the code takes them, so that other orders can be explored as well. A script in
@@ -123,7 +123,7 @@ class Model(Steps):
         return state._replace(incarnations=tuple(left), up=replaced(state.up, slot, False))
 
     def _ended(self, state: State, slot: int) -> State:
-        """It unregisters. Of its tasks it has given back what it could."""
+        """It unregisters. Of its tasks it has handed back what it could."""
         own = [one.name for one in state.incarnations if one.slot == slot and one.current and one.lives]
         left = (
             one._replace(registration="")
@@ -151,7 +151,7 @@ class Model(Steps):
             back = delivery._replace(back=True)
             yield f"worker {me.slot}: {m} is to be HANDED BACK", state.of(i, changed(me, delivery, back))
         else:
-            yield f"worker {me.slot}: give back {m}, UNANSWERED", self._off_the_hash(state, i, delivery, back=True)
+            yield f"worker {me.slot}: hand back {m}, UNANSWERED", self._off_the_hash(state, i, delivery, back=True)
         if delivery.back or self.worker[delivery.at] == "ack":
             unstored = state.messages[m].answer == 1 and m in me.held
             new = state.having(m, answer=0, gone=True) if unstored else state

@@ -32,7 +32,7 @@ class Message(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """A task that a worker has. `at`: index of its next step. `back`: instead it is to be given back."""
+    """A task that a worker has. `at`: index of its next step. `back`: instead it is to be handed back."""
 
     message: int
     at: int

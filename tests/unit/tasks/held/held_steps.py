@@ -22,7 +22,7 @@ WORKER = ("take", "begin", "store", "ack")
 SWEEP = ("give back", "unregister")
 """What a call of the sweeper does with an incarnation: one task, and the registration when none is left."""
 
-WHEN_FULL = frozenset({"register", "beat", "take", "store", "ack", "give back"})
+WHEN_FULL = frozenset({"register", "beat", "take", "store", "ack", "hand back", "give back"})
 """What a full Redis does not refuse: the script's first write needs no memory."""
 
 PIECES = frozenset(
@@ -37,10 +37,10 @@ PIECES = frozenset(
         "drop what is not begun",
         "own hash",
         "settle before the take",
-        "give back what is unknown",
+        "hand back what is unknown",
         "holders follow",
         "count losses",
-        "note what is given back",
+        "note what is handed back",
         "skip what is finished",
         "send again",
         "unregister when empty",
@@ -128,8 +128,8 @@ class Steps:
             yield f"worker {me.slot}: take, refused", state.of(i, self._renewed(me))
             return
         for m in me.held:
-            if m not in known and "give back what is unknown" in self.pieces:
-                yield f"worker {me.slot}: give back {m}, unknown", self._given_back(state, i, m, lost=False)
+            if m not in known and "hand back what is unknown" in self.pieces:
+                yield f"worker {me.slot}: hand back {m}, unknown", self._put_back(state, i, m, lost=False)
         if "settle before the take" in self.pieces and any(each.back for each in me.deliveries):
             return
         for m, message in enumerate(state.messages):
@@ -152,7 +152,7 @@ class Steps:
         return state.having(m, waiting=state.messages[m].waiting - 1)._replace(incarnations=others)
 
     def _goes_on(self, state: State, i: int, me: Incarnation, delivery: Delivery) -> Iterator[Move]:
-        m, step = delivery.message, "give back" if delivery.back else self.worker[delivery.at]
+        m, step = delivery.message, "hand back" if delivery.back else self.worker[delivery.at]
         if not self._goes(state, step):
             return
         word = f"worker {me.slot}: {step} {m}"
@@ -192,7 +192,7 @@ class Steps:
         return state.of(i, changed(state.incarnations[i], delivery))
 
     def _off_the_hash(self, state: State, i: int, delivery: Delivery, *, back: bool = False) -> State:
-        """Acknowledged, or given back without a loss; nothing when somebody has taken it from the hash."""
+        """Acknowledged, or handed back; nothing when somebody has taken it from the hash."""
         m = delivery.message
         own = m in state.incarnations[i].held
         if not own and "own hash" not in self.pieces:
@@ -204,15 +204,15 @@ class Steps:
         stolen = others and not self._excused(state.messages[m].set_back, Circumstance.SET_BACK)
         state = state.bad(STOLEN if stolen else None)
         if back:
-            return self._given_back(state, i, m, lost=False)
+            return self._put_back(state, i, m, lost=False)
         return state.of(i, self._off(me, m))._replace(full=False)
 
     def _off(self, me: Incarnation, m: int) -> Incarnation:
         holds = minus(me.holds, m) if "holders follow" in self.pieces else me.holds
         return me._replace(held=minus(me.held, m), holds=holds)
 
-    def _given_back(self, state: State, i: int, m: int, *, lost: bool) -> State:
-        noted = ("count losses" if lost else "note what is given back") in self.pieces
+    def _put_back(self, state: State, i: int, m: int, *, lost: bool) -> State:
+        noted = ("count losses" if lost else "note what is handed back") in self.pieces
         message = state.messages[m]
         state = state.of(i, self._off(state.incarnations[i], m))
         return state.having(m, waiting=min(message.waiting + 1, COPIES_MAX), again=message.again or noted)
@@ -267,7 +267,7 @@ class Steps:
         me = state.incarnations[i]
         if step == "give back" and m is not None:
             stood = state.messages[m].stood or any(each.message == m for each in me.deliveries)
-            return self._given_back(state, i, m, lost=True).having(m, stood=stood)
+            return self._put_back(state, i, m, lost=True).having(m, stood=stood)
         if step == "unregister" and (not me.held or step == self.sweep[0]):
             return state.of(i, me._replace(registration="", thought_gone=""))
         return state

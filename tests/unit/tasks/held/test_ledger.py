@@ -39,7 +39,7 @@ def test_settling_twice_or_the_unknown_changes_nothing() -> None:
     assert "1/a" not in ledger
 
 
-def test_a_task_that_was_given_back_and_came_again_counts_once() -> None:
+def test_a_task_that_was_handed_back_and_came_again_counts_once() -> None:
     ledger = Ledger()
     ledger.add(held("a", requests=5))
     ledger.add(held("a", requests=5))

@@ -176,18 +176,18 @@ class Steps(Variation):
     def _back(self, state: State, w: int, run: Run) -> State:
         """The task goes back unharmed, unless it was taken away meanwhile."""
         if state.copies[run.copy].place == str(w):
-            state = self._given_back(state, run.copy)
-            state = state._replace(noted=state.noted or "note what is given back" in self.pieces)
+            state = self._put_back(state, run.copy)
+            state = state._replace(noted=state.noted or "note what is handed back" in self.pieces)
         return state.of(w, None)
 
     # ---- Redis
 
     def _lost(self, state: State, c: int) -> State:
         """Given back by a sweeper, or by its worker's successor."""
-        state = self._given_back(state, c)._replace(noted=True)
+        state = self._put_back(state, c)._replace(noted=True)
         return self._counted(state) if "count losses" in self.pieces else state
 
-    def _given_back(self, state: State, c: int) -> State:
+    def _put_back(self, state: State, c: int) -> State:
         """To the queue. There are two from then on, if it was sent again meanwhile."""
         others = any(copy.place for other, copy in enumerate(state.copies) if other != c)
         return state.placed(c, "queue")._replace(twofold=state.twofold or others)

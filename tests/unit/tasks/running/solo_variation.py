@@ -18,7 +18,7 @@ PIECES = frozenset(
     {
         "sweeper",
         "count losses",
-        "note what is given back",
+        "note what is handed back",
         "split what was lost",
         "fetch within the mark",
         "store parts",

@@ -178,7 +178,7 @@ def test_a_worker_that_takes_one_step_before_another_breaks_a_promise(steps: Seq
         ("send again", 0, ("FLUSHALL",), WEDGED),
         ("store parts", 1, (), AGAIN),
         ("keep what is done at a drain", 1, ("DRAIN",), AGAIN),
-        ("note what is given back", 1, ("DRAIN",), AGAIN),
+        ("note what is handed back", 1, ("DRAIN",), AGAIN),
         ("note what is sent again", None, ("FLUSHALL",), AGAIN),
         ("skip what is finished", None, ("CRASH",), AGAIN),
         ("send content again", None, ("BLOB",), WEDGED),

@@ -10,7 +10,7 @@ HELD = HeldTask(incarnation="1", tag="a", task="t", model="m", requests=1)
 
 @pytest.fixture
 def ended() -> QoS:
-    """Of a channel that has given back what it held."""
+    """Of a channel that has handed back what it held."""
     qos = QoS.__new__(QoS)
     ledger = Ledger()
     ledger.add(HELD)
@@ -19,7 +19,7 @@ def ended() -> QoS:
     return qos
 
 
-def test_what_is_acknowledged_after_its_channel_ended_stays_given_back(ended: QoS) -> None:
+def test_what_is_acknowledged_after_its_channel_ended_stays_handed_back(ended: QoS) -> None:
     ended.ack(HELD.delivery)
     ended.reject(HELD.delivery, requeue=True)
     assert ended.channel.session.ledger.settled().back == (HELD,)

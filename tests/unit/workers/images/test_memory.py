@@ -104,7 +104,7 @@ def test_who_holds_some_does_not_wait_for_more() -> None:
     second.end()
 
 
-def test_what_a_thread_took_is_given_back_whatever_happens() -> None:
+def test_what_a_thread_took_is_released_whatever_happens() -> None:
     shared = DecodeMemory(100)
     for _ in range(3):
         with suppress(OSError), shared.share():

@@ -73,9 +73,9 @@ def test_a_suspect_in_its_pause_begins_nothing(engine: PipelineEngine) -> None:
     assert engine._standing.outcomes == {}
 
 
-def test_what_was_given_back_is_not_counted_when_it_ends_here_all_the_same(engine: PipelineEngine) -> None:
+def test_what_was_handed_back_is_not_counted_when_it_ends_here_all_the_same(engine: PipelineEngine) -> None:
     futures = engine.submit([request(0)] * 50)
-    engine.give_back()
+    engine.hand_back()
     ended = sum(future.exception(WAIT_S) is None for future in futures)
     [last] = engine.submit([request(0)])
     last.result(WAIT_S)
