@@ -25,14 +25,14 @@ class Desk:
         self.state = state
         self.bells = Bells()
 
-    def settle(self) -> None:
+    def wake(self) -> None:
         """Wake the pulls that what just happened concerns."""
         self.bells.ring(self.state.drain_woken())
 
     def tick(self) -> None:
         """Let time pass in the state."""
         self.state.tick(now_s=now_s())
-        self.settle()
+        self.wake()
 
 
 def answering(desk: Desk, answer: Callable[[Protobuf], Protobuf | None], request_type: Any) -> Any:
@@ -43,7 +43,7 @@ def answering(desk: Desk, answer: Callable[[Protobuf], Protobuf | None], request
             response = answer(request)
         except Refusal as error:
             await abort(context, error)
-        desk.settle()
+        desk.wake()
         return response
 
     return unary(call, request_type)

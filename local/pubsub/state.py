@@ -152,7 +152,7 @@ class PubsubState:
         source = self._subscription(subscription)
         if max_messages < 1:
             raise InvalidArgument(f"Invalid max_messages: {max_messages}, expected 1 or more")
-        self._settle(source, source.tick(now_s=now_s), now_s=now_s)
+        self._carry_out(source, source.tick(now_s=now_s), now_s=now_s)
         return source.take(
             min(max_messages, PULL_MAX_MESSAGES),
             max_bytes=RESPONSE_MAX_BYTES,
@@ -165,24 +165,24 @@ class PubsubState:
         """Forget messages; late is not too late until the next delivery."""
         target = self._subscription(subscription)
         limits.check_ack_ids(ack_ids)
-        self._settle(target, target.acknowledge(ack_ids, now_s=now_s), now_s=now_s)
+        self._carry_out(target, target.acknowledge(ack_ids, now_s=now_s), now_s=now_s)
 
     def modify_deadline(self, subscription: str, ack_ids: Sequence[str], *, lease_s: int, now_s: float) -> None:
         """Let leases end in `lease_s`; 0 hands messages back at once."""
         target = self._subscription(subscription)
         limits.check_ack_ids(ack_ids)
         limits.check_lease(lease_s)
-        self._settle(target, target.extend(ack_ids, lease_s=lease_s, now_s=now_s), now_s=now_s)
+        self._carry_out(target, target.extend(ack_ids, lease_s=lease_s, now_s=now_s), now_s=now_s)
 
     def tick(self, *, now_s: float) -> None:
         """Do everything that has become due."""
         for name, subscription in list(self._subscriptions.items()):
-            self._settle(subscription, subscription.tick(now_s=now_s), now_s=now_s)
+            self._carry_out(subscription, subscription.tick(now_s=now_s), now_s=now_s)
             ttl_s = subscription.config.expires_after_s
             if ttl_s is not None and subscription.used_s + ttl_s <= now_s:
                 self.delete_subscription(name)
 
-    def _settle(self, subscription: Subscription, change: Change, *, now_s: float) -> None:
+    def _carry_out(self, subscription: Subscription, change: Change, *, now_s: float) -> None:
         if change.woken:
             self._woken.add(subscription.config.name)
         for entry in change.dead:

@@ -65,7 +65,7 @@ class Streams:
                 lease_s=stream.lease_s,
                 holder=stream.holder,
             )
-            self._desk.settle()
+            self._desk.wake()
             if deliveries:
                 response = StreamingPullResponsePb()
                 translate.fill_received(response.received_messages, deliveries)
@@ -80,18 +80,18 @@ class Streams:
             if request.stream_ack_deadline_seconds:
                 limits.check_stream_lease(request.stream_ack_deadline_seconds)
                 stream.lease_s = request.stream_ack_deadline_seconds
-            self._settle(stream.subscription, request)
+            self._apply(stream.subscription, request)
 
     def _open(self, request: Protobuf) -> _Stream:
         if not request.subscription or not request.stream_ack_deadline_seconds:
             raise InvalidArgument("the first message must set subscription and stream_ack_deadline_seconds")
         limits.check_stream_lease(request.stream_ack_deadline_seconds)
         self._state.subscription(request.subscription)
-        self._settle(request.subscription, request)
+        self._apply(request.subscription, request)
         holder = Holder(max_messages=request.max_outstanding_messages, max_bytes=request.max_outstanding_bytes)
         return _Stream(subscription=request.subscription, lease_s=request.stream_ack_deadline_seconds, holder=holder)
 
-    def _settle(self, subscription: str, request: Protobuf) -> None:
+    def _apply(self, subscription: str, request: Protobuf) -> None:
         """Do what a request acknowledges and extends."""
         if len(request.modify_deadline_ack_ids) != len(request.modify_deadline_seconds):
             raise InvalidArgument("modify_deadline_ack_ids and modify_deadline_seconds differ in length")
@@ -99,4 +99,4 @@ class Streams:
             self._state.acknowledge(subscription, request.ack_ids, now_s=now_s())
         for ack_id, lease_s in zip(request.modify_deadline_ack_ids, request.modify_deadline_seconds, strict=True):
             self._state.modify_deadline(subscription, [ack_id], lease_s=lease_s, now_s=now_s())
-        self._desk.settle()
+        self._desk.wake()

@@ -100,7 +100,7 @@ class Subscriber:
 
     def _take(self, request: Protobuf) -> list[Delivery]:
         deliveries = self._state.pull(request.subscription, max_messages=request.max_messages, now_s=now_s())
-        self._desk.settle()
+        self._desk.wake()
         return deliveries
 
 

@@ -25,7 +25,7 @@ class DeliveryPhase(Enum):
 
 @dataclass(slots=True, eq=False)
 class Holder:
-    """A stream's flow control: what it was sent and has not settled. 0: no limit."""
+    """A stream's flow control: what it was sent and still has. 0: no limit."""
 
     max_messages: int = 0
     max_bytes: int = 0

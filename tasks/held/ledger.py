@@ -1,4 +1,4 @@
-"""What this process holds: tasks that were taken and not yet settled, over all its channels and reconnections."""
+"""What this process holds: tasks that were taken and not yet released, over all its channels and reconnections."""
 
 import threading
 from collections import Counter
@@ -35,7 +35,7 @@ def incarnation_of(delivery: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Released:
     """Tasks to be acknowledged, and tasks to be handed back, in the order in which they were taken."""
 
     done: tuple[HeldTask, ...]
@@ -48,7 +48,7 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: dict[str, HeldTask] = {}
-        self._settled: dict[str, tuple[HeldTask, bool]] = {}
+        self._released: dict[str, tuple[HeldTask, bool]] = {}
         self._requests: Counter[str] = Counter()
 
     def __contains__(self, delivery: str) -> bool:
@@ -64,40 +64,40 @@ class Ledger:
         """Note a task that was taken."""
         with self._lock:
             self._remove(held.delivery)
-            self._settled.pop(held.delivery, None)
+            self._released.pop(held.delivery, None)
             self._held[held.delivery] = held
             if held.model:
                 self._requests[held.model] += held.requests
 
-    def settle(self, delivery: str, *, done: bool) -> None:
-        """Its room is free again; what becomes of it in Redis follows with the next `settled`. Idempotent."""
+    def release(self, delivery: str, *, done: bool) -> None:
+        """Its room is free again; what becomes of it in Redis follows with the next `released`. Idempotent."""
         with self._lock:
             if held := self._remove(delivery):
-                self._settled[delivery] = (held, done)
+                self._released[delivery] = (held, done)
 
     def drop(self, delivery: str) -> None:
         """Forget a task: Redis has it elsewhere. Idempotent."""
         with self._lock:
             self._remove(delivery)
 
-    def settled(self) -> Settled:
+    def released(self) -> Released:
         """What is to be written to Redis. Stays here until `written`."""
         with self._lock:
-            items = list(self._settled.values())
-        return Settled(
+            items = list(self._released.values())
+        return Released(
             done=tuple(held for held, done in items if done), back=tuple(held for held, done in items if not done)
         )
 
-    def written(self, settled: Iterable[HeldTask]) -> None:
+    def written(self, released: Iterable[HeldTask]) -> None:
         """Forget what Redis has confirmed."""
         with self._lock:
-            for held in settled:
-                self._settled.pop(held.delivery, None)
+            for held in released:
+                self._released.pop(held.delivery, None)
 
     def everything(self) -> list[HeldTask]:
-        """What Redis believes that this process holds: settled but not yet written counts."""
+        """What Redis believes that this process holds: released but not yet written counts."""
         with self._lock:
-            return [*self._held.values(), *(held for held, _ in self._settled.values())]
+            return [*self._held.values(), *(held for held, _ in self._released.values())]
 
     def work_s(self, seconds_per_request: Callable[[str], float]) -> float:
         """Estimated device time of all that is held, seconds."""

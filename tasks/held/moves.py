@@ -167,7 +167,7 @@ class Moves:
         return total
 
     def held_by(self, incarnation: str) -> list[str]:
-        """The tags of what this incarnation took and did not settle."""
+        """The tags of what this incarnation took and did not release."""
         tags: Any = self.redis.hkeys(self.keys.held(incarnation))
         return [tag.decode() for tag in tags]
 

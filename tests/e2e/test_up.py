@@ -104,13 +104,13 @@ def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, s
 
     said: dict[str, Any] = {}
 
-    def settled() -> bool:
+    def idle() -> bool:
         said.update(json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment)))
         # Pub/Sub's own count follows an acknowledgement late, and a worker tells how fast it is every few seconds.
         there = (said["pubsub_undelivered"], len(said["workers"]), len(said["bridges"]), said["requests_outstanding"])
         return there == (0, 1, 1, 0) and said["seconds_per_request"].keys() == {"digits"}
 
-    until(settled, what="an idle worker that told its rate, a bridge, and nothing that waits")
+    until(idle, what="an idle worker that told its rate, a bridge, and nothing that waits")
     assert said["recommendation"]["size"] == 1
     assert "1 were needed in the last 600 s" in said["recommendation"]["reason"]
 

@@ -148,7 +148,7 @@ def test_whatever_is_taken_or_set_aside_is_whole_and_goes_back_to_its_list(
 
 
 @given(pushed)
-def test_a_worker_settles_whatever_it_takes_and_raises_nothing(
+def test_a_worker_ends_whatever_it_takes_and_raises_nothing(
     redis: Redis, moves: Moves, session: WorkerSession, sent: list[tuple[str, bytes]]
 ) -> None:
     push(redis, sent)
@@ -156,11 +156,11 @@ def test_a_worker_settles_whatever_it_takes_and_raises_nothing(
     connection = SimpleNamespace(
         _deliver=lambda message, queue: delivered.append(message["properties"]["delivery_tag"])
     )
-    qos = SimpleNamespace(ack=lambda tag: session.ledger.settle(tag, done=True))
+    qos = SimpleNamespace(ack=lambda tag: session.ledger.release(tag, done=True))
     channel = SimpleNamespace(session=session, connection=connection, no_ack_queues=frozenset(), qos=qos)
     Intake(channel)._deliver_all(taken(moves))
     for tag in delivered:
-        session.ledger.settle(tag, done=True)
-    session.settle()
+        session.ledger.release(tag, done=True)
+    session.flush()
     assert not redis.exists(KEYS.held(WORKER), KEYS.holders)
     assert session.ledger.work_s(lambda _: 1.0) == 0

@@ -98,7 +98,7 @@ class Fleet:
         """How many messages went back to their lists, as lost or not, since the fleet began or Redis was started."""
         return int(self.redis.info("commandstats").get("cmdstat_incrby", {"calls": 0})["calls"])
 
-    def settled(self) -> bool:
+    def nothing_held(self) -> bool:
         """Nothing is held and nothing is left over."""
         return not (self.held() or self.redis.keys(self.keys.held("*")))
 

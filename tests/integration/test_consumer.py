@@ -75,7 +75,7 @@ def test_a_task_that_rejects_goes_back_and_is_no_loss(running: Fleet) -> None:
     before = running.put_back()
     running.send("refuse", "reject", "a")
     until(lambda: running.out("reject") == ["a"])
-    until(running.settled)
+    until(running.nothing_held)
     assert running.put_back() == before + 1
     assert running.out("losses:reject") == ["0"]
 
@@ -83,7 +83,7 @@ def test_a_task_that_rejects_goes_back_and_is_no_loss(running: Fleet) -> None:
 def test_a_finished_task_that_comes_back_is_not_run_again(running: Fleet) -> None:
     task = running.send("answer", "finished", "a")
     until(lambda: running.redis.exists(running.keys.result(task)))
-    until(running.settled)
+    until(running.nothing_held)
     running.redis.delete("finished")
     message = running.publisher.amqp.as_task_v2(task, "answer", ["finished", "again"])
     with running.publisher.producer_or_acquire() as producer:
@@ -92,13 +92,13 @@ def test_a_finished_task_that_comes_back_is_not_run_again(running: Fleet) -> Non
         producer.publish(message.body, **common, **info)
     running.send("record", "finished", "after")
     until(lambda: running.out("finished") == ["after"])
-    until(running.settled)
+    until(running.nothing_held)
 
 
 def test_a_task_that_runs_for_long_is_not_taken_away(running: Fleet) -> None:
     running.send("record", "long", "a", 2.2)
     until(lambda: running.out("long") == ["a"])
-    until(running.settled)
+    until(running.nothing_held)
     assert running.out("started:long") == ["a"]
 
 
@@ -107,7 +107,7 @@ def test_garbage_in_a_queue_stops_nobody(running: Fleet) -> None:
         running.redis.lpush(running.keys.queue("lowtide.m"), garbage)
     running.send("record", "garbage", "after")
     until(lambda: running.out("garbage") == ["after"])
-    until(running.settled)
+    until(running.nothing_held)
     assert running.workers[0].poll() is None
 
 
@@ -127,7 +127,7 @@ def test_what_is_not_due_waits_outside_the_worker_and_runs_once_it_is(running: F
     running.send("record", "due", "expired", countdown=1, expires=0.5)
     running.send("record", "due", "revoked", countdown=1, task_id="revoked")
     until(lambda: len(running.out("due")) == 3 and not running.redis.exists(running.keys.scheduled))
-    until(running.settled)
+    until(running.nothing_held)
     assert set(running.out("due")) == {"now", "a", "first protocol"}
     old.close()
 
@@ -147,7 +147,7 @@ def test_who_is_to_be_terminated_ends_by_itself(running: Fleet) -> None:
     until(lambda: running.publisher.control.revoke(task, terminate=True, reply=True), what="it is known")
     running.let_go(1, "terminate")
     until(lambda: running.out("terminate") == ["a"])
-    until(running.settled)
+    until(running.nothing_held)
 
 
 def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet) -> None:
@@ -164,7 +164,7 @@ def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet)
     until(lambda: fleet.out("stopping"))
     fleet.let_go(6)
     assert process.wait(PATIENCE_S) == 0
-    assert fleet.settled()
+    assert fleet.nothing_held()
     assert fleet.put_back() > before
     waiting = [fleet.redis.llen(fleet.keys.queue(queue)) for queue in ("lowtide.m.high", "lowtide.m")]
     assert [waiting[0], len(fleet.out()) + waiting[1]] == [1, 6]
@@ -224,7 +224,7 @@ def test_a_worker_goes_on_after_redis_restarts_and_runs_nothing_twice(tmp_path: 
         fleet.send("record", "out", "after")
         fleet.let_go(3)
         until(lambda: len(fleet.out()) == 5)
-        until(fleet.settled)
+        until(fleet.nothing_held)
         assert process.poll() is None
         assert Counter(fleet.out("started:out")) == Counter(["0", "1", "2", "later", "after"])
         assert fleet.put_back() == 0

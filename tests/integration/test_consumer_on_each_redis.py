@@ -35,7 +35,7 @@ def test_a_stock_publisher_gets_everything_done_exactly_once(fleet: Fleet) -> No
     batch(fleet, sent[60:], queue="lowtide.m.topic")
 
     until(lambda: len(fleet.out()) >= len(sent))
-    until(fleet.settled)
+    until(fleet.nothing_held)
     assert sorted(fleet.out(), key=int) == sent
     assert fleet.put_back() == 0
     assert not [key for key in fleet.redis.keys("*") if key.startswith((b"lt2:", b"unacked", b"lowtide."))]
@@ -56,5 +56,5 @@ def test_killed_workers_lose_nothing(fleet: Fleet) -> None:
         victim.send_signal(signal.SIGKILL)
     fleet.let_go(30)  # one that was killed may have been about to take some
     until(lambda: set(fleet.out()) == set(sent), what="everything is done")
-    until(fleet.settled)
+    until(fleet.nothing_held)
     assert fleet.put_back() >= 8, "what the killed held"

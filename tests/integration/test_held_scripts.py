@@ -78,7 +78,7 @@ class World:
         elif "ENDS" in word:
             self.leaves(word, old)
         else:
-            self.settle(word, changed(old, new))
+            self.release(word, changed(old, new))
 
     def beat(self, name: int, *, registers: bool) -> bool:
         return self.heartbeat._say(name_of(name), registers=registers)
@@ -101,7 +101,7 @@ class World:
     def took(self, one: Incarnation, m: int, raw: bytes) -> None:
         self.tags[one.name, m] = json.loads(raw)["properties"]["delivery_tag"]
 
-    def settle(self, word: str, one: Incarnation | None) -> None:
+    def release(self, word: str, one: Incarnation | None) -> None:
         if one is None:
             return  # a repeated one, of which nothing is known any more
         name, m = name_of(one.name), message_of(word)

@@ -106,6 +106,6 @@ def test_what_an_applications_own_workers_hold_is_theirs(fleet: Fleet, tmp_path:
     fleet.send("record", "out", "ours")
     fleet.redis.set("own:go", 1)
     until(lambda: fleet.out() == ["ours"] and not fleet.redis.hlen(held))
-    until(fleet.settled)
+    until(fleet.nothing_held)
     assert fleet.out("own:started") == ["0", "1", "2", "3"], "each once"
     assert fleet.out("started:out") == ["ours"], "and ours once"

@@ -54,13 +54,13 @@ class QoS(stock.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge. Written to Redis once per turn of the loop."""
-        if self._settle(delivery_tag, done=True) or self._too_late:
+        if self._release(delivery_tag, done=True) or self._too_late:
             return
         super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Drop the message, or put it back to the head of its queue, where the next free worker finds it."""
-        if self._settle(delivery_tag, done=not requeue) or self._too_late:
+        if self._release(delivery_tag, done=not requeue) or self._too_late:
             return
         super().reject(delivery_tag, requeue=requeue)
 
@@ -71,14 +71,14 @@ class QoS(stock.QoS):
             if tag in self._kombus:
                 self.restore_by_tag(tag, client)
             elif message.headers.get("id") not in running:
-                self.channel.session.ledger.settle(tag, done=False)
+                self.channel.session.ledger.release(tag, done=False)
         self._delivered.clear()
         self._kombus.clear()
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
         """Kombu's own, which asks for nothing when all was acknowledged: that is still to be written."""
         super().restore_unacked_once(stderr)
-        self.channel.session.try_to_settle()
+        self.channel.session.try_to_flush()
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Not by age: see `lowtide.tasks.held.sweeper`. What lies in kombu's own `unacked` is others'."""
@@ -97,14 +97,14 @@ class QoS(stock.QoS):
         """
         return bool(self.channel.closed)
 
-    def _settle(self, tag: str, *, done: bool) -> bool:
+    def _release(self, tag: str, *, done: bool) -> bool:
         session = self.channel.session
         if tag not in session.ledger:
             return False
-        session.ledger.settle(tag, done=done)
+        session.ledger.release(tag, done=done)
         virtual.QoS.ack(self, tag)
         if self.channel.closed:
-            session.try_to_settle()  # no loop does it for us any more
+            session.try_to_flush()  # no loop does it for us any more
         return True
 
 

@@ -75,7 +75,7 @@ class Intake:
                 waiting.remove(held.delivery)
         finally:
             for delivery in waiting:
-                self._session.ledger.settle(delivery, done=False)
+                self._session.ledger.release(delivery, done=False)
 
     def _admit(self, item: Taken) -> tuple[HeldTask, Any]:
         held = HeldTask(
@@ -112,11 +112,11 @@ class Intake:
     def _deliver(self, item: Taken, held: HeldTask, message: dict[str, Any] | None) -> None:
         ledger = self._session.ledger
         if message is None:
-            ledger.settle(held.delivery, done=True)
+            ledger.release(held.delivery, done=True)
         elif redelivered(message) and self._session.finished(held.task):
             # Its first holder stored the result and died before it acknowledged.
             log.info("task %s is finished already, not run again", held.task)
-            ledger.settle(held.delivery, done=True)
+            ledger.release(held.delivery, done=True)
         else:
             try:
                 self._channel.connection._deliver(message, item.queue)
@@ -125,4 +125,4 @@ class Intake:
                 self._drop(item, error)
                 self._channel.qos.ack(held.delivery)
             if item.queue in self._channel.no_ack_queues:
-                ledger.settle(held.delivery, done=True)
+                ledger.release(held.delivery, done=True)

@@ -75,7 +75,7 @@ class WorkerSession:
         self._reclaim_due = True
 
     def turn(self, serve: Callable[[], None]) -> None:
-        """Settle, then `serve`. A Redis that refuses (full, read-only, no right) is asked again in a second: kombu
+        """Flush, then `serve`. A Redis that refuses (full, read-only, no right) is asked again in a second: kombu
         would take that for an error of ours and end the worker. Raises RedisError when there is no connection.
         """
         if self.clock() < self._not_before:
@@ -84,7 +84,7 @@ class WorkerSession:
             if self._reclaim_due or self._holds_unknown():
                 self.reclaim()
                 self._reclaim_due = False
-            self.settle()
+            self.flush()
             serve()
         except ResponseError as error:
             self._outage.failed(error)
@@ -130,25 +130,25 @@ class WorkerSession:
         self.ledger.drop(delivery)
         return True
 
-    def settle(self) -> None:
-        """Write to Redis what was settled. What isn't confirmed is written again next time; what is no longer ours is
+    def flush(self) -> None:
+        """Write to Redis what was released. What isn't confirmed is written again next time; what is no longer ours is
         nothing to Redis. Raises RedisError.
         """
-        settled = self.ledger.settled()
+        released = self.ledger.released()
         incarnation = self._heartbeat.incarnation
-        if done := [held for held in settled.done if held.incarnation == incarnation]:
+        if done := [held for held in released.done if held.incarnation == incarnation]:
             self.moves.acknowledge(done[0].incarnation, done)
-        self.ledger.written(settled.done)
-        if back := [held for held in settled.back if held.incarnation == incarnation]:
+        self.ledger.written(released.done)
+        if back := [held for held in released.back if held.incarnation == incarnation]:
             self.moves.hand_back(back[0].incarnation, [held.tag for held in back])
-        self.ledger.written(settled.back)
+        self.ledger.written(released.back)
 
-    def try_to_settle(self) -> None:
-        """Settle where an error has nobody to tell: at a channel's end."""
+    def try_to_flush(self) -> None:
+        """Flush where an error has nobody to tell: at a channel's end."""
         try:
-            self.settle()
+            self.flush()
         except RedisError as error:
-            log.warning("tasks that end now are settled after a reconnection, or by a sweeper: %s", error)
+            log.warning("tasks that end now are written after a reconnection, or given back by a sweeper: %s", error)
 
     def _holds_unknown(self) -> bool:
         """What nobody would ever give back, as this worker lives: a take that came to Redis after its answer was given

@@ -97,7 +97,7 @@ class DeviceThread:
     def _run_batch(self, batch: Batch) -> None:
         for late in batch.expired:
             outcome = outcomes.expired(late.job, fetch_s=late.fetch_s, decode_s=late.decode_s)
-            self._in_process.settle(late.job, outcome)
+            self._in_process.resolve(late.job, outcome)
         if self._ready.too_late_for(self._rates.batch_p95_s(batch.model)):
             self._in_process.hand_back([ready.job for ready in batch.ready])
         elif batch.ready:

@@ -48,7 +48,7 @@ class DecodeThreads:
     def _decode(self, fetched: Fetched) -> None:
         job, fetch_s, started_s = fetched.job, fetched.fetch_s, time.monotonic()
         if started_s >= job.expires_s:
-            self._in_process.settle(job, outcomes.expired(job, fetch_s=fetch_s))
+            self._in_process.resolve(job, outcomes.expired(job, fetch_s=fetch_s))
             return
         model = self._models[job.request.model]
         try:
@@ -67,7 +67,7 @@ class DecodeThreads:
         else:
             self._ready.put(Ready(job=job, item=item, fetch_s=fetch_s, decode_s=time.monotonic() - started_s))
             return
-        self._in_process.settle(job, outcome)
+        self._in_process.resolve(job, outcome)
 
     def _content(self, fetched: Fetched) -> bytes:
         if fetched.content is not None:

@@ -1,4 +1,4 @@
-"""The threads that encode: outputs become JSON-ready values, and the request is settled."""
+"""The threads that encode: outputs become JSON-ready values, and the request's future is resolved."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,7 +41,7 @@ class EncodeThreads:
         with torch.inference_mode():
             while (batch := self._predicted.get()) is not None:
                 for predicted in batch:
-                    self._in_process.settle(predicted.ready.job, self._outcome(predicted))
+                    self._in_process.resolve(predicted.ready.job, self._outcome(predicted))
 
     def _outcome(self, predicted: Predicted) -> Outcome:
         job = predicted.ready.job

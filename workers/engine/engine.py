@@ -166,7 +166,7 @@ class PipelineEngine:
         """What gets nowhere although there is work, as a sentence; None as a rule. Ask every few seconds."""
         now_s = time.monotonic()
         if self._progress.stuck(now_s, len(self._in_process) > 0):
-            return f"no request was settled for {now_s - self._progress.moved_s:.0f} s, {len(self._in_process)} wait"
+            return f"no request has ended for {now_s - self._progress.moved_s:.0f} s, {len(self._in_process)} wait"
         return None
 
     def overdue(self) -> Overdue | None:
@@ -187,7 +187,7 @@ class PipelineEngine:
         they go back as implicated. Everything else goes back as if nothing had been.
         """
         if overdue.outcome:
-            self._in_process.settle(overdue.jobs[0], overdue.outcome)
+            self._in_process.resolve(overdue.jobs[0], overdue.outcome)
         else:
             self._in_process.hand_back(overdue.jobs, implicated=True)
         self.close(0.0)
@@ -248,7 +248,7 @@ class PipelineEngine:
             if job.request.model in self._models:
                 known.append(job)
             else:
-                self._in_process.settle(job, outcomes.unknown_model(job.request.model, sorted(self._models)))
+                self._in_process.resolve(job, outcomes.unknown_model(job.request.model, sorted(self._models)))
         for urgent in (True, False):
             alike = [job for job in known if job.urgent is urgent]
             self._jobs.add([job for job in alike if job.request.uri is not None], urgent=urgent)

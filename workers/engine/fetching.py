@@ -36,18 +36,18 @@ class FetchThreads:
     def _fetch(self, job: Job) -> None:
         started_s = time.monotonic()
         if started_s >= job.expires_s:
-            self._in_process.settle(job, outcomes.expired(job))
+            self._in_process.resolve(job, outcomes.expired(job))
             return
         try:
             content = self._fetcher.fetch(job.request.uri or "", generation=job.request.generation)
         except ContentError as error:
             fetch_s = time.monotonic() - started_s
-            self._in_process.settle(job, outcomes.without_content(job, error, fetch_s=fetch_s))
+            self._in_process.resolve(job, outcomes.without_content(job, error, fetch_s=fetch_s))
             return
         except Exception as error:  # the thread's outermost loop: a URI that a library chokes on must not end it
             log.exception("request %s: its content can't be fetched", job.request.request_id)
             unexpected = ContentError(f"the content can't be fetched: {type(error).__name__}: {error}")
-            self._in_process.settle(job, outcomes.without_content(job, unexpected))
+            self._in_process.resolve(job, outcomes.without_content(job, unexpected))
             return
         if job.ahead:
             self._in_process.bring(job, content)

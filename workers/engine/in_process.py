@@ -1,4 +1,4 @@
-"""The requests that this process has taken and not settled: each is settled once, whoever comes first."""
+"""The requests that this process has taken and not resolved: each is resolved once, whoever comes first."""
 
 import threading
 import time
@@ -47,7 +47,7 @@ class InProcess:
                 self._progress.moved()  # idle until now: the time allowed begins
             self._jobs.update(jobs)
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
+    def resolve(self, job: Job, outcome: Outcome) -> None:
         """Resolve the job's future, unless it was given up."""
         if job not in self._jobs:
             return
@@ -69,7 +69,7 @@ class InProcess:
         return self.hand_back(jobs, why=why)
 
     def hand_back(self, jobs: Iterable[Job], *, implicated: bool = False, why: str = STOPPING) -> int:
-        """Resolve these with EngineStopped, unless they are settled; returns how many that were."""
+        """Resolve these with EngineStopped, unless that is done already; returns how many that were."""
         with self._lock:
             left = [job for job in jobs if job in self._jobs]
             self._jobs.difference_update(left)

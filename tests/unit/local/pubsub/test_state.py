@@ -159,7 +159,7 @@ def test_one_answer_stays_below_what_a_client_receives_but_a_large_message_passe
 
 
 @pytest.mark.parametrize("limit", [{"max_messages": 2}, {"max_bytes": 11}])
-def test_a_stream_gets_no_more_than_it_asked_for_until_it_settles(bench, limit):
+def test_a_stream_gets_no_more_than_it_asked_for_until_it_acknowledges(bench, limit):
     bench.publish(*("x" * 10 for _ in range(5)))
     holder = Holder(**limit)
     held = bench.pull(holder=holder)

@@ -155,7 +155,7 @@ class Model(Steps):
         if delivery.back or self.worker[delivery.at] == "ack":
             unstored = state.messages[m].answer == 1 and m in me.held
             new = state.having(m, answer=0, gone=True) if unstored else state
-            yield f"worker {me.slot}: settle {m}, SET BACK", self._without(new, i, delivery)
+            yield f"worker {me.slot}: release {m}, SET BACK", self._without(new, i, delivery)
 
     def _of_redis(self, state: State) -> Iterator[Move]:
         for slot, up in enumerate(state.up):

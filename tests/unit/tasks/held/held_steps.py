@@ -36,7 +36,7 @@ PIECES = frozenset(
         "another id",
         "drop what is not begun",
         "own hash",
-        "settle before the take",
+        "flush before the take",
         "hand back what is unknown",
         "holders follow",
         "count losses",
@@ -130,7 +130,7 @@ class Steps:
         for m in me.held:
             if m not in known and "hand back what is unknown" in self.pieces:
                 yield f"worker {me.slot}: hand back {m}, unknown", self._put_back(state, i, m, lost=False)
-        if "settle before the take" in self.pieces and any(each.back for each in me.deliveries):
+        if "flush before the take" in self.pieces and any(each.back for each in me.deliveries):
             return
         for m, message in enumerate(state.messages):
             if message.waiting and m not in me.held:

@@ -91,7 +91,7 @@ def test_whoever_stands_still_in_mid_sweep_takes_before_it_beats_and_dies_right_
         ("another id", ("STANDS STILL",), AGAIN),
         ("drop what is not begun", ("STANDS STILL",), ABANDONED),
         ("own hash", ("STANDS STILL",), STOLEN),
-        ("settle before the take", ("HANDED BACK", "UNANSWERED"), STOLEN),
+        ("flush before the take", ("HANDED BACK", "UNANSWERED"), STOLEN),
         ("hand back what is unknown", ("UNANSWERED",), WEDGED),
         ("hand back what is unknown", ("SET BACK",), WEDGED),
         ("holders follow", ("CRASH", "PURGED"), WEDGED),

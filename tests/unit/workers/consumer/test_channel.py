@@ -14,7 +14,7 @@ def ended() -> QoS:
     qos = QoS.__new__(QoS)
     ledger = Ledger()
     ledger.add(HELD)
-    ledger.settle(HELD.delivery, done=False)
+    ledger.release(HELD.delivery, done=False)
     qos.channel = SimpleNamespace(closed=True, session=SimpleNamespace(ledger=ledger))
     return qos
 
@@ -22,4 +22,4 @@ def ended() -> QoS:
 def test_what_is_acknowledged_after_its_channel_ended_stays_handed_back(ended: QoS) -> None:
     ended.ack(HELD.delivery)
     ended.reject(HELD.delivery, requeue=True)
-    assert ended.channel.session.ledger.settled().back == (HELD,)
+    assert ended.channel.session.ledger.released().back == (HELD,)

@@ -46,8 +46,8 @@ class Session(WorkerSession):
         return task in self.done
 
 
-def tags(settled: tuple[HeldTask, ...]) -> tuple[str, ...]:
-    return tuple(held.tag for held in settled)
+def tags(released: tuple[HeldTask, ...]) -> tuple[str, ...]:
+    return tuple(held.tag for held in released)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_what_could_not_be_delivered_goes_back(session: Session) -> None:
 
     with pytest.raises(ConnectionError):
         take(session, taken("a"), taken("b"), taken("c"), deliver=deliver)
-    assert tags(session.ledger.settled().back) == ("b", "c")
+    assert tags(session.ledger.released().back) == ("b", "c")
     assert "1/a" in session.ledger
 
 
@@ -89,7 +89,7 @@ def test_all_are_held_before_the_first_is_delivered(session: Session) -> None:
 
 def test_what_nobody_will_acknowledge_is_done_when_delivered(session: Session) -> None:
     take(session, taken("a"), no_ack=frozenset(["lowtide.m"]))
-    assert tags(session.ledger.settled().done) == ("a",)
+    assert tags(session.ledger.released().done) == ("a",)
 
 
 def test_a_take_is_never_repeated_by_the_client(session: Session) -> None:
@@ -170,7 +170,7 @@ def test_what_is_no_message_is_dropped_and_not_quoted(
     session: Session, raw: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     take(session, of(raw), deliver=lambda *_: pytest.fail("delivered"))
-    assert tags(session.ledger.settled().done) == ("a",)
+    assert tags(session.ledger.released().done) == ("a",)
     assert "is no task" in caplog.text
     assert "secret" not in caplog.text
 
@@ -187,7 +187,7 @@ def test_a_message_is_acknowledged_as_what_it_is_filed_under(session: Session, t
 def test_a_task_whose_id_is_not_the_one_that_redis_knows_is_dropped(session: Session) -> None:
     raw = json.dumps({"headers": {"id": "a\nb"}, "properties": {}}).encode()
     take(session, of(raw), deliver=lambda *_: pytest.fail("delivered"))
-    assert tags(session.ledger.settled().done) == ("a",)
+    assert tags(session.ledger.released().done) == ("a",)
 
 
 def test_what_was_held_before_is_delivered_as_such(session: Session) -> None:
@@ -199,7 +199,7 @@ def test_what_was_held_before_is_delivered_as_such(session: Session) -> None:
         deliver=lambda message, _: delivered.append(message["properties"]["delivery_info"]["redelivered"]),
     )
     assert delivered == [True]
-    assert tags(session.ledger.settled().done) == ("b",), "a result is there"
+    assert tags(session.ledger.released().done) == ("b",), "a result is there"
 
 
 def test_what_was_given_up_is_no_longer_ours(session: Session) -> None:
@@ -207,6 +207,6 @@ def test_what_was_given_up_is_no_longer_ours(session: Session) -> None:
     assert session.is_ours("1/a")
     session.heartbeat.incarnation = "2"
     assert not session.is_ours("1/a")
-    session.ledger.settle("1/a", done=True)
-    session.settle()  # no Redis is there that it could ask
+    session.ledger.release("1/a", done=True)
+    session.flush()  # no Redis is there that it could ask
     assert session.ledger.everything() == []

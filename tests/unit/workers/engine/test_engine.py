@@ -645,7 +645,7 @@ def test_a_device_that_finishes_no_batch_is_stuck_and_an_idle_one_is_not(engine_
     assert model.entered.wait(WAIT_S)
     assert engine.stuck() is None or time.monotonic() - began_s > 0.2
     assert (engine.progress().has_work, engine.progress().running) == (True, {"sum": 1})
-    assert "no request was settled" in until(engine.stuck)
+    assert "no request has ended" in until(engine.stuck)
     model.gate.set()
 
 

@@ -50,7 +50,7 @@ class Worker:
         self.standing = Standing(OutcomeTally(clock=lambda: self.now_s), times=TIMES, clock=lambda: self.now_s)
         self.became_suspect = 0
 
-    def settles(self, outcome: Outcome, times: int = 1) -> list[bool]:
+    def notes(self, outcome: Outcome, times: int = 1) -> list[bool]:
         return [self.standing.note("m", outcome) for _ in range(times)]
 
     def passes(self, seconds: float, *, mine: Outcome | None = None, **others: int) -> None:
@@ -59,12 +59,12 @@ class Worker:
             self.now_s += 1.0
             self.fleet.counts.update(others)
             if mine and self.standing.limit() != 0:
-                self.settles(mine)
+                self.notes(mine)
             if self.standing.wants_turn():
                 self.became_suspect += self.standing.turn(self.fleet)
 
     def becomes_suspect(self) -> None:
-        self.settles(FORBIDDEN, RECENT)
+        self.notes(FORBIDDEN, RECENT)
         until_s = self.now_s + 20
         while not self.standing.reason and self.now_s < until_s:
             self.passes(1, mine=FORBIDDEN, ok=50)
@@ -83,35 +83,35 @@ def suspect(worker: Worker) -> Worker:
 
 
 def test_who_is_well_takes_what_there_is_room_for(worker: Worker) -> None:
-    worker.settles(ANSWERED, 100)
+    worker.notes(ANSWERED, 100)
     worker.passes(10, mine=ANSWERED)
     assert worker.standing.limit() is None
     assert worker.standing.reason is None
 
 
 def test_in_doubt_a_worker_takes_a_task_a_second_and_answers(worker: Worker) -> None:
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     worker.standing.turn(worker.fleet)
     assert worker.standing.limit() == 0
     worker.now_s += TIMES.between_s
     assert worker.standing.limit() == 1
-    assert worker.settles(FORBIDDEN) == [True]
+    assert worker.notes(FORBIDDEN) == [True]
     assert worker.standing.limit() == 0
     assert worker.standing.reason is None
 
 
 def test_in_doubt_a_task_of_many_requests_fails_few_and_the_rest_goes_back(worker: Worker) -> None:
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     worker.standing.turn(worker.fleet)
     for _ in range(3):
         worker.now_s += TIMES.between_s
-        assert worker.settles(FORBIDDEN, 256).count(True) == FAILS_A_TASK
-    assert worker.settles(Outcome.failed("not_found", "no")) == [True]
-    assert worker.settles(ANSWERED) == [True]
+        assert worker.notes(FORBIDDEN, 256).count(True) == FAILS_A_TASK
+    assert worker.notes(Outcome.failed("not_found", "no")) == [True]
+    assert worker.notes(ANSWERED) == [True]
 
 
 def test_a_charge_is_heard_before_the_next_turn(worker: Worker) -> None:
-    assert worker.settles(FORBIDDEN, 1000).count(True) == RECENT - 1 + FAILS_A_TASK
+    assert worker.notes(FORBIDDEN, 1000).count(True) == RECENT - 1 + FAILS_A_TASK
     assert worker.standing.limit() == 0
 
 
@@ -121,14 +121,14 @@ def test_who_goes_on_failing_what_others_answer_is_suspect_and_says_why(suspect:
 
 
 def test_a_suspect_gives_back_what_it_would_fail_and_answers_the_rest(suspect: Worker) -> None:
-    assert suspect.settles(FORBIDDEN) == [False]
-    assert suspect.settles(Outcome.failed("unavailable", "503", retry=True)) == [False]
-    assert suspect.settles(Outcome.failed("invalid_request", "no")) == [True]
-    assert suspect.settles(ANSWERED) == [True]
+    assert suspect.notes(FORBIDDEN) == [False]
+    assert suspect.notes(Outcome.failed("unavailable", "503", retry=True)) == [False]
+    assert suspect.notes(Outcome.failed("invalid_request", "no")) == [True]
+    assert suspect.notes(ANSWERED) == [True]
 
 
 def test_a_suspect_refuses_what_it_holds_until_its_pause_is_over(suspect: Worker) -> None:
-    suspect.settles(FORBIDDEN)
+    suspect.notes(FORBIDDEN)
     assert suspect.standing.refuses()
     suspect.now_s += TIMES.pause_s
     assert not suspect.standing.refuses()
@@ -137,7 +137,7 @@ def test_a_suspect_refuses_what_it_holds_until_its_pause_is_over(suspect: Worker
 def test_what_others_did_before_the_charge_is_no_evidence(worker: Worker) -> None:
     """A whole fleet loses access: this one notices first, and others have told of good times only."""
     worker.fleet.counts["ok"] = 10_000
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     for told in (5000, 5000, 3000, 2000, 900):  # what they did before, of which they tell until their next heartbeat
         worker.passes(1, mine=FORBIDDEN, ok=told)
     worker.passes(60, mine=FORBIDDEN, forbidden=1)
@@ -146,7 +146,7 @@ def test_what_others_did_before_the_charge_is_no_evidence(worker: Worker) -> Non
 
 def test_a_lone_worker_answers_as_ever(worker: Worker) -> None:
     worker.fleet.there = False
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     worker.passes(1)
     assert worker.standing.limit() is None
     worker.passes(3600, mine=FORBIDDEN)
@@ -154,28 +154,28 @@ def test_a_lone_worker_answers_as_ever(worker: Worker) -> None:
 
 
 def test_a_fleet_that_fails_alike_answers_as_ever_and_doubts_less_and_less_often(worker: Worker) -> None:
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     slow = 0
     for _ in range(1200):
         worker.passes(1, forbidden=10)
         if worker.standing.limit() is None:
-            worker.settles(FORBIDDEN, 100)
+            worker.notes(FORBIDDEN, 100)
         else:
             slow += 1
-            worker.settles(FORBIDDEN)
+            worker.notes(FORBIDDEN)
     assert not worker.became_suspect
     assert slow < 100
 
 
 def test_bad_requests_of_one_sender_cost_a_second_or_two(worker: Worker) -> None:
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     worker.passes(4, mine=ANSWERED, ok=50)
     assert worker.standing.limit() is None
     assert not worker.became_suspect
 
 
 def test_bad_requests_of_one_sender_and_then_no_work_make_no_suspect(worker: Worker) -> None:
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     worker.passes(120, ok=50)
     assert not worker.became_suspect
     assert worker.standing.limit() is None
@@ -195,7 +195,7 @@ def test_a_suspects_pause_grows_to_minutes(suspect: Worker) -> None:
         suspect.passes(1, ok=50)
         if suspect.standing.limit():
             tried_s.append(suspect.now_s)
-            suspect.settles(FORBIDDEN)
+            suspect.notes(FORBIDDEN)
     pauses = [later - before for before, later in pairwise(tried_s)]
     assert pauses == sorted(pauses)
     assert pauses[0] == pytest.approx(2 * TIMES.pause_s, abs=2)
@@ -230,12 +230,12 @@ def test_a_suspect_stays_so_while_there_is_no_work(suspect: Worker) -> None:
 
 def test_without_redis_nobody_becomes_suspect(worker: Worker) -> None:
     worker.fleet.away = True
-    worker.settles(FORBIDDEN, RECENT)
+    worker.notes(FORBIDDEN, RECENT)
     for _ in range(30):
         worker.now_s += 1.0
         with suppress(RedisGone):
             worker.standing.turn(worker.fleet)
-        worker.settles(FORBIDDEN)
+        worker.notes(FORBIDDEN)
     assert not worker.became_suspect
 
 
