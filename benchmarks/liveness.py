@@ -35,7 +35,7 @@ from lowtide.tasks.queues import topic_queue
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import alive
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 from tests.fleet import LOWTIDE
 
 MODEL = "digits"
@@ -87,8 +87,8 @@ def live(settings: Settings, workers: Sequence[str], sweeps: bool) -> None:
         return {**STATUS, "name": f"{worker}:0:17", "done": done}
 
     if sweeps:
-        watch = StockWatch(connect(settings), keys, [MODEL])
-        Sweeper(connect(settings), keys, stock_watch=watch).start()
+        watch = QueueWatch(connect(settings), keys, [MODEL])
+        Sweeper(connect(settings), keys, queue_watch=watch).start()
     for worker in workers:
         redis = connect(settings, most=1)
         Heartbeat(redis, keys, kind="worker", name=worker, status=partial(status, worker), models=[MODEL]).start()

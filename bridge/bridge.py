@@ -21,8 +21,8 @@ from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.bridge.wiring import Parts
 from lowtide.config import Settings
-from lowtide.config.process.ending import leave_after
 from lowtide.config.process.health import Health, HealthServer
+from lowtide.config.process.leave import leave_after
 from lowtide.config.process.loop import Loop
 from lowtide.config.process.preemption import Preemption, wait_while_announced
 from lowtide.tasks.app import configure
@@ -32,7 +32,7 @@ from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.trouble import trouble_of
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Bridge:
         self._heartbeat = Heartbeat(
             redis, keys, kind="bridge", name=self.name, status=self._status, models=settings.model_names
         )
-        self._sweeper = Sweeper(redis, keys, stock_watch=StockWatch(redis, keys, settings.model_names))
+        self._sweeper = Sweeper(redis, keys, queue_watch=QueueWatch(redis, keys, settings.model_names))
         self._workers_seen_s = 0.0
         self._preemption = Preemption(settings)
 

@@ -17,8 +17,8 @@ class MetadataServer(WebServer):
 
     def __init__(self, *, port: int = 0) -> None:
         self._changed = threading.Condition()
-        self._words = {PREEMPTED: "FALSE", MAINTENANCE: "NONE"}
-        self._etags = dict.fromkeys(self._words, 1)
+        self._values = {PREEMPTED: "FALSE", MAINTENANCE: "NONE"}
+        self._etags = dict.fromkeys(self._values, 1)
         super().__init__(_answering(self), address="127.0.0.1", port=port)
 
     @property
@@ -26,10 +26,10 @@ class MetadataServer(WebServer):
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
-    def announce(self, key: str, word: str) -> None:
-        """Let `instance/<key>` be this word; who waits for a change is told."""
+    def announce(self, key: str, value: str) -> None:
+        """Let `instance/<key>` have this value; who waits for a change is told."""
         with self._changed:
-            self._words[key] = word
+            self._values[key] = value
             self._etags[key] += 1
             self._changed.notify_all()
 
@@ -41,12 +41,12 @@ class MetadataServer(WebServer):
         self.stop()
 
     def read(self, key: str, *, etag: str | None, wait_s: float) -> tuple[str, str] | None:
-        """The word and its etag, when the etag is not this one, or time is over; None: there is no such key."""
+        """The value and its etag, when the etag is not this one, or time is over; None: there is no such key."""
         with self._changed:
-            if key not in self._words:
+            if key not in self._values:
                 return None
             self._changed.wait_for(lambda: str(self._etags[key]) != etag, timeout=wait_s)
-            return self._words[key], str(self._etags[key])
+            return self._values[key], str(self._etags[key])
 
 
 def _answering(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
@@ -67,13 +67,13 @@ def _answering(server: MetadataServer) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             """Nobody reads it."""
 
-        def _say(self, status: int, word: str, etag: str = "") -> None:
+        def _say(self, status: int, value: str, etag: str = "") -> None:
             with suppress(ConnectionError):  # who asked has ended meanwhile
                 self.send_response(status)
                 self.send_header(*FLAVOR)
                 self.send_header("ETag", etag)
-                self.send_header("Content-Length", str(len(word)))
+                self.send_header("Content-Length", str(len(value)))
                 self.end_headers()
-                self.wfile.write(word.encode())
+                self.wfile.write(value.encode())
 
     return Answer

@@ -26,7 +26,7 @@ class Drain:
 
     @property
     def has_begun(self) -> bool:
-        """The word has come."""
+        """Whether the signal has come."""
         return self._stopping.is_set()
 
     def join(self) -> None:

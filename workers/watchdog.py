@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import Protocol
 
-from lowtide.config.process.ending import leave
+from lowtide.config.process.leave import leave
 from lowtide.workers.consumer.loop_liveness import LoopLiveness
 from lowtide.workers.engine.job import Overdue
 

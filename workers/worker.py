@@ -16,8 +16,8 @@ from celery import Celery, signals
 from redis import Redis
 
 from lowtide.config import Settings
-from lowtide.config.process.ending import leave, leave_after
 from lowtide.config.process.health import Health, HealthServer
+from lowtide.config.process.leave import leave, leave_after
 from lowtide.config.process.preemption import Preemption, wait_while_announced
 from lowtide.tasks import port
 from lowtide.tasks.app import configure
@@ -30,7 +30,7 @@ from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import NODE
 from lowtide.tasks.redis.rights import Rights
 from lowtide.tasks.running.gate import GATE
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 from lowtide.workers.consumer import results
 from lowtide.workers.consumer.consumer import Consumer
 from lowtide.workers.consumer.install import install
@@ -135,8 +135,8 @@ def _serve(settings: Settings, rights: Rights, slot: Slot, start: StartTimes) ->
     parts = parts_beside(settings, app.backend.client, health, engine, standing)
     keys = Keys.of(settings)
     guard = Guard(standing, Peers(app.backend.client, keys, lambda: heartbeat.incarnation), hand_back=engine.hand_back)
-    stock_watch = StockWatch(beating, keys, settings.model_names)
-    with running([watchdog, guard, *parts, Sweeper(beating, keys, stock_watch=stock_watch), heartbeat]):
+    queue_watch = QueueWatch(beating, keys, settings.model_names)
+    with running([watchdog, guard, *parts, Sweeper(beating, keys, queue_watch=queue_watch), heartbeat]):
         code = _run_celery(app, settings, slot=slot.name, on_ready=start.ready)
         drain.join()
     code = EXIT_STUCK if watchdog.gave_up else code

@@ -36,14 +36,14 @@ class Done:
         that is back, because Redis was emptied or away, what it did before is not known and not told.
         """
         ended: Counter[str] = Counter()
-        for name, word in after.workers.items():
+        for name, status in after.workers.items():
             known = before.workers.get(name)
-            if known is not None or _began_s(word) >= before.at:
-                ended += Counter(word.get("done", {})) - Counter((known or {}).get("done", {}))
+            if known is not None or _began_s(status) >= before.at:
+                ended += Counter(status.get("done", {})) - Counter((known or {}).get("done", {}))
         ignored: Counter[str] = Counter()
-        for name, word in after.bridge_words.items():
-            if (known := before.bridge_words.get(name)) is not None:
-                ignored += Counter(word.get("ignored", {})) - Counter(known.get("ignored", {}))
+        for name, status in after.bridge_statuses.items():
+            if (known := before.bridge_statuses.get(name)) is not None:
+                ignored += Counter(status.get("ignored", {})) - Counter(known.get("ignored", {}))
         passed_s = after.at - before.at
         return cls(
             per_s=ended.total() / passed_s,
@@ -62,12 +62,12 @@ def samples_of(snapshot: Snapshot, *, work: Work, done: Done | None, undelivered
     plain: dict[Metric, float] = {
         metrics.WORKERS: len(snapshot.workers) - snapshot.suspects,
         metrics.WORKERS_SUSPECT: snapshot.suspects,
-        metrics.WORKERS_BUSY: sum(_busy(word) for word in snapshot.workers.values()),
-        metrics.BRIDGES: len(snapshot.bridge_words),
+        metrics.WORKERS_BUSY: sum(_busy(status) for status in snapshot.workers.values()),
+        metrics.BRIDGES: len(snapshot.bridge_statuses),
     }
-    if work.requests or snapshot.bridge_words or undelivered is not None:
+    if work.requests or snapshot.bridge_statuses or undelivered is not None:
         plain |= {metrics.GPU_SECONDS_OUTSTANDING: work.signal_s, metrics.REQUESTS_OUTSTANDING: work.requests}
-    if snapshot.bridge_words or undelivered == 0:  # else nobody has looked at what waits there
+    if snapshot.bridge_statuses or undelivered == 0:  # else nobody has looked at what waits there
         plain |= {metrics.OLDEST_WAITING: snapshot.oldest_s or 0.0, metrics.REQUESTS_AT_RISK: snapshot.bridges.at_risk}
     if done is not None:
         plain |= {
@@ -103,11 +103,11 @@ def own_samples(ages_s: Mapping[str, float], *, writes_failed: int) -> Iterator[
     yield Sample(metric=metrics.WRITES_FAILED, value=writes_failed)
 
 
-def _began_s(word: Mapping[str, Any]) -> float:
+def _began_s(status: Mapping[str, Any]) -> float:
     """Unix time, by the worker's clock; whole seconds, so to be sure the end of that one."""
-    started_at = word.get("started_at")
+    started_at = status.get("started_at")
     return datetime.fromisoformat(started_at).timestamp() + 1.0 if started_at else 0.0
 
 
-def _busy(word: Mapping[str, Any]) -> bool:
-    return bool(word.get("busy"))
+def _busy(status: Mapping[str, Any]) -> bool:
+    return bool(status.get("busy"))

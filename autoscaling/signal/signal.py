@@ -33,18 +33,18 @@ class Bridges:
     refused: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, words: Iterable[Mapping[str, Any]]) -> "Bridges":
+    def of(cls, statuses: Iterable[Mapping[str, Any]]) -> "Bridges":
         """From their statuses (`registry.live`). One of a release that said less counts for what it says."""
         leased, content_bytes, at_risk, oldest = 0, 0, 0, []
         ignored: Counter[str] = Counter()
         refused: dict[str, str] = {}
-        for word in words:
-            leased += word.get("leased", 0)
-            content_bytes += word.get("content_bytes", 0)
-            at_risk += word.get("at_risk", 0)
-            oldest += [at for at in [word.get("oldest_at")] if at is not None]
-            ignored.update(word.get("ignored", {}))
-            refused.update(word.get("refused", {}))
+        for status in statuses:
+            leased += status.get("leased", 0)
+            content_bytes += status.get("content_bytes", 0)
+            at_risk += status.get("at_risk", 0)
+            oldest += [at for at in [status.get("oldest_at")] if at is not None]
+            ignored.update(status.get("ignored", {}))
+            refused.update(status.get("refused", {}))
         return cls(
             leased=leased,
             content_bytes=content_bytes,

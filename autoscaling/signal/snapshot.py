@@ -22,7 +22,7 @@ from lowtide.tasks.redis.trouble import trouble_of
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class RetryingWord(BaseModel):
+class RetryingFields(BaseModel):
     """What failed lately in a worker so that another try may help."""
 
     why: str
@@ -30,7 +30,7 @@ class RetryingWord(BaseModel):
     count: int
 
 
-class WorkerWord(BaseModel):
+class WorkerStatusFields(BaseModel):
     """What a worker says of itself, as far as it is read here and by `lowtide status`."""
 
     name: str = ""
@@ -44,10 +44,10 @@ class WorkerWord(BaseModel):
     done: dict[str, int] = {}
     rates: dict[str, Amount] = {}
     started_at: datetime | None = None
-    retrying: RetryingWord | None = None
+    retrying: RetryingFields | None = None
 
 
-class BridgeWord(BaseModel):
+class BridgeStatusFields(BaseModel):
     """Likewise a bridge."""
 
     leased: int = 0
@@ -57,29 +57,30 @@ class BridgeWord(BaseModel):
     ignored: dict[str, int] = {}
 
 
-WORDS: dict[Kind, TypeAdapter[Any]] = {
-    "worker": TypeAdapter(dict[str, WorkerWord]),
-    "bridge": TypeAdapter(dict[str, BridgeWord]),
+STATUSES: dict[Kind, TypeAdapter[Any]] = {
+    "worker": TypeAdapter(dict[str, WorkerStatusFields]),
+    "bridge": TypeAdapter(dict[str, BridgeStatusFields]),
 }
 RATES = TypeAdapter(dict[str, Amount])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """`at`: Unix time by Redis' clock. `workers` and `bridge_words`: name → what it says of itself. `rates_s`: measured
-    device seconds per request, by model; kept by Redis when no worker lives, by the bridges when Redis forgets.
+    """`at`: Unix time by Redis' clock. `workers` and `bridge_statuses`: name → what it says of itself. `rates_s`:
+    measured device seconds per request, by model; kept by Redis when no worker lives, by the bridges when Redis
+    forgets.
     """
 
     at: float
     backlog: Backlog
     workers: Mapping[str, Mapping[str, Any]]
-    bridge_words: Mapping[str, Mapping[str, Any]]
+    bridge_statuses: Mapping[str, Mapping[str, Any]]
     rates_s: Mapping[str, float]
 
     @property
     def bridges(self) -> Bridges:
         """What the bridges say, together."""
-        return Bridges.of(self.bridge_words.values())
+        return Bridges.of(self.bridge_statuses.values())
 
     @property
     def suspects(self) -> int:
@@ -117,12 +118,12 @@ class Camera:
         check(self._redis, self._keys)
         seconds, microseconds = self._redis.time()
         rates: Mapping[Any, Any] = self._redis.hgetall(self._keys.rates)
-        workers = self._words("worker")
+        workers = self._statuses("worker")
         if self._asks:
             self._ask()
         return Snapshot(
             at=seconds + microseconds / 1e6,
-            bridge_words=self._words("bridge"),
+            bridge_statuses=self._statuses("bridge"),
             workers=workers,
             # Of a model that the fleet no longer serves the rate stays in Redis.
             rates_s=RATES.validate_python(
@@ -131,10 +132,10 @@ class Camera:
             backlog=self._backlog.read(),
         )
 
-    def _words(self, kind: Kind) -> dict[str, dict[str, Any]]:
-        words = live(self._redis, self._keys, kind)
-        WORDS[kind].validate_python(words)
-        return words
+    def _statuses(self, kind: Kind) -> dict[str, dict[str, Any]]:
+        statuses = live(self._redis, self._keys, kind)
+        STATUSES[kind].validate_python(statuses)
+        return statuses
 
     def _ask(self) -> None:
         names = served(self._redis, self._keys, otherwise=frozenset(self._own_models)) or frozenset()

@@ -73,10 +73,10 @@ class SentChunk:
 
 
 @dataclass(slots=True)
-class Answered:
-    """What is left of a chunk that has its result, or is given up."""
+class AnsweredChunk:
+    """What is left of a chunk that has its result, or is given up. `messages_left`: those that are not released yet."""
 
-    held: int
+    messages_left: int
     content_bytes: int
 
 
@@ -89,7 +89,7 @@ class Held:
         self._leases: dict[str, Lease] = {}
         self._bytes = 0
         self._sent: dict[str, SentChunk] = {}
-        self._answered: dict[str, Answered] = {}
+        self._answered: dict[str, AnsweredChunk] = {}
         self._requests = 0
         self._content_bytes = 0
         self.pulled: Queue[Received] = Queue(clock)
@@ -231,8 +231,8 @@ class Held:
             if chunk is not None:
                 self._requests -= len(chunk.items)
                 leases = [lease for key in chunk.keys if (lease := self._leases.get(key))]
-                if held := sum(lease.task_id == task_id for lease in leases):
-                    self._answered[task_id] = Answered(held, chunk.content_bytes)
+                if messages_left := sum(lease.task_id == task_id for lease in leases):
+                    self._answered[task_id] = AnsweredChunk(messages_left, chunk.content_bytes)
                 else:
                     self._content_bytes -= chunk.content_bytes
             return chunk
@@ -285,11 +285,11 @@ class Held:
         answered = self._answered.get(task_id)
         if answered is None:
             return False
-        answered.held -= 1
-        if answered.held == 0:
+        answered.messages_left -= 1
+        if answered.messages_left == 0:
             del self._answered[task_id]
             self._content_bytes -= answered.content_bytes
-        return answered.held == 0
+        return answered.messages_left == 0
 
 
 def _own_bytes(ending: AnyEnding) -> int:

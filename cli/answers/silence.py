@@ -113,16 +113,16 @@ def cause_of(bridges: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]
         return "no bridge is alive: `lowtide bridge` runs one" + ("" if workers else "; nor is any worker")
     if not workers:
         return "no worker is alive: `lowtide worker` runs one, if no autoscaler starts machines just now"
-    served = {name for word in workers.values() for name in word.get("models", ())}
+    served = {name for status in workers.values() for name in status.get("models", ())}
     if model and served and model not in served:
         return f"no worker serves {model}: served are {', '.join(sorted(served))}"
-    if all(word.get("draining") for word in workers.values()):
+    if all(status.get("draining") for status in workers.values()):
         return "every worker is draining: it takes nothing new"
-    if retrying := [word["retrying"] for word in workers.values() if word.get("retrying")]:
+    if retrying := [status["retrying"] for status in workers.values() if status.get("retrying")]:
         newest = min(retrying, key=lambda one: float(one["ago_s"]))
         return f"some requests fail just now and are tried again: {newest['why']}"
     there = counted(len(workers), "worker")
-    if any(word.get("busy") for word in workers.values()):
+    if any(status.get("busy") for status in workers.values()):
         return f"of {there} some work, on others' requests or on long ones: `lowtide status` tells"
     alive = f"{counted(len(bridges), 'bridge')} and {there}"
     return (

@@ -79,27 +79,27 @@ def fleet(settings: Settings) -> Iterator[Finding]:
     wanted = [kind for kind in KINDS if kind != "bridge" or settings.subscription]
     for kind in wanted:
         try:
-            words = live(redis_client, keys, kind)
+            statuses = live(redis_client, keys, kind)
         except RedisError:
             return
-        if words:
-            names = ", ".join(name_of(*one) for one in words.items())
-            yield ok("Fleet", f"{counted(len(words), kind)}: {names}")
-            for incarnation, word in words.items():
-                if isinstance(word, dict):  # else another program wrote it
-                    yield from _ailing(name_of(incarnation, word), word)
+        if statuses:
+            names = ", ".join(name_of(*one) for one in statuses.items())
+            yield ok("Fleet", f"{counted(len(statuses), kind)}: {names}")
+            for incarnation, status in statuses.items():
+                if isinstance(status, dict):  # else another program wrote it
+                    yield from _ailing(name_of(incarnation, status), status)
         else:
             yield warning("Fleet", f"no {kind} is alive", ABSENT[kind])
 
 
-def _ailing(name: str, word: Mapping[str, Any]) -> Iterator[Finding]:
-    if deaf_to := word.get("deaf_to"):
+def _ailing(name: str, status: Mapping[str, Any]) -> Iterator[Finding]:
+    if deaf_to := status.get("deaf_to"):
         yield warning(
             "Fleet",
             f"{name} does not listen to {', '.join(map(str, deaf_to))}: remote control has cancelled it",
             "wait for LOWTIDE_STUCK_AFTER_S, then it does again",
         )
-    if why := word.get("suspect"):
+    if why := status.get("suspect"):
         yield warning(
             "Fleet",
             f"{name} is suspect, and takes next to nothing: {why}",

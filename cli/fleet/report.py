@@ -68,8 +68,8 @@ class StatusReport:
         the two apart: what runs is what each worker said of itself in the last 5 s.
         """
         said = Counter[str]()
-        for word in self.snapshot.workers.values():
-            said.update(word.get("running", {}))
+        for status in self.snapshot.workers.values():
+            said.update(status.get("running", {}))
         requests = self.snapshot.backlog.requests
         found = {}
         for model in dict.fromkeys(model for model, _ in requests):
@@ -129,33 +129,33 @@ def _figures(report: StatusReport) -> dict[str, Any]:
         "seconds_per_request": dict(snapshot.rates_s),
         "workers": [
             {
-                "name": name_of(incarnation, word),
-                "state": state_of(word),
-                "deaf_to": word.get("deaf_to", []),
-                "suspect": word.get("suspect"),
-                "in_process": word.get("in_process", 0),
-                "rates": word.get("rates", {}),
-                "done": word.get("done", {}),
-                "retrying": word.get("retrying"),
+                "name": name_of(incarnation, status),
+                "state": state_of(status),
+                "deaf_to": status.get("deaf_to", []),
+                "suspect": status.get("suspect"),
+                "in_process": status.get("in_process", 0),
+                "rates": status.get("rates", {}),
+                "done": status.get("done", {}),
+                "retrying": status.get("retrying"),
             }
-            for incarnation, word in by_name(snapshot.workers)
+            for incarnation, status in by_name(snapshot.workers)
         ],
         "unread": [asdict(one) for one in report.unread],
-        "bridges": sorted(snapshot.bridge_words),
+        "bridges": sorted(snapshot.bridge_statuses),
         "requests_outstanding": report.work.requests,
         "gpu_seconds_outstanding": report.work.signal_s,
         "recommendation": {"size": report.decision.recommended_size, "reason": report.reason},
     }
 
 
-def state_of(word: Mapping[str, Any]) -> str:
-    """What a worker's word makes it. Suspect: it fails what others answer. Deaf: remote control has cancelled queues of
-    its models.
+def state_of(status: Mapping[str, Any]) -> str:
+    """The state of a worker that has this status. Suspect: it fails what others answer. Deaf: remote control has
+    cancelled queues of its models.
     """
-    if word.get("draining"):
+    if status.get("draining"):
         return "draining"
-    if word.get("suspect"):
+    if status.get("suspect"):
         return "suspect"
-    if word.get("deaf_to"):
+    if status.get("deaf_to"):
         return "deaf"
-    return "busy" if word.get("busy") else "idle"
+    return "busy" if status.get("busy") else "idle"

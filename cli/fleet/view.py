@@ -21,7 +21,7 @@ def view(look: Look) -> RenderableType:
     if isinstance(look, Waiting):
         return _text(f"Fleet {look.fleet}: waiting for Redis, which has not answered for {_away(look)}")
     snapshot = look.snapshot
-    bridges = len(snapshot.bridge_words)
+    bridges = len(snapshot.bridge_statuses)
     lines = [
         f"Fleet {look.fleet}: {_workers_counted(snapshot)}, {counted(bridges, 'bridge')}",
         f"Pub/Sub: {_pubsub(look)}",
@@ -98,32 +98,32 @@ def _unread(report: StatusReport) -> Table:
     return table
 
 
-def _workers(words: Mapping[str, Mapping[str, Any]]) -> RenderableType:
-    if not words:
+def _workers(statuses: Mapping[str, Mapping[str, Any]]) -> RenderableType:
+    if not statuses:
         return Text("No worker is alive.")
     table = Table("Worker", "State", title="Workers", title_justify="left")
     for heading in ("in process", "done", "requests/s of the device"):
         table.add_column(heading, justify="right")
-    for incarnation, word in by_name(words):
-        rates = [f"{model} {rounded(1 / rate_s)}" for model, rate_s in word.get("rates", {}).items() if rate_s > 0]
-        done = sum(word.get("done", {}).values())
+    for incarnation, status in by_name(statuses):
+        rates = [f"{model} {rounded(1 / rate_s)}" for model, rate_s in status.get("rates", {}).items() if rate_s > 0]
+        done = sum(status.get("done", {}).values())
         table.add_row(
-            _text(name_of(incarnation, word)),
-            state_of(word),
-            str(word.get("in_process", 0)),
+            _text(name_of(incarnation, status)),
+            state_of(status),
+            str(status.get("in_process", 0)),
             f"{done:,}",
             _text(", ".join(rates)),
         )
     return table
 
 
-def _suspect(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:
-    told = {name_of(name, word): word["suspect"] for name, word in by_name(words) if word.get("suspect")}
+def _suspect(statuses: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    told = {name_of(name, status): status["suspect"] for name, status in by_name(statuses) if status.get("suspect")}
     return [_text(f"{name} takes one task at a time, after pauses: {why}") for name, why in told.items()]
 
 
-def _retrying(words: Mapping[str, Mapping[str, Any]]) -> list[Text]:
-    told = {name_of(name, word): word["retrying"] for name, word in by_name(words) if word.get("retrying")}
+def _retrying(statuses: Mapping[str, Mapping[str, Any]]) -> list[Text]:
+    told = {name_of(name, status): status["retrying"] for name, status in by_name(statuses) if status.get("retrying")}
     return [
         _text(f"{name}: {one['count']:,} tries failed and come again, the last {one['ago_s']:.0f} s ago: {one['why']}")
         for name, one in told.items()

@@ -88,8 +88,8 @@ def _answering(check: Callable[[], Health]) -> type[BaseHTTPRequestHandler]:
         def log_message(self, format: str, *args: object) -> None:
             """Probes come every few seconds: not a state change."""
 
-        def _say(self, status: int, words: Mapping[str, Any]) -> None:
-            body = json.dumps(words).encode()
+        def _say(self, status: int, answer: Mapping[str, Any]) -> None:
+            body = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,4 @@
-"""Google's word that this VM is about to vanish, made a drain: `Preemption` follows it, in one thread.
+"""Google's notice that this VM is about to vanish, made a drain: `Preemption` follows it, in one thread.
 
 The metadata server has two keys, both of which answer with a plain word:
 
@@ -84,12 +84,12 @@ class Metadata:
         request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})  # noqa: S310 (Settings allow http)
         try:
             with self._opener.open(request, timeout=ANSWER_S + (self._wait_s if query else 0)) as answer:
-                word = answer.read(1000).decode("utf-8", "replace").strip()
+                value = answer.read(1000).decode("utf-8", "replace").strip()
                 if key == PREEMPTED:
                     self._etag = answer.headers["ETag"]
         except http.client.HTTPException as error:
             raise OSError(f"{url}: {error!r}") from error
-        return f"instance/{key} is {word}" if word == ANNOUNCED[key] else None
+        return f"instance/{key} is {value}" if value == ANNOUNCED[key] else None
 
 
 def drain_this_process() -> None:

@@ -22,14 +22,14 @@ from lowtide.config.process.outage import Outage
 from lowtide.tasks.chunks.blob import Blobs
 from lowtide.tasks.errors import OtherProtocol
 from lowtide.tasks.held.moves import Moves
-from lowtide.tasks.held.watch import Sight, Watch
+from lowtide.tasks.held.silence_watch import Sight, SilenceWatch
 from lowtide.tasks.redis.connect import ANSWER_S, newest_connection
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.leadership import Leadership
 from lowtide.tasks.redis.protocol import check
 from lowtide.tasks.redis.registry import Kind, Register, unregister
 from lowtide.tasks.redis.trouble import told
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ GAP_TRIES = 2
 
 class Sweeper:
     """Its life is `start` → a turn every 2 s while it leads, every 5 s while it doesn't → `stop`. `redis` must not
-    decode answers. `stock_watch` runs only while this one leads.
+    decode answers. `queue_watch` runs only while this one leads.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Sweeper:
         redis: Redis,
         keys: Keys,
         *,
-        stock_watch: StockWatch | None = None,
+        queue_watch: QueueWatch | None = None,
         quiet_s: float = QUIET_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._stock_watch = stock_watch
+        self._queue_watch = queue_watch
         self._redis = redis
         self._keys = keys
         self._moves = Moves(redis, keys)
@@ -74,8 +74,8 @@ class Sweeper:
         self._interval_s = quiet_s / SWEEPS_PER_QUIET
         self._leadership = Leadership(redis, keys.sweeper, lapse_s=LAPSE_SWEEPS * self._interval_s)
         self._try_every_s = quiet_s / TRIES_PER_QUIET
-        self._workers = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
-        self._bridges = Watch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
+        self._workers = SilenceWatch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * self._interval_s)
+        self._bridges = SilenceWatch(quiet_s=quiet_s, gap_s=GAP_SWEEPS * quiet_s)
         self._sight = Sight(gap_s=GAP_TRIES * self._try_every_s)
         self._connection: object = None
         self._renewed_s = -math.inf
@@ -91,16 +91,16 @@ class Sweeper:
     def stop(self) -> None:
         """Sweep no more, and let another lead. Idempotent."""
         self._periodic.stop(ANSWER_S)
-        if self._stock_watch:
-            self._stock_watch.stop()
+        if self._queue_watch:
+            self._queue_watch.stop()
         self._leadership.give_up()
 
     def turn(self) -> int:
         """`sweep`, if this one leads."""
         self._unfinished = False
         leads = self._leads()
-        if self._stock_watch:
-            (self._stock_watch.start if leads else self._stock_watch.stop)()
+        if self._queue_watch:
+            (self._queue_watch.start if leads else self._queue_watch.stop)()
         if not self._leadership.sure:
             # Who can't write can't beat either, though this one could read: that is no silence.
             self._restart()
@@ -209,7 +209,7 @@ class Sweeper:
             if gone and (left := self._blobs.leave_none(bridge)):
                 log.warning("bridge %s was silent: deleted the content of %d chunks", bridge, left)
 
-    def _silent(self, kind: Kind, watch: Watch) -> dict[str, float]:
+    def _silent(self, kind: Kind, watch: SilenceWatch) -> dict[str, float]:
         found: Any = self._redis.zrange(Register.of(self._keys, kind).beats, 0, -1, withscores=True)
         return watch.look({name.decode(errors="replace"): float(beat) for name, beat in found}, self._clock())
 

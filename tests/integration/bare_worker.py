@@ -16,7 +16,7 @@ from lowtide.tasks.held.sweeper import Sweeper
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 from lowtide.workers.consumer.install import install
 from lowtide.workers.consumer.listening import Listening
 
@@ -107,7 +107,7 @@ def main() -> None:
     heartbeat.start()
     if quiet_s := float(os.environ.get("BARE_QUIET_S", "0")):
         sweeping, keys = connect(settings), Keys.of(settings)
-        Sweeper(sweeping, keys, stock_watch=StockWatch(sweeping, keys, [MODEL]), quiet_s=quiet_s).start()
+        Sweeper(sweeping, keys, queue_watch=QueueWatch(sweeping, keys, [MODEL]), quiet_s=quiet_s).start()
     Listening(worker_queues([MODEL]), patience_s=float(os.environ.get("BARE_PATIENCE_S", "1"))).install(app)
     queues = ",".join((*worker_queues([MODEL]), "other"))
     arguments = ["worker", "-P", "threads", "-c", str(settings.threads), "-Q", queues]

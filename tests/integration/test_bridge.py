@@ -832,7 +832,7 @@ def test_redis_may_go_away_and_come_back(
         }
         published = world.publish(*uris(10))
         processes["bridge"].start()
-        until(lambda: any(word["held"] for word in live(world.redis, world.keys, "bridge").values()))
+        until(lambda: any(status["held"] for status in live(world.redis, world.keys, "bridge").values()))
         server.stop()
         published += world.publish(*uris(10))
         time.sleep(2.0)

@@ -142,19 +142,19 @@ def test_a_fleet_of_python_callers_needs_neither_pubsub_nor_a_bridge(redis_url: 
 
 def test_a_worker_whose_queue_was_cancelled_is_told_of(redis: Redis, redis_url: str) -> None:
     settings = Settings(redis_url=redis_url, subscription=())
-    word = {"deaf_to": ["lowtide.digits"]}
-    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
+    status = {"deaf_to": ["lowtide.digits"]}
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: status, models=["digits"]).beat()
 
     assert "w does not listen to lowtide.digits" in of(list(checks.fleet(settings)), Verdict.WARNING)
-    word.clear()
-    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
+    status.clear()
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: status, models=["digits"]).beat()
     assert not of(list(checks.fleet(settings)), Verdict.WARNING)
 
 
 def test_a_suspect_worker_is_told_of_with_its_reason(redis: Redis, redis_url: str) -> None:
     settings = Settings(redis_url=redis_url, subscription=())
-    word = {"suspect": "9 of the last 9 requests of digits failed here with forbidden"}
-    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: word, models=["digits"]).beat()
+    status = {"suspect": "9 of the last 9 requests of digits failed here with forbidden"}
+    Heartbeat(redis, Keys.of(settings), kind="worker", name="w", status=lambda: status, models=["digits"]).beat()
 
     said = of(list(checks.fleet(settings)), Verdict.WARNING)
     assert "w is suspect" in said

@@ -260,8 +260,8 @@ def test_work_only_from_python_callers(world: World) -> None:
 def test_the_same_work_in_pubsub_and_in_redis_counts_once(world: World) -> None:
     world.redis.hset(KEYS.rates, "digits", "0.01")
     world.counts(1000)
-    word = {"leased": 256, "oldest_at": None, "at_risk": 0}
-    Heartbeat(world.redis, KEYS, kind="bridge", name="b", status=lambda: word).beat()
+    status = {"leased": 256, "oldest_at": None, "at_risk": 0}
+    Heartbeat(world.redis, KEYS, kind="bridge", name="b", status=lambda: status).beat()
     world.push(256, "lowtide.digits.topic")
     world.turn()
     assert world.signal == [pytest.approx(10.0)]
@@ -278,8 +278,8 @@ def test_everything_at_a_dead_worker_and_no_worker_alive(world: World) -> None:
 
 
 def test_a_suspect_worker_is_told_and_costs_a_machine_more_while_there_is_work(world: World) -> None:
-    for name, word in (("well", {"models": ["digits"]}), ("sick", {"suspect": "it fails what others answer"})):
-        Heartbeat(world.redis, KEYS, kind="worker", name=name, status=partial(dict, word)).beat()
+    for name, status in (("well", {"models": ["digits"]}), ("sick", {"suspect": "it fails what others answer"})):
+        Heartbeat(world.redis, KEYS, kind="worker", name=name, status=partial(dict, status)).beat()
     world.redis.hset(KEYS.rates, "digits", "0.01")
     world.turn()
     world.push(500)

@@ -23,7 +23,7 @@ ELSEWHERE = ["start", "begin", "store", "learn", "CRASH", "HANDED", "SET", "PAUS
 
 
 class World:
-    """A Redis, and what processes know of it. `seen`: a sweeper's word of an incarnation's last beat."""
+    """A Redis, and what processes know of it. `seen`: an incarnation's last beat."""
 
     def __init__(self, redis: Redis) -> None:
         self.redis = redis
@@ -120,14 +120,14 @@ class World:
     def looks_like(self, state: State) -> bool:
         """Redis has what the model says."""
         register = {name.decode(): score for name, score in self.redis.zrange(KEYS.workers, 0, -1, withscores=True)}
-        words = {name: "registered" if score else "given up" for name, score in register.items()}
+        registrations = {name: "registered" if score else "given up" for name, score in register.items()}
         held = {
             name_of(one.name): sorted(entry.split(b"\n")[1] for entry in self.redis.hvals(KEYS.held(name_of(one.name))))
             for one in state.incarnations
         }
         holders = [(name.decode(), int(task)) for task, name in self.redis.hgetall(KEYS.holders).items()]
         return (
-            words == {name_of(one.name): one.registration for one in state.incarnations if one.registration}
+            registrations == {name_of(one.name): one.registration for one in state.incarnations if one.registration}
             and held == {name_of(one.name): [str(m).encode() for m in one.held] for one in state.incarnations}
             and sorted(holders) == sorted((name_of(one.name), m) for one in state.incarnations for m in one.holds)
             and [self.redis.llen(list_of(m)) for m in range(MODEL.messages)] == [one.waiting for one in state.messages]

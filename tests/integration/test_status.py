@@ -92,8 +92,8 @@ class Signed:
         self._redis = redis
         self._signed: dict[str, Heartbeat] = {}
 
-    def sign_in(self, kind: Kind, name: str, word: Mapping[str, Any]) -> None:
-        self._signed[name] = Heartbeat(self._redis, KEYS, kind=kind, name=name, status=lambda: word)
+    def sign_in(self, kind: Kind, name: str, status: Mapping[str, Any]) -> None:
+        self._signed[name] = Heartbeat(self._redis, KEYS, kind=kind, name=name, status=lambda: status)
         self._signed[name].start()
 
     def sign_off(self, name: str) -> None:

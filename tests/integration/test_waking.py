@@ -15,7 +15,7 @@ from lowtide.tasks.queues import lists_of, worker_queues
 from lowtide.tasks.redis.connect import connect
 from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.rights import Access
-from lowtide.tasks.waking.stock_watch import StockWatch
+from lowtide.tasks.waking.queue_watch import QueueWatch
 from tests.integration.bare_fleet import PREFIX, Fleet, Server
 from tests.waiting import until
 
@@ -208,7 +208,7 @@ class Lists:
         self.redis = server.redis
         self.redis.flushall()
         self.keys = Keys(PREFIX)
-        self.watch = StockWatch(connect(load_settings(redis_url=server.url)), self.keys, ["m", "n"], **options)
+        self.watch = QueueWatch(connect(load_settings(redis_url=server.url)), self.keys, ["m", "n"], **options)
 
     def push(self, queue: str) -> None:
         self.redis.lpush(self.keys.queue(queue), "a task")
@@ -250,8 +250,8 @@ def test_where_redis_does_not_tell_it_is_asked_instead_and_that_is_said_once(
     server.redis.execute_command("ACL", "SETUSER", "fleet", "reset", "on", ">password", *rules)
     url = server.url.replace("redis://", "redis://fleet:password@")
     keys = Keys(PREFIX)
-    watch = StockWatch(connect(load_settings(redis_url=url)), keys, ["m"], untold_s=0.01)
-    with caplog.at_level(logging.INFO, logger="lowtide.tasks.waking.stock_watch"):
+    watch = QueueWatch(connect(load_settings(redis_url=url)), keys, ["m"], untold_s=0.01)
+    with caplog.at_level(logging.INFO, logger="lowtide.tasks.waking.queue_watch"):
         watch.start()
         for _ in range(3):
             server.redis.delete(keys.wake("m"))

@@ -203,15 +203,15 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
 
     worker.until(lambda: redis.hexists(keys.rates, "sum"))
 
-    def word() -> dict[str, Any]:
+    def status() -> dict[str, Any]:
         (said,) = live(redis, keys, "worker").values()
         return said
 
-    worker.until(lambda: word()["done"] == {"ok": 201, "failed": 1})
-    assert (word()["models"], word()["devices"]) == (["sum"], ["cpu"])
-    worker.until(lambda: not word()["busy"])
+    worker.until(lambda: status()["done"] == {"ok": 201, "failed": 1})
+    assert (status()["models"], status()["devices"]) == (["sum"], ["cpu"])
+    worker.until(lambda: not status()["busy"])
 
-    assert not word()["draining"]
+    assert not status()["draining"]
     running = infer.delay(request(1, 3, params={"waits": 1}))
 
     def active() -> list[dict[str, Any]]:
@@ -220,7 +220,7 @@ def test_a_worker_answers_tells_of_itself_and_finishes_at_sigterm_what_runs(app,
     (shown,) = worker.until(active)
     assert (shown["args"], shown["kwargs"]) == ("sum × 1", ""), "never its content"
     worker.process.send_signal(signal.SIGTERM)
-    worker.until(lambda: word()["draining"])
+    worker.until(lambda: status()["draining"])
     (tmp_path / "go").touch()
     assert worker.process.wait(WAIT_S) == 0, worker.log.read_text()
     assert running.get(WAIT_S) == [4]

@@ -23,13 +23,13 @@ BACKLOG = Backlog(
 )
 
 
-def word(started_s: int, **done: int) -> dict[str, Any]:
+def status(started_s: int, **done: int) -> dict[str, Any]:
     return {"started_at": datetime.fromtimestamp(started_s, UTC).isoformat(timespec="seconds"), "done": done}
 
 
 def snapshot(at: float = 100.0, **workers: Mapping[str, Any]) -> Snapshot:
     bridge = {"leased": 9, "oldest_at": 40.0, "at_risk": 1}
-    return Snapshot(at=at, backlog=BACKLOG, workers=workers, bridge_words={"b": bridge}, rates_s={"digits": 0.5})
+    return Snapshot(at=at, backlog=BACKLOG, workers=workers, bridge_statuses={"b": bridge}, rates_s={"digits": 0.5})
 
 
 def figures(undelivered: int | None = 10) -> dict[tuple[str, ...], float]:
@@ -85,7 +85,7 @@ def test_the_oldest_request_is_a_bridges_or_in_redis(
     seen = replace(
         snapshot(),
         backlog=Backlog(oldest_at=redis),
-        bridge_words={"b": {"leased": 1, "oldest_at": bridges, "at_risk": 0}},
+        bridge_statuses={"b": {"leased": 1, "oldest_at": bridges, "at_risk": 0}},
     )
     work = outstanding(undelivered=0, backlog=seen.backlog, bridges=seen.bridges, rates_s={})
     [told] = [
@@ -119,23 +119,27 @@ def test_what_flower_has_not_counted_yet_is_not_told() -> None:
 
 
 def test_throughput_is_what_workers_did_between_two_looks() -> None:
-    before = snapshot(100.0, old=word(10, ok=50), gone=word(10, ok=999))
-    after = snapshot(110.0, old=word(10, ok=80, failed=10), new=word(103, ok=20))
+    before = snapshot(100.0, old=status(10, ok=50), gone=status(10, ok=999))
+    after = snapshot(110.0, old=status(10, ok=80, failed=10), new=status(103, ok=20))
     assert Done.between(before, after) == Done(per_s=6.0, failed_per_s=1.0)
 
 
 def test_what_a_worker_did_before_redis_forgot_it_is_no_throughput_of_now() -> None:
-    assert Done.between(snapshot(100.0), snapshot(110.0, back=word(10, ok=10**6))) == Done(per_s=0.0, failed_per_s=0.0)
+    assert Done.between(snapshot(100.0), snapshot(110.0, back=status(10, ok=10**6))) == Done(
+        per_s=0.0, failed_per_s=0.0
+    )
 
 
 def test_events_that_ask_for_nothing_are_what_bridges_ended_between_two_looks() -> None:
-    before = replace(snapshot(100.0), bridge_words={"old": {"ignored": {"deleted": 5}}, "gone": {"ignored": {"a": 9}}})
-    words = {"old": {"ignored": {"deleted": 10, "folder": 5}}, "new": {"ignored": {"deleted": 50}}}
-    assert Done.between(before, replace(snapshot(110.0), bridge_words=words)).ignored_per_s == 1.0
+    before = replace(
+        snapshot(100.0), bridge_statuses={"old": {"ignored": {"deleted": 5}}, "gone": {"ignored": {"a": 9}}}
+    )
+    statuses = {"old": {"ignored": {"deleted": 10, "folder": 5}}, "new": {"ignored": {"deleted": 50}}}
+    assert Done.between(before, replace(snapshot(110.0), bridge_statuses=statuses)).ignored_per_s == 1.0
 
 
 def test_what_waits_in_pubsub_while_no_bridge_lives_has_no_age_that_is_known() -> None:
-    seen = replace(snapshot(), bridge_words={})
+    seen = replace(snapshot(), bridge_statuses={})
     for undelivered, told in ((3000, False), (0, True), (None, False)):
         work = outstanding(undelivered=undelivered, backlog=BACKLOG, bridges=seen.bridges, rates_s={})
         found = {s.metric for s in samples_of(seen, work=work, done=None, undelivered=undelivered)}

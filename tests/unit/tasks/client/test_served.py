@@ -120,10 +120,10 @@ def test_a_redis_that_is_away_is_not_asked_again_and_again() -> None:
     assert store.asked == 1
 
 
-@pytest.mark.parametrize("word", [b"hello", b"[1]", b"null", b'{"models": 5}', b"\xff"])
-def test_where_another_program_says_something_nothing_is_refused_and_nobody_falls(word: bytes) -> None:
+@pytest.mark.parametrize("status", [b"hello", b"[1]", b"null", b'{"models": 5}', b"\xff"])
+def test_where_another_program_says_something_nothing_is_refused_and_nobody_falls(status: bytes) -> None:
     store: Any = Store(["a"], w=["c"])
-    store.register_script = lambda text: lambda keys, args: [b"w", word]
+    store.register_script = lambda text: lambda keys, args: [b"w", status]
     served(store).check("d")
     store.pipeline = lambda **_: nullcontext(SimpleNamespace(llen=lambda key: None, execute=lambda: [0]))
     assert "can't be read" in why_unanswered(store, Keys(""), ["a"])

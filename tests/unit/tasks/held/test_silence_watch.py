@@ -1,47 +1,47 @@
 import pytest
 
-from lowtide.tasks.held.watch import Sight, Watch
+from lowtide.tasks.held.silence_watch import Sight, SilenceWatch
 
 
-def watched(watch: Watch, beats: dict[str, float], *, start_s: float, seconds: int) -> dict[str, float]:
+def watched(watch: SilenceWatch, beats: dict[str, float], *, start_s: float, seconds: int) -> dict[str, float]:
     return [watch.look(beats, start_s + second) for second in range(seconds)][-1]
 
 
 def test_who_does_not_change_is_silent() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     assert watched(watch, {"a": 1.0, "b": 7.0}, start_s=0, seconds=20) == {}
     assert watch.look({"a": 1.0, "b": 7.0}, 20) == {"a": 1.0, "b": 7.0}
 
 
 def test_a_change_starts_over_for_that_one_alone() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     watched(watch, {"a": 1.0, "b": 1.0}, start_s=0, seconds=10)
     assert watched(watch, {"a": 2.0, "b": 1.0}, start_s=10, seconds=11) == {"b": 1.0}
 
 
 def test_one_that_was_away_starts_over() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     watched(watch, {"a": 1.0}, start_s=0, seconds=19)
     watch.look({}, 19)
     assert watch.look({"a": 1.0}, 21) == {}
 
 
 def test_a_gap_starts_everything_over() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     watched(watch, {"a": 1.0}, start_s=0, seconds=19)
     assert watch.look({"a": 1.0}, 26) == {}
     assert watched(watch, {"a": 1.0}, start_s=27, seconds=20) == {"a": 1.0}
 
 
 def test_a_restart_starts_everything_over() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     watched(watch, {"a": 1.0}, start_s=0, seconds=20)
     watch.restart()
     assert watch.look({"a": 1.0}, 20) == {}
 
 
 def test_who_was_given_up_is_due_at_once() -> None:
-    assert Watch(quiet_s=20, gap_s=6).look({"a": 0.0, "b": 1.0}, 0) == {"a": 0.0}
+    assert SilenceWatch(quiet_s=20, gap_s=6).look({"a": 0.0, "b": 1.0}, 0) == {"a": 0.0}
 
 
 def sight_of(*calls: tuple[float, float]) -> Sight:
@@ -91,7 +91,7 @@ def test_who_has_not_seen_redis_for_long_knows_nothing() -> None:
 
 
 def test_a_successor_needs_not_see_again_what_redis_wrote_down_in_its_sight() -> None:
-    watch = Watch(quiet_s=20, gap_s=6)
+    watch = SilenceWatch(quiet_s=20, gap_s=6)
     watch.succeed(sight_of(*((1000 + second, second) for second in range(0, 31, 5))))
     assert watch.look({"long": 1009.0, "just": 1029.0, "ahead": 2000.0}, 30) == {"long": 1009.0}
     assert watch.look({"long": 1009.0, "just": 1029.0, "new": 1.0}, 36) == {"long": 1009.0}

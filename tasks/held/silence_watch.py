@@ -44,7 +44,7 @@ class Seen:
     since_s: float
 
 
-class Watch:
+class SilenceWatch:
     """Which entries of the register have been the same for `quiet_s`."""
 
     def __init__(self, *, quiet_s: float, gap_s: float) -> None:

@@ -36,7 +36,7 @@ class Untold(Exception):
     """Raised when Redis refuses to tell what changes."""
 
 
-class StockWatch:
+class QueueWatch:
     """Has a thread and a connection of its own from `start` to `stop`, which one thread calls again and again."""
 
     def __init__(self, redis: Redis, keys: Keys, models: Sequence[str], *, untold_s: float = UNTOLD_S) -> None:
@@ -56,7 +56,7 @@ class StockWatch:
         """Watch from now on. Idempotent."""
         if self._thread is None and self._looked_at:
             self._stopped = threading.Event()
-            self._thread = threading.Thread(target=self._run, args=(self._stopped,), name="stock-watch", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(self._stopped,), name="queue-watch", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:

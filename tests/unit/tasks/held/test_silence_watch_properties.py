@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lowtide.tasks.held.watch import Watch
+from lowtide.tasks.held.silence_watch import SilenceWatch
 
 QUIET_S, GAP_S = 20.0, 6.0
 SCORES = st.dictionaries(st.sampled_from("abc"), st.sampled_from([7.0, 1.0, 2.0]))
@@ -38,7 +38,7 @@ def quiet_by_definition(history: History) -> dict[str, float]:
 def test_quiet_is_what_was_seen_unchanged_all_the_time(
     looks: list[tuple[float, dict[str, float]]], restarts: set[int]
 ) -> None:
-    watch, history, now_s = Watch(quiet_s=QUIET_S, gap_s=GAP_S), [], 0.0
+    watch, history, now_s = SilenceWatch(quiet_s=QUIET_S, gap_s=GAP_S), [], 0.0
     for number, (after_s, scores) in enumerate(looks):
         now_s += after_s
         if number in restarts:
@@ -50,7 +50,7 @@ def test_quiet_is_what_was_seen_unchanged_all_the_time(
 
 @given(looks=QUIET_LOOKS)
 def test_what_has_been_quiet_for_longest_comes_first(looks: list[tuple[float, dict[str, float]]]) -> None:
-    watch, now_s, since_s = Watch(quiet_s=QUIET_S, gap_s=GAP_S), 0.0, {}
+    watch, now_s, since_s = SilenceWatch(quiet_s=QUIET_S, gap_s=GAP_S), 0.0, {}
     before: dict[str, float] = {}
     for after_s, scores in looks:
         now_s += after_s
