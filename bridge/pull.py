@@ -17,7 +17,7 @@ from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Record, Records
 from lowtide.bridge.messages.chunk import chunks_of, to_chunk
 from lowtide.bridge.messages.kinds import Received, Translated
-from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.reader import Reader
 from lowtide.bridge.pubsub.pulls import Pulls
 from lowtide.bridge.waits import USUAL, Waits
 from lowtide.config.process.outage import Outage

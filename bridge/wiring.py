@@ -11,7 +11,7 @@ from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.record_watch import RecordWatch
 from lowtide.bridge.held.records import Records
 from lowtide.bridge.messages.endings import Endings
-from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.reader import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pubsub.client import Pubsub
 from lowtide.bridge.pubsub.pulls import Pulls

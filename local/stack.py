@@ -12,7 +12,7 @@ from pathlib import Path
 from redis import RedisError
 
 from lowtide.autoscaling.export.monitoring import Monitoring
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.config import Settings, load_settings
 from lowtide.config.addresses import at, host_port
 from lowtide.local.group import Event, Group

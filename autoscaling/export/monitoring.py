@@ -16,7 +16,7 @@ from google.protobuf import any_pb2
 
 from lowtide.autoscaling.export.samples import Sample
 from lowtide.autoscaling.policy.decide import SignalPoint
-from lowtide.autoscaling.policy.fleet import own_signal
+from lowtide.autoscaling.policy.from_settings import own_signal
 from lowtide.autoscaling.signal.last_value import SourceUnreadable
 from lowtide.autoscaling.signal.signal import Undelivered
 from lowtide.config import Settings, SettingsError

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from lowtide.autoscaling.policy.decide import STALE_AFTER_S, Histories
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.autoscaling.signal.last_value import LastValue, SourceUnreadable
 from lowtide.autoscaling.signal.signal import Undelivered
 from lowtide.config import Settings, SettingsError, pubsub_emulator

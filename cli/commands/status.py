@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import click
 
 from lowtide.cli.fleet.look import Looker
-from lowtide.cli.fleet.report import Look, Waiting, to_wire
+from lowtide.cli.fleet.status_report import Look, Waiting, to_wire
 from lowtide.cli.options import WAIT, examples
 from lowtide.config import Process, load_settings
 from lowtide.tasks.errors import LowtideError

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.config import Settings, SettingsError
 from lowtide.config.given import ENV_PREFIX
 from lowtide.config.metrics import FLEET, METRICS

@@ -10,10 +10,10 @@ from redis import RedisError
 
 from lowtide.autoscaling.export.monitoring_reader import MonitoringReader
 from lowtide.autoscaling.policy.decide import GroupState
-from lowtide.autoscaling.policy.fleet import policy_of
-from lowtide.autoscaling.policy.memory import remembered
+from lowtide.autoscaling.policy.from_settings import policy_of
+from lowtide.autoscaling.policy.remembered import remembered
 from lowtide.autoscaling.signal.snapshot import Camera
-from lowtide.cli.fleet.report import Look, SourceAge, StatusReport, Waiting, recommended
+from lowtide.cli.fleet.status_report import Look, SourceAge, StatusReport, Waiting, recommended
 from lowtide.cli.fleet.unread import UnreadList, UnreadReader
 from lowtide.config import Settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING

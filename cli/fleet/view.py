@@ -11,7 +11,7 @@ from rich.text import Text
 from lowtide.autoscaling.signal.signal import Work
 from lowtide.autoscaling.signal.snapshot import Snapshot
 from lowtide.cli.answers.progress import rounded
-from lowtide.cli.fleet.report import Look, StatusReport, Waiting, state_of
+from lowtide.cli.fleet.status_report import Look, StatusReport, Waiting, state_of
 from lowtide.cli.terminal import counted, shown
 from lowtide.tasks.redis.registry import by_name, name_of
 

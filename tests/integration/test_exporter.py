@@ -19,7 +19,7 @@ from lowtide.autoscaling.export.exporter import EVERY_S, Exporter
 from lowtide.autoscaling.export.monitoring import LOOK_BACK_S, Monitoring, connect_client
 from lowtide.autoscaling.export.samples import Sample
 from lowtide.autoscaling.policy.decide import GroupState, SignalPoint, decide
-from lowtide.autoscaling.policy.fleet import own_signal, policy_of
+from lowtide.autoscaling.policy.from_settings import own_signal, policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import (
     BRIDGES,

@@ -14,7 +14,7 @@ import pytest
 from celery.result import AsyncResult
 from redis import Redis
 
-from lowtide.cli.fleet.report import state_of
+from lowtide.cli.fleet.status_report import state_of
 from lowtide.config import Settings
 from lowtide.config.process.health import Health
 from lowtide.tasks import RequestFailed, infer

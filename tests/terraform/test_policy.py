@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.autoscaling.policy.policy import Mode, Policy, ScaleInControl, Signal
 from lowtide.autoscaling.policy.schedule import Schedule
 from lowtide.config import Settings, load_settings

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.bridge.messages.endings import INTERNAL_ERROR
 from lowtide.bridge.messages.reasons import IGNORED, REASONS
 from lowtide.cli.main import COMMANDS

@@ -13,7 +13,7 @@ import requests
 import urllib3
 
 from lowtide.tasks.errors import ContentError, ContentUnavailable
-from lowtide.workers.content.addresses import cut_off, guarded_adapter
+from lowtide.workers.content.allowed_addresses import cut_off, guarded_adapter
 from lowtide.workers.content.source import too_large
 
 REDIRECTS_MAX = 5

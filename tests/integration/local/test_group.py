@@ -9,7 +9,7 @@ import pytest
 
 from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.autoscaling.export.samples import Sample
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from lowtide.local.group import Event, Group

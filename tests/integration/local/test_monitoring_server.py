@@ -12,7 +12,7 @@ from google.api_core.exceptions import GoogleAPICallError, InvalidArgument, NotF
 from google.cloud import monitoring_v3
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.config import load_settings
 from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING, PUBSUB_UNDELIVERED
 from lowtide.local.grpc_server import ServerFailed

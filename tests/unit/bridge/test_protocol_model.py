@@ -15,7 +15,7 @@ from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Record
 from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import Received
-from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.reader import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pull import Puller
 from lowtide.bridge.settle import CLAIM_FRESH_S, Settler

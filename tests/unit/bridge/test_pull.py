@@ -13,10 +13,10 @@ from lowtide.bridge.credit import Fleet
 from lowtide.bridge.flow_control import HOLD_MAX_BYTES, FlowControl
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.records import Record
-from lowtide.bridge.messages import reading
+from lowtide.bridge.messages import reader
 from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, Received, Translated
-from lowtide.bridge.messages.reading import Reader
+from lowtide.bridge.messages.reader import Reader
 from lowtide.bridge.messages.translate import Rules
 from lowtide.bridge.pull import REST_S, Puller
 from lowtide.bridge.waits import Waits
@@ -103,7 +103,7 @@ def sent_uris(outside: Outside) -> list[str]:
 def test_a_message_that_we_fail_on_becomes_a_dead_letter_and_its_neighbours_go_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, failing: str
 ) -> None:
-    module = reading if failing == "translate" else pull
+    module = reader if failing == "translate" else pull
     usual = getattr(module, failing)
 
     def fails_on_the_third(*args: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.cli.deploy.variables import OF_THE_DEPLOYMENT, variables_of
 from lowtide.config import Settings, SettingsError, load_settings
 

@@ -4,10 +4,10 @@ import pytest
 from rich.console import Console
 
 from lowtide.autoscaling.policy.decide import GroupState
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.autoscaling.signal.backlog import Backlog, State
 from lowtide.autoscaling.signal.snapshot import Snapshot
-from lowtide.cli.fleet.report import SourceAge, StatusReport, recommended
+from lowtide.cli.fleet.status_report import SourceAge, StatusReport, recommended
 from lowtide.cli.fleet.unread import UnreadList
 from lowtide.cli.fleet.view import view
 from lowtide.config import load_settings

@@ -18,7 +18,7 @@ from urllib3 import HTTPConnectionPool
 
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, ContentUnavailable
-from lowtide.workers.content.addresses import WatchedConnection
+from lowtide.workers.content.allowed_addresses import WatchedConnection
 from lowtide.workers.content.fetch import Fetcher, sources
 from lowtide.workers.content.file import FileSource
 from lowtide.workers.content.gs import GsSource

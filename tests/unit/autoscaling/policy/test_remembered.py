@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lowtide.autoscaling.policy.decide import STALE_AFTER_S, GroupState, SignalPoint, decide
-from lowtide.autoscaling.policy.memory import DECIDES_S, remembered
 from lowtide.autoscaling.policy.policy import Policy, Signal
+from lowtide.autoscaling.policy.remembered import DECIDES_S, remembered
 
 NOW = 1_780_000_000.0
 SIGNAL = Signal(metric="work", filter='resource.type = "global"', single_instance_assignment=2.0)

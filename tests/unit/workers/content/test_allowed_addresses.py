@@ -10,7 +10,7 @@ import requests
 
 from lowtide.config import Settings
 from lowtide.tasks.errors import ContentError, ContentUnavailable
-from lowtide.workers.content.addresses import reachable
+from lowtide.workers.content.allowed_addresses import reachable
 from lowtide.workers.content.fetch import sources
 from lowtide.workers.content.https import HttpsSource, new_session
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lowtide.autoscaling.policy.decide import GroupState, SignalPoint, decide
-from lowtide.autoscaling.policy.fleet import policy_of
+from lowtide.autoscaling.policy.from_settings import policy_of
 from lowtide.autoscaling.policy.policy import Policy, ScaleInControl
 from lowtide.config import Settings, SettingsError, load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING, PUBSUB_UNDELIVERED
