@@ -21,8 +21,9 @@ SUBSCRIPTION_CHARS = 12
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of keys. `message` is `<subscription's path>:<message_id>`; a key has a hash of the path, as there are
-    millions of them. `task` is a Celery task id.
+    """Names of keys, each with what it holds, who writes it, and what ends it. `message` is
+    `<subscription's path>:<message_id>`; a key has a hash of the path, as there are millions of them. `task` is a
+    Celery task id.
     """
 
     prefix: str
@@ -34,7 +35,9 @@ class Keys:
 
     @property
     def protocol(self) -> str:
-        """`PROTOCOL` of those who use this Redis. Its name is the same in all of them."""
+        """`PROTOCOL` of those who use this Redis. Its name is the same in all of them. Written by the first heartbeat;
+        never deleted.
+        """
         return f"{self.prefix}lt:protocol"
 
     def unversioned(self, name: str) -> str:
@@ -45,40 +48,47 @@ class Keys:
 
     def end(self, message: str) -> str:
         """`c:<bridge>` while a bridge settles the message (30 s); `done` once it is published (7 days), and once it is
-        acknowledged (10 minutes, or 7 days again while another bridge holds a copy).
+        acknowledged (10 minutes, or 7 days again while another bridge holds a copy). Written by that bridge, and by
+        whoever holds a copy; expires.
         """
         return f"{self.prefix}{STEM}end:{_short(message)}"
 
     def tries(self, message: str) -> str:
-        """Attempts of the message that count (7 days)."""
+        """Attempts of the message that count. Written by the bridge that holds it; expires (7 days)."""
         return f"{self.prefix}{STEM}try:{_short(message)}"
 
     def loss(self, task: str) -> str:
-        """Times that a worker vanished while it held the task; 0: one has handed it back (1 day). A worker that
-        takes a task with this key reads what befell it before.
+        """Times that a worker vanished while it held the task; 0: one has handed it back. A worker that takes a task
+        with this key reads what befell it before. Written by whoever puts the task back, and by a worker that is about
+        to end; deleted with the acknowledgement, else it expires (1 day).
         """
         return f"{self.prefix}{STEM}loss:{task}"
 
     def strike(self, task: str) -> str:
         """Hash: `<place in the task>:<losses so far>`, of each request that ran alone and was not absolved, and
-        `g<number>:<losses so far>` of each group that did (1 day).
+        `g<number>:<losses so far>` of each group that did. Written by the worker before they run; deleted with the
+        acknowledgement, else it expires (1 day).
         """
         return f"{self.prefix}{STEM}strike:{task}"
 
     def part(self, task: str) -> str:
-        """Hash: place in the task → outcome, of a task that was not finished (1 day)."""
+        """Hash: place in the task → outcome, of a task that was not finished. Written by a worker that has to stop, or
+        in which its requests run alone; deleted with the acknowledgement, else it expires (1 day).
+        """
         return f"{self.prefix}{STEM}part:{task}"
 
     def held(self, incarnation: str) -> str:
         """Hash of what a worker holds: delivery tag → key of the list that it was taken from, newline, Celery id,
-        newline, the message. It never expires, and is there only while the incarnation is registered.
+        newline, the message. It never expires, and is there only while the incarnation is registered. Written by the
+        take; an entry goes with its acknowledgement or on its way back, when the worker's or a sweeper's.
         """
         return f"{self.prefix}{STEM}held:{incarnation}"
 
     @property
     def stuck(self) -> str:
         """Hash: incarnation, colon, delivery tag → as in `held`, of what a worker held that is gone, and what can't go
-        back, since something else than a list has its list's name. It goes back when that is gone.
+        back, since something else than a list has its list's name. Written by a sweeper; the one that leads gives it
+        back when that is gone.
         """
         return f"{self.prefix}{STEM}stuck"
 
@@ -97,39 +107,50 @@ class Keys:
 
     @property
     def holders(self) -> str:
-        """Hash: Celery id of a task that is held → the incarnation that took it last."""
+        """Hash: Celery id of a task that is held → the incarnation that took it last. An entry comes and goes with that
+        of `held`.
+        """
         return f"{self.prefix}{STEM}holders"
 
     @property
     def workers(self) -> str:
         """Sorted set, the register of workers: incarnation → its last heartbeat (Redis TIME, seconds); 0: it was given
-        up, and a sweeper is at it.
+        up, and a sweeper is at it. Written by its heartbeats; an entry goes when the worker ends and holds nothing, or
+        with the last of what a sweeper gives back.
         """
         return f"{self.prefix}{STEM}workers"
 
     @property
     def worker_status(self) -> str:
-        """Hash: incarnation of a registered worker → what it says of itself, JSON."""
+        """Hash: incarnation of a registered worker → what it says of itself, JSON. An entry comes and goes with that of
+        `workers`.
+        """
         return f"{self.prefix}{STEM}worker_status"
 
     @property
     def suspects(self) -> str:
-        """Sorted set: incarnation of a worker that is suspect, and so is no capacity → its last heartbeat."""
+        """Sorted set: incarnation of a worker that is suspect, and so is no capacity → its last heartbeat. Written by
+        that; an entry goes with the first heartbeat of one that no longer is, or with that of `workers`.
+        """
         return f"{self.prefix}{STEM}suspects"
 
     @property
     def bridges(self) -> str:
-        """Sorted set: name of a bridge → its last heartbeat (Redis TIME, seconds)."""
+        """Sorted set, the register of bridges: name → its last heartbeat (Redis TIME, seconds). Written by that; an
+        entry goes when the bridge ends, or when a sweeper finds it silent.
+        """
         return f"{self.prefix}{STEM}bridges"
 
     @property
     def bridge_status(self) -> str:
-        """Hash: name of a bridge → what it says of itself, JSON."""
+        """Hash: name of a bridge → what it says of itself, JSON. An entry comes and goes with that of `bridges`."""
         return f"{self.prefix}{STEM}bridge_status"
 
     @property
     def rates(self) -> str:
-        """Hash: model → measured seconds of device time per request."""
+        """Hash: model → measured seconds of device time per request. Written by workers every 5 s, and by a bridge when
+        Redis has forgotten it; never deleted.
+        """
         return f"{self.prefix}{STEM}rates"
 
     @property
@@ -148,34 +169,48 @@ class Keys:
 
     @property
     def exporter(self) -> str:
-        """Lock of the one who writes the fleet's figures to Cloud Monitoring (45 s)."""
+        """Lock of the one who writes the fleet's figures to Cloud Monitoring. Written and renewed by that exporter,
+        which deletes it when it ends; else it expires (30 s).
+        """
         return f"{self.prefix}{STEM}exporter"
 
     @property
     def sweeper(self) -> str:
-        """Lock of the one who gives back what vanished workers held (12 s)."""
+        """Lock of the one who gives back what vanished workers held. Written and renewed by that sweeper, which deletes
+        it when it ends; else it expires (12 s).
+        """
         return f"{self.prefix}{STEM}sweeper"
 
     @property
     def epoch(self) -> str:
-        """A random word set by whoever comes first: another word, or none, means that Redis lost its data."""
+        """A random word: another, or none, means that Redis lost its data. Written by whoever reads it first; never
+        deleted.
+        """
         return f"{self.prefix}{STEM}epoch"
 
     def result(self, task: str) -> str:
-        """Celery's own result key; or says, for ten minutes, that the content beside the task is gone."""
+        """Celery's own result key; or says, for ten minutes, that the content beside the task is gone. Written by the
+        worker; deleted by a bridge, `infer_many` or `infer_async` that has read it, else it expires (1 day).
+        """
         return f"{self.prefix}celery-task-meta-{task}"
 
     @property
     def scheduled(self) -> str:
-        """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time)."""
+        """Sorted set: key of the list, newline, a message that is not due yet → when it is (Unix time). Written by the
+        worker that took it; the next take after it is due puts it back into its list.
+        """
         return f"{self.prefix}{STEM}scheduled"
 
     def wake(self, model: str) -> str:
-        """List of tokens without content, each of which wakes one worker that waits (10 s, 32 at most)."""
+        """List of tokens without content, each of which wakes one worker that waits: 32 at most. Written by whoever
+        sends a task, by takes that leave some, and by the queue watch; a worker pops one, the others expire (10 s).
+        """
         return f"{self.prefix}{STEM}wake:{model}"
 
     def queue(self, name: str) -> str:
-        """A queue's list (priority 0; `queues.lists_of` has all)."""
+        """A queue's list (priority 0; `queues.lists_of` has all). Written by senders, and by whoever puts a task back;
+        emptied by takes. It never expires.
+        """
         return f"{self.prefix}{name}"
 
 
