@@ -8,7 +8,6 @@ import logging
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from redis import RedisError
@@ -16,7 +15,7 @@ from redis import RedisError
 from lowtide.bridge.held.held import Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim, Records
-from lowtide.bridge.messages.dead_letter import dead_letter
+from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import AnyEnding, Ending, SilentEnding, size_bytes
 from lowtide.bridge.pubsub.client import Pubsub, PubsubRefused, PubsubUnavailable, message_of
 from lowtide.bridge.waits import USUAL, Waits
@@ -44,7 +43,7 @@ class Settler:
         records: Records,
         held: Held,
         leaser: Leaser,
-        dead_letter_topic: str,
+        endings: Endings,
         waits: Waits = USUAL,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,14 +51,14 @@ class Settler:
         self._records = records
         self._held = held
         self._leaser = leaser
-        self._dead_letter_topic = dead_letter_topic
+        self._endings = endings
         self._waits = waits
         self._clock = clock
         self.ignored: Counter[str] = Counter()
         """Messages that ended in silence, by why: a word of `reasons.IGNORED`."""
         self._redis = Outage("results wait: Redis can't be used", why=told)
         self._publishing = Outage("results wait: can't publish")
-        self.dead_letters = Outage(f"dead letters wait: {dead_letter_topic} refuses them")
+        self.dead_letters = Outage(f"dead letters wait: {endings.dead_letter_topic} refuses them")
 
     def turn(self, timeout_s: float) -> None:
         """Settle one bulk; wait up to `timeout_s` for its first."""
@@ -143,7 +142,7 @@ class Settler:
     def _published(self, topic: str, endings: Sequence[Ending]) -> None:
         """Record. A crash after it, or before it, is seen at the next delivery: done, or published again."""
         self._publishing.over()
-        if topic == self._dead_letter_topic:
+        if topic == self._endings.dead_letter_topic:
             self.dead_letters.over()
         try:
             self._records.done(_keys(endings))
@@ -156,24 +155,13 @@ class Settler:
             # One of them is to blame: halve until it is alone.
             half = len(endings) // 2
             return self._publish_all([(topic, endings[:half]), (topic, endings[half:])], claimed_s)
-        if topic == self._dead_letter_topic:
+        if topic == self._endings.dead_letter_topic:
             self.dead_letters.failed(error)
             self._held.to_settle.put(endings, after_s=self._waits.again_s)
         else:
             log.warning("%s refuses %d results, which become dead letters: %s", topic, len(endings), error)
-            self._held.to_settle.put([self._reply_refused(ending, error) for ending in endings])
+            self._held.to_settle.put([self._endings.of_refused(ending, error) for ending in endings])
         return True
-
-    def _reply_refused(self, ending: Ending, error: PubsubRefused) -> Ending:
-        outgoing = dead_letter(
-            ending.received,
-            topic=self._dead_letter_topic,
-            reason="reply_refused",
-            error=f"{ending.outgoing.topic}: {error}",
-            tries=ending.tries,
-            request_id=ending.request_id,
-        )
-        return replace(ending, outgoing=outgoing)
 
 
 def _by_topic(endings: Iterable[Ending]) -> dict[str, list[Ending]]:

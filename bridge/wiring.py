@@ -60,14 +60,7 @@ class Parts:
         self.collector = Collector(
             dispatch=dispatch, held=held, records=records, leaser=leaser, endings=endings, waits=waits
         )
-        self.settler = Settler(
-            pubsub=pubsub,
-            records=records,
-            held=held,
-            leaser=leaser,
-            dead_letter_topic=settings.topic_path(settings.dead_letter_topic),
-            waits=waits,
-        )
+        self.settler = Settler(pubsub=pubsub, records=records, held=held, leaser=leaser, endings=endings, waits=waits)
         self.acknowledger = Acknowledger(pubsub=pubsub, records=records, blobs=blobs, held=held, waits=waits)
         self.pulls = Pulls(pubsub, [settings.subscription_path(name) for name in settings.subscription], waits=waits)
         self.puller = Puller(

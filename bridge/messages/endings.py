@@ -14,13 +14,15 @@ from lowtide.tasks.wire.outcome import Outcome, Status
 
 INTERNAL_ERROR = "internal_error"
 """The reason of a message that Lowtide itself fails on: a mistake of ours, which a release may mend."""
+REPLY_REFUSED = "reply_refused"
+"""The reason of a message whose result Pub/Sub refuses for good."""
 
 
 class Endings:
     """Writes outgoing messages, with the settings' topics and limits."""
 
     def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
-        self._dead_letter_topic = settings.topic_path(settings.dead_letter_topic)
+        self.dead_letter_topic = settings.topic_path(settings.dead_letter_topic)
         self._max_bytes = settings.result_max_bytes
         self._now = now
 
@@ -53,12 +55,17 @@ class Endings:
             )
         return self._result(item, outcome)
 
+    def of_refused(self, ending: Ending, error: Exception) -> Ending:
+        """A message whose result Pub/Sub refuses, by `error`."""
+        why = f"{ending.outgoing.topic}: {error}"
+        return self._dead(ending.received, REPLY_REFUSED, why, tries=ending.tries, request_id=ending.request_id)
+
     def _result(self, item: Translated, outcome: Outcome) -> Ending:
         outgoing = result_message(item, outcome, now_s=self._now(), max_bytes=self._max_bytes)
         return Ending(received=item.received, outgoing=outgoing, request_id=item.request_id, tries=item.tries)
 
     def _dead(self, received: Received, reason: str, error: str, *, tries: int, request_id: str) -> Ending:
         outgoing = dead_letter(
-            received, topic=self._dead_letter_topic, reason=reason, error=error, tries=tries, request_id=request_id
+            received, topic=self.dead_letter_topic, reason=reason, error=error, tries=tries, request_id=request_id
         )
         return Ending(received=received, outgoing=outgoing, request_id=request_id, tries=tries)

@@ -74,7 +74,7 @@ def main() -> None:
         wheel = Path(sys.argv[1]) if len(sys.argv) > 1 else _downloaded(Path(folder))
         schema = schema_of(wheel)
     FILE.write_bytes(written(schema))
-    print(  # noqa: T201
+    print(  # noqa: T201 (a command: what it made)
         f"{FILE.name}: provider {schema['version']}, {len(schema['resource_schemas'])} resources, "
         f"{len(schema['data_source_schemas'])} data sources, {FILE.stat().st_size} bytes"
     )

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from lowtide.autoscaling.policy.from_settings import policy_of
-from lowtide.bridge.messages.endings import INTERNAL_ERROR
+from lowtide.bridge.messages.endings import INTERNAL_ERROR, REPLY_REFUSED
 from lowtide.bridge.messages.reasons import IGNORED, REASONS
 from lowtide.cli.main import COMMANDS
 from lowtide.config import load_settings
@@ -148,7 +148,7 @@ def test_the_contract_lists_every_reason_of_a_dead_letter_and_of_none() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", (ROOT / "docs" / "contract.md").read_text(), re.M)
 
     assert dict(rows).items() >= REASONS.items() | IGNORED.items()
-    assert {"reply_refused", INTERNAL_ERROR, WORKER_LOST} <= dict(rows).keys()
+    assert {REPLY_REFUSED, INTERNAL_ERROR, WORKER_LOST} <= dict(rows).keys()
 
 
 def test_the_policy_in_terraform_is_the_one_of_the_settings() -> None:

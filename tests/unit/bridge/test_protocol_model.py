@@ -272,7 +272,7 @@ def bridge_parts(outside: Any) -> Iterator[Any]:
         records=outside,
         held=held,
         leaser=leaser,
-        dead_letter_topic="dead",
+        endings=endings,
         clock=clock_that_jumps_after_the_claim(),
     )
     dispatch: Any = SimpleNamespace(take=outside.learned, tend=outside.tend)

@@ -9,10 +9,12 @@ from redis import RedisError
 from lowtide.bridge.held.held import LOOK_VALID_S, Held
 from lowtide.bridge.held.leaser import Leaser
 from lowtide.bridge.held.records import Claim
+from lowtide.bridge.messages.endings import Endings
 from lowtide.bridge.messages.kinds import Ending, OutgoingMessage, SilentEnding, Translated
 from lowtide.bridge.pubsub.client import PubsubRefused, PubsubUnavailable
 from lowtide.bridge.settle import Settler
 from lowtide.bridge.waits import Waits
+from lowtide.config import load_settings
 from lowtide.tasks.wire.request import InferenceRequest
 from tests.unit.bridge.received import received
 
@@ -58,7 +60,7 @@ def settler_of(outside: Any, held: Held, **given: Any) -> Settler:
         records=outside,
         held=held,
         leaser=Leaser(pubsub=outside, held=held),
-        dead_letter_topic="dead",
+        endings=Endings(load_settings(project="p")),
         waits=Waits(again_s=0.01),
         **given,
     )
