@@ -230,9 +230,10 @@ class Bridge:
             time.sleep(WATCH_S)
 
     def _send_again(self) -> None:
-        """In the place of the puller, which has ended."""
-        with contextlib.suppress(RedisError, KombuError):
-            self._parts.dispatch.send_again()
+        """In the place of the puller, once that has ended: two at it would send the same chunks."""
+        if self._puller.stop(0.0):
+            with contextlib.suppress(RedisError, KombuError):
+                self._parts.dispatch.send_again()
 
     def _something_may_come(self) -> bool:
         """Work that is on its way out, or at workers that live."""
@@ -241,9 +242,11 @@ class Bridge:
         return at_workers or bool(len(held.to_try_again) + len(held.to_settle) + len(held.to_acknowledge))
 
     def _workers_live(self) -> bool:
-        """Only once the puller has ended, which reads the fleet until then. Workers that stop with us hand back what we
-        wait for.
+        """Asked only once the puller has ended, which reads the fleet until then. Workers that stop with us hand back
+        what we wait for.
         """
+        if not self._puller.stop(0.0):
+            return True  # not known: the grace period decides
         now_s = time.monotonic()
         try:
             if self._parts.fleet.read().workers:

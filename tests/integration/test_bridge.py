@@ -399,6 +399,38 @@ def test_what_redis_loses_while_a_bridge_drains_is_sent_again(
     assert sorted(result["message_id"] for result in results) == sorted(published)
 
 
+def test_while_a_puller_is_slow_to_stop_nobody_sends_again_beside_it(
+    our_world_of: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = our_world_of(grace_s=60.0)
+    hangs, goes = threading.Event(), threading.Event()
+    looks: list[bool] = []
+    beside: list[bool] = []
+
+    def pull() -> None:
+        hangs.set()
+        goes.wait()
+
+    def something_may_come() -> bool:
+        looks.append(True)
+        return not beside
+
+    with world.bridge() as bridge:
+        puller = bridge._puller
+        monkeypatch.setattr(bridge._parts.puller, "_pull", pull)
+        monkeypatch.setattr(bridge._parts.dispatch, "send_again", lambda: beside.append(not puller.stop(0.0)))
+        monkeypatch.setattr(bridge, "_something_may_come", something_may_come)
+        assert hangs.wait(PATIENCE_S)
+        with monkeypatch.context() as patch:
+            patch.setattr("lowtide.bridge.bridge.JOIN_S", 0.1)
+            bridge.stop()
+            until(lambda: beside or len(looks) > 2, what="a drain that goes on")
+        goes.set()
+        until(lambda: beside, what="who sends again in the end")
+
+    assert not any(beside)
+
+
 def test_sigterm_ends_the_process_in_order(our_world: World) -> None:
     environment = our_world.settings.environment()
     program = "import sys; from lowtide.bridge.bridge import Bridge; from lowtide.config import load_settings; "
