@@ -57,7 +57,7 @@ class Caller:
         self._keys = keys = Keys.of(settings)
         self._owner = owner = new_owner()
         self._sent: dict[str, Sent] = {}
-        redis = connect(settings, most=CONNECTIONS)
+        self._redis = redis = connect(settings, most=CONNECTIONS)
         self._blobs = Blobs(redis, keys)
         self._dispatch = Dispatch(
             owner=owner,
@@ -98,9 +98,11 @@ class Caller:
         return why_unanswered(self._brief, self._keys, models)
 
     def close(self) -> None:
-        """Stop listening; what is unanswered stays so. Idempotent."""
+        """Stop listening, and disconnect; what is unanswered stays so. Idempotent."""
         self._stopped.set()
         self._thread.join()
+        self._redis.close()
+        self._brief.close()
 
     # ---- what `Dispatch` asks
 

@@ -23,6 +23,7 @@ from lowtide.tasks import InferenceRequest, NotAnswered, RequestFailed, UnknownM
 from lowtide.tasks.app import configure
 from lowtide.tasks.chunks.dispatch import Looks
 from lowtide.tasks.chunks.results import ChunkResults
+from lowtide.tasks.chunks.sending import ChunkSender
 from lowtide.tasks.client import caller as caller_module
 from lowtide.tasks.client import served
 from lowtide.tasks.client.caller import Caller
@@ -434,8 +435,19 @@ def cancels() -> None:
     asyncio.run(call())
 
 
+def is_interrupted() -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    answers = infer_many(requests(200))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ChunkSender, "send", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(answers)
+
+
 @pytest.mark.usefixtures("app")
-@pytest.mark.parametrize("leave", [gives_up_in_time, closes, drops, cancels])
+@pytest.mark.parametrize("leave", [gives_up_in_time, closes, drops, cancels, is_interrupted])
 def test_what_nobody_waits_for_any_more_is_forgotten_and_so_never_sent_again(leave: Callable[[], None]) -> None:
     leave()
 
