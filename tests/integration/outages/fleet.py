@@ -162,9 +162,15 @@ class OutageFleet:
         except urllib.error.HTTPError as error:
             return dict(json.load(error))
 
-    def held(self) -> int:
-        """Messages that the bridge holds."""
-        return int(self.health()["leased"])
+    def waiting(self) -> set[str]:
+        """Ids of the messages that nobody has: pulled, and handed back at once."""
+        subscription = self.settings.subscription_path(self.settings.subscription[0])
+        request = PullRequest(subscription=subscription, max_messages=1000, return_immediately=True)
+        pulled: list[Any] = []
+        while received := self.pubsub._pull(request, timeout=5).received_messages:
+            pulled += received
+        self.pubsub.modify_ack_deadline(subscription, [one.ack_id for one in pulled], 0)
+        return {one.message.message_id for one in pulled}
 
     def made(self) -> bool:
         """Topics and subscriptions are there: what is published before is for nobody."""
