@@ -10,8 +10,8 @@ def test_leases_end_extend_and_expire(bench):
     late_sub, counted_sub = _subscriptions(bench)
     bench.publish(b"expires")
     bench.publish(b"extended")
+    started_s = time.monotonic()  # before: the leases are from then on or later
     held = {item.message.data: item for item in bench.pull(2)}
-    started_s = time.monotonic()
     bench.lease(60, held[b"extended"])
     late = bench.pull(2, subscription=late_sub)
     counted = bench.pull(2, subscription=counted_sub)

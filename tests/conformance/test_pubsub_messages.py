@@ -1,11 +1,10 @@
 """Publish, pull, acknowledge: the same through Google's emulator and through ours."""
 
-import contextlib
 import threading
 import time
 
 import pytest
-from google.api_core.exceptions import DeadlineExceeded, InvalidArgument, NotFound
+from google.api_core.exceptions import InvalidArgument, NotFound
 from google.cloud import pubsub_v1
 
 
@@ -102,10 +101,8 @@ def test_a_message_of_nearly_ten_million_bytes_passes(bench):
 
 
 def test_an_empty_pull_waits_until_shortly_before_the_deadline(bench):
-    """With no message, an empty answer or DeadlineExceeded: clients have to bear both."""
     started_s = time.monotonic()
-    with contextlib.suppress(DeadlineExceeded):
-        assert bench.pull_once(timeout_s=3.0) == []
+    assert bench.pull_once(timeout_s=3.0) == []
     assert time.monotonic() - started_s > 1.5
 
 
@@ -128,6 +125,7 @@ def test_a_pull_that_was_cancelled_takes_nothing(bench):
     waiting = call.future(pubsub_v1.types.PullRequest(subscription=bench.subscription, max_messages=1), timeout=60)
     time.sleep(0.3)
     waiting.cancel()
+    assert bench.peek() == []  # whatever stood still meanwhile: the server has heard of it
     time.sleep(0.3)
     bench.publish(b"a")
     assert len(bench.peek()) == 1 or bench.kind == "emulator"

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 
 import grpc
 import pytest
@@ -12,6 +13,7 @@ from google.api_core.exceptions import MethodNotImplemented, ResourceExhausted
 from google.cloud import monitoring_v3, pubsub_v1
 from google.cloud.monitoring_v3.services.metric_service.transports import MetricServiceGrpcTransport
 
+from lowtide.bridge.pubsub.client import Pubsub, message_of
 from lowtide.config.metrics import PUBSUB_UNDELIVERED
 from lowtide.local.cloud import CloudServer
 
@@ -64,8 +66,8 @@ def test_what_is_published_held_and_acknowledged_shows_in_the_undelivered_count(
         publisher.create_topic(name=topic)
         subscriber.create_subscription(name=subscription, topic=topic)
         wait_for(0, client, project, "work")
-        for text in (b"a", b"b", b"c"):
-            publisher.publish(topic, text).result(10)
+        with closing(Pubsub()) as pubsub:
+            pubsub.publish(topic, [message_of(text, {}) for text in (b"a", b"b", b"c")])  # no sample is in between
         wait_for(3, client, project, "work")
         held = subscriber.pull(subscription=subscription, max_messages=3, timeout=10).received_messages
         pulled_s = time.time()
