@@ -38,6 +38,7 @@ from lowtide.tasks.redis.keys import Keys
 from lowtide.tasks.redis.registry import live
 from lowtide.tasks.wire.outcome import Outcome, Status
 from lowtide.tasks.wire.request import InferenceRequest
+from lowtide.workers.consumer.results import install
 from tests.ports import steady_port
 from tests.waiting import PATIENCE_S, until
 
@@ -153,6 +154,7 @@ class World:
         heartbeat.start()
         queues = ",".join(worker_queues(self.settings.model_names))
         app = configure(self.settings)
+        install(app)
         try:
             # Celery's own default would leave the root logger at ERROR, for every test that follows.
             with start_worker(
@@ -162,6 +164,8 @@ class World:
         finally:
             heartbeat.stop()
             port.plug(None)
+            del app.loader.override_backends  # other tests of this process store no results
+            configure(self.settings)
 
     def close(self) -> None:
         self.pubsub.close()

@@ -40,6 +40,7 @@ from lowtide.tasks import port
 from lowtide.tasks.app import app
 from lowtide.tasks.queues import worker_queues
 from lowtide.tasks.stub import StubEngine
+from lowtide.workers.consumer.results import install
 
 def outputs_of(request):
     if request.uri == "gs://b/bad":
@@ -47,6 +48,7 @@ def outputs_of(request):
     return [f"{request.model} saw {request.uri}"]
 
 port.plug(StubEngine(outputs_of))
+install(app)
 app.worker_main(["worker", "-P", "threads", "-c", "4", "-Q", ",".join(worker_queues(["a", "b"]))])
 """
 
