@@ -241,7 +241,7 @@ def test_a_worker_tells_when_each_step_of_its_start_ended_and_boot_time_makes_ph
     assert [phase["name"] for phase in told["phases"]] == ["imports", "redis", "weights", "warm-up", "ready"]
     assert told["took_s"] == pytest.approx(start["ready"] - start["process"], abs=0.01)
     assert "no unit lowtide-worker" in said.stderr
-    assert "taking tasks" in worker.log.read_text()
+    worker.until(lambda: "taking tasks" in worker.log.read_text())
 
 
 def test_a_worker_tells_those_who_wait_why_content_is_tried_again(
