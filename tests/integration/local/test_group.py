@@ -236,6 +236,7 @@ def test_no_vm_is_preempted_for_the_time_in_which_none_ran(stage: Stage) -> None
     stage.says(0.0)
     group = stage.start(preempt_every_s=6.0)
     stage.clock.pass_(7.0)
+    until(lambda: group._preempted_s == stage.clock(), what="a look while none runs")
     stage.says(1.0)
     stage.reaches(running=1)
     stage.clock.pass_(5.0)
