@@ -60,12 +60,14 @@ pictures: $(READY) ## Take the pictures of README and docs/, of a running system
 	@$(BIN)/python -m docs.pictures
 	@$(BIN)/python -m benchmarks.burst --preempt --plot docs/pictures/burst.png
 
+# Images have the versions that are tested: what is in a file already, uv keeps.
 lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
-	@for extra in autoscaling bridge flower worker; do \
-	    $(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
-	        --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
 	@$(UV) pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-header \
 	    --all-extras --group dev pyproject.toml -o requirements/dev.txt
+	@for extra in autoscaling bridge flower worker; do \
+	    cp requirements/dev.txt requirements/$$extra.txt; \
+	    $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+	        --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
 
 clean: ## Remove what these commands made
 	@rm -rf .venv .uv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -20,6 +20,12 @@ OURS = {name: service for name, service in SERVICES.items() if "build" in servic
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
+def pinned(name: str) -> set[str]:
+    """`package==version`."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text()
+    return set(re.findall(r"^[\w.-]+==[\w.+-]+", text, re.MULTILINE))
+
+
 def options_of(command: str) -> set[str]:
     loaded: click.Command = importlib.import_module(f"lowtide.cli.commands.{command}").command
     return {option for parameter in loaded.params for option in parameter.opts}
@@ -95,6 +101,11 @@ def test_an_image_is_built_of_every_folder_with_code() -> None:
     folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
 
     assert {f"!{folder}/" for folder in folders} <= allowed
+
+
+@pytest.mark.parametrize("name", ["autoscaling", "bridge", "flower", "worker"])
+def test_an_image_has_the_versions_that_are_tested(name: str) -> None:
+    assert pinned(name) <= pinned("dev")
 
 
 def test_the_bridges_image_has_no_torch() -> None:
