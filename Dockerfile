@@ -1,4 +1,5 @@
-# One file, four images: bridge and autoscaling (no torch), flower, worker. `docker build --target bridge .`
+# One file, five images: bridge, autoscaling and flower (no torch), worker, and cloud, which stands for Google Cloud in
+# compose.yaml. `docker build --target bridge .`
 # The dependencies of each part, pinned by hash, are a layer of their own: our code changes more often than they do.
 FROM python:3.11-slim AS base
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -33,6 +34,14 @@ COPY --from=wheel /wheel /wheel
 RUN pip install --no-deps /wheel/*.whl
 USER lowtide
 CMD ["lowtide", "flower"]
+
+FROM base AS cloud
+COPY requirements/autoscaling.txt requirements/bridge.txt ./
+RUN pip install --require-hashes -r autoscaling.txt -r bridge.txt
+COPY --from=wheel /wheel /wheel
+RUN pip install --no-deps /wheel/*.whl
+USER lowtide
+CMD ["python", "-m", "lowtide.local.cloud", "--host", "0.0.0.0"]
 
 FROM base AS worker
 # torch's wheels bring CUDA; the NVIDIA container runtime brings the driver when a device is reserved.

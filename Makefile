@@ -12,7 +12,7 @@ UV := $(or $(shell command -v uv),.uv/bin/uv)
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo up test test-fresh test-terraform fuzz check format bench drill reference pictures lock clean
+.PHONY: help demo up test test-fresh test-compose test-terraform fuzz check format bench drill reference pictures lock clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ test: $(READY) ## Run every test (LOWTIDE_TEST_REQUIRE=redis,emulator: a missing
 
 test-fresh: ## Try `make demo` on a bare Debian 13 (SUITE=forky: on the next; needs root and debootstrap)
 	@tests/fresh/debian.sh
+
+test-compose: $(READY) ## Build compose.yaml's images and try every door (needs a Docker engine; 8 GB)
+	@LOWTIDE_TEST_REQUIRE=docker $(BIN)/pytest tests/e2e/test_compose.py
 
 test-terraform: $(READY) ## Try deploy/terraform against the Google provider's schema (needs terraform, no account)
 	@LOWTIDE_TEST_REQUIRE=terraform $(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile tests/terraform tests/unit/cli/deploy tests/e2e/test_deployed.py

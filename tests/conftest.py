@@ -1,7 +1,7 @@
 """Services that integration tests share. A server runs once per session on a free port, and ends with it.
 
 `LOWTIDE_TEST_REQUIRE=redis,emulator,chromium,terraform` names services whose absence is an error; otherwise absence is
-a skip.
+a skip. A Docker engine is used only where it is named: `docker`.
 Tests keep apart through fresh project names (`project`) and an emptied Redis (`redis_url`), not through restarts.
 """
 
