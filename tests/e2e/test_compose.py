@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -134,28 +136,31 @@ def test_the_signal_is_served_to_prometheus_and_read_back_from_cloud_monitoring(
     until(read_back, within_s=PATIENCE_S, what="what Pub/Sub holds")
 
 
-def test_of_three_workers_one_is_killed_and_what_it_held_is_answered_by_the_others(redis: Redis) -> None:
+def test_of_three_workers_one_is_killed_and_what_it_held_is_answered_by_the_others(
+    redis: Redis, tmp_path: Path
+) -> None:
     compose("up", "--detach", "--wait", "--scale", "worker=3")
     until(lambda: len(live(redis, KEYS, "worker")) == 3, within_s=PATIENCE_S, what="three workers")
     victim = containers("worker")[0]
-    [incarnation] = [
-        name
-        for name, status in live(redis, KEYS, "worker").items()
-        if inspected(victim, ".Config.Hostname") in str(status)
-    ]
+    host = inspected(victim, ".Config.Hostname")
+    [incarnation] = [name for name, status in live(redis, KEYS, "worker").items() if host in status["name"]]
+    for copy in range(10):
+        shutil.copytree(IMAGES, tmp_path / str(copy))
     published: set[str] = set()
     answered: set[str] = set()
 
     def stands_still_with_work() -> bool:
-        """More work until it holds some at the moment at which its processes are stopped."""
-        images = "\n".join(map(str, IMAGES.glob("*.png")))
-        given = lowtide("publish", "--json", "--model=digits", "--from-file=-", given=f"{images}\n" * 10)
-        published.update(json.loads(line)["message_id"] for line in given.splitlines())
-        run("docker", "exec", victim, "sh", "-c", "kill -STOP -1")
-        if redis.hlen(KEYS.held(incarnation)):
-            return True
-        run("docker", "exec", victim, "sh", "-c", "kill -CONT -1")
-        return False
+        """Stops its processes again and again while work comes, until it holds some at that moment."""
+        caught = False
+        with ThreadPoolExecutor() as pool:
+            publishing = pool.submit(lowtide, "publish", "--json", "--model=digits", str(tmp_path))
+            while not (caught or publishing.done()):
+                run("docker", "exec", victim, "sh", "-c", "kill -STOP -1")
+                caught = redis.hlen(KEYS.held(incarnation)) > 0
+                if not caught:
+                    run("docker", "exec", victim, "sh", "-c", "kill -CONT -1")
+        published.update(json.loads(line)["message_id"] for line in publishing.result().splitlines())
+        return caught
 
     def all_answered() -> bool:
         read = lowtide("results", "--json", "--timeout=5s")
@@ -165,6 +170,13 @@ def test_of_three_workers_one_is_killed_and_what_it_held_is_answered_by_the_othe
     until(stands_still_with_work, within_s=PATIENCE_S, what="a worker that holds work")
     run("docker", "kill", victim)
     until(all_answered, within_s=PATIENCE_S, what=f"{len(published)} results")
+
+
+def test_a_bridge_makes_its_topics_anew_when_what_stands_for_google_cloud_restarts() -> None:
+    compose("restart", "cloud")
+
+    compose("up", "--detach", "--wait")
+    assert classified_in_the_bridges_container()["status"] == "ok"
 
 
 def test_all_services_end_by_themselves_and_the_first_request_after_their_start_is_answered() -> None:
