@@ -30,6 +30,8 @@ POISONS = {
 
 LEASE_AND_CLAIM_S = (35.0, 40.0)
 PAUSE_S = 30.0
+LAG_S = 1.0
+"""How far behind a replica may be that takes over."""
 BLOBS_S = 5.0
 LONG = ("sleep-40", "sleep-100")
 RESTART_S = 60.0
@@ -126,6 +128,22 @@ def redis_kill_retries(stage: Stage, *, points: Sequence[str] = RETRY_POINTS) ->
 def redis_empty(stage: Stage) -> None:
     """Back without any data."""
     _redis_gone(stage, empty=True)
+
+
+def redis_behind(stage: Stage) -> None:
+    """Back as it was a second before it died: as when a replica takes over that lagged."""
+    system, log = stage.system, None
+    stage.wait(0.5, 3.0)
+    while log != system.redis_log:  # else it has begun another meanwhile
+        log = system.redis_log
+        known_bytes = log.stat().st_size
+        time.sleep(LAG_S)
+    stage.mark()
+    system.kill_redis()
+    os.truncate(log, known_bytes)
+    stage.wait(0.5, 3.0)
+    system.redis.start()
+    stage.wait_flow()
 
 
 def redis_flush(stage: Stage) -> None:
@@ -369,6 +387,7 @@ ANY: tuple[Callable[[Stage], None], ...] = (
     bridge_stop,
     redis_kill,
     redis_empty,
+    redis_behind,
     redis_flush,
     redis_pause,
     redis_full,

@@ -226,6 +226,15 @@ ROWS: Mapping[str, Row] = {
         copies_per_try=BULK,
         broken=(RESEND,),
     ),
+    "redis-behind": Row(
+        fault="Redis `kill -9`, back as it was a second before",
+        act=faults.redis_behind,
+        at_least=5,
+        callers=True,
+        keeps_redis=False,
+        copies_per_try=BULK,
+        broken=(RESEND,),
+    ),
     "redis-flush": Row(
         fault="`FLUSHALL`",
         act=faults.redis_flush,

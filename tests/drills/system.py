@@ -231,6 +231,11 @@ class System:
         """While Redis is away. It keeps a file, or from version 7 on a folder of files."""
         shutil.rmtree(self.folder / "redis")
 
+    @property
+    def redis_log(self) -> Path:
+        """The file to which Redis appends what it does."""
+        return max((self.folder / "redis").rglob("appendonly*.aof"), key=lambda file: file.stat().st_mtime_ns)
+
     def kill_redis(self) -> None:
         pid = self.redis.pid
         assert pid is not None
