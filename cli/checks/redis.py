@@ -88,9 +88,18 @@ def _about(info: Mapping[str, Any]) -> Iterator[Finding]:
     if info["aof_enabled"]:
         yield ok(WHAT, "appendonly yes")
     else:
-        yield warning(WHAT, "appendonly no: a restart loses what Python callers sent", "CONFIG SET appendonly yes")
+        yield warning(
+            WHAT,
+            "appendonly no: a restart loses what Python callers sent",
+            "CONFIG SET appendonly yes; Memorystore for Redis has no such file: give it a replica",
+        )
     policy = info["maxmemory_policy"]
     if policy == "noeviction":
         yield ok(WHAT, "maxmemory-policy noeviction")
     else:
-        yield failed(WHAT, f"{policy}: Redis may drop tasks when full", "CONFIG SET maxmemory-policy noeviction")
+        yield failed(
+            WHAT,
+            f"maxmemory-policy {policy}: when it is full it drops what a fleet needs",
+            "CONFIG SET maxmemory-policy noeviction; of Memorystore: gcloud redis instances update "
+            "--update-redis-config maxmemory-policy=noeviction",
+        )

@@ -52,7 +52,9 @@ def test_a_redis_that_forgets_is_told_of(redis: Redis, redis_url: str) -> None:
     findings = list(check_redis.redis(Settings(redis_url=redis_url)))
 
     assert "CONFIG SET appendonly yes" in of(findings, Verdict.WARNING)
-    assert "allkeys-lru" in of(findings, Verdict.FAILED)
+    [failed] = [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    assert "maxmemory-policy allkeys-lru" in failed.message
+    assert failed.remedy.startswith("CONFIG SET maxmemory-policy noeviction; of Memorystore: gcloud redis")
 
 
 def test_tasks_that_can_not_go_back_are_told_of_with_the_key_that_is_in_their_way(redis: Redis, redis_url: str) -> None:
