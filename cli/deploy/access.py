@@ -23,6 +23,10 @@ SERVICES = (
 
 PERMISSIONS = {
     "google_artifact_registry_repository_iam_member": ("artifactregistry.repositories.setIamPolicy",),
+    "google_bigquery_dataset": ("bigquery.datasets.create",),
+    "google_bigquery_table": ("bigquery.tables.create",),
+    "google_bigquery_table_iam_member": ("bigquery.tables.setIamPolicy",),
+    "google_billing_budget": (),  # of the billing account, not of the project
     "google_compute_address": ("compute.addresses.createInternal", "compute.subnetworks.use"),
     "google_compute_disk": ("compute.disks.create",),
     "google_compute_firewall": ("compute.firewalls.create", "compute.networks.updatePolicy"),
@@ -44,11 +48,27 @@ PERMISSIONS = {
     "google_pubsub_subscription_iam_member": ("pubsub.subscriptions.setIamPolicy",),
     "google_pubsub_topic": ("pubsub.topics.create",),
     "google_pubsub_topic_iam_member": ("pubsub.topics.setIamPolicy",),
+    "google_redis_instance": ("redis.instances.create",),
     "google_secret_manager_secret_iam_member": ("secretmanager.secrets.setIamPolicy",),
+    "google_secret_manager_secret_version": ("secretmanager.versions.add",),
     "google_service_account": ("iam.serviceAccounts.create",),
     "google_storage_bucket_iam_member": ("storage.buckets.setIamPolicy",),
+    "google_storage_notification": ("storage.buckets.update",),
 }
 """By type of resource, what making one takes: https://cloud.google.com/iam/docs/permissions-reference."""
+
+OPTIONAL = frozenset(
+    {
+        "google_bigquery_dataset",
+        "google_bigquery_table",
+        "google_bigquery_table_iam_member",
+        "google_billing_budget",
+        "google_redis_instance",
+        "google_secret_manager_secret_version",
+        "google_storage_notification",
+    }
+)
+"""What terraform.tfvars alone asks for, and few do: not looked at."""
 
 
 def enabled(apis: GoogleApis, project: str) -> frozenset[str]:
@@ -91,7 +111,9 @@ def permissions(apis: GoogleApis, project: str, variables: Mapping[str, Any]) ->
 
 
 def _made(kind: str, variables: Mapping[str, Any]) -> bool:
-    """Whether there will be such a resource; what terraform.tfvars alone decides counts as that."""
+    """Whether there will be such a resource; what terraform.tfvars alone decides counts as that, unless few want it."""
+    if kind in OPTIONAL:
+        return False
     if kind.startswith("google_compute_router"):
         return bool(variables["internet"])
     if kind.startswith("google_pubsub"):

@@ -14,9 +14,14 @@ from lowtide.autoscaling.policy.schedule import Schedule
 HOLDS_DATA = {
     "google_pubsub_topic": "messages that its subscriptions have not got",
     "google_pubsub_subscription": "every message that waits in it",
+    "google_bigquery_dataset": "its tables",
+    "google_bigquery_table": "every result that it keeps",
     "google_compute_disk": "everything that Redis holds, callers' tasks and results among it",
+    "google_redis_instance": "everything that Redis holds, callers' tasks and results among it",
 }
 """By type of resource, what is gone with it."""
+REDIS_DISK, MEMORYSTORE = "google_compute_disk.redis[0]", "google_redis_instance.memorystore[0]"
+"""One of them is there."""
 
 
 class Action(StrEnum):
@@ -72,6 +77,14 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Memorystore:
+    """In the place of Redis on the control VM."""
+
+    tier: str
+    memory_gb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlan:
     """`changes` in the plan's order; the rest is how the fleet is once it is applied. `zones`: without any, Google
     chooses. `nat`: whether there is a Cloud NAT.
@@ -84,6 +97,7 @@ class FleetPlan:
     zones: tuple[str, ...]
     control: Machine
     nat: bool
+    memorystore: Memorystore | None = None
 
     @property
     def losses(self) -> tuple[ResourceChange, ...]:
@@ -99,15 +113,16 @@ def read_plan(shown: Mapping[str, Any]) -> FleetPlan:
     planned: dict[str, Any] = {one["address"]: one["change"]["after"] for one in resources}
     autoscaler = planned["google_compute_region_autoscaler.workers"]
     group = planned["google_compute_region_instance_group_manager.workers"]
-    redis_disk_gb = planned["google_compute_disk.redis"]["size"]
+    redis_disk, memorystore = planned.get(REDIS_DISK), planned.get(MEMORYSTORE)
     return FleetPlan(
         region=autoscaler["region"],
         changes=tuple(_changes(resources)),
         policy=_policy(autoscaler["autoscaling_policy"][0]),
         worker=_worker(planned["google_compute_region_instance_template.worker"]),
         zones=tuple(sorted(group.get("distribution_policy_zones") or ())),
-        control=_control(planned["google_compute_instance.control"], redis_disk_gb),
+        control=_control(planned["google_compute_instance.control"], redis_disk["size"] if redis_disk else 0),
         nat=any(one["type"] == "google_compute_router_nat" and one["change"]["after"] for one in resources),
+        memorystore=memorystore and Memorystore(tier=memorystore["tier"], memory_gb=memorystore["memory_size_gb"]),
     )
 
 

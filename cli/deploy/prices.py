@@ -16,6 +16,7 @@ SOURCES = (
     "a2: https://github.com/Cyclenerd/google-cloud-pricing-cost-calculator, March 2025",
     "e2, disks: https://cloud.google.com/products/compute/pricing/general-purpose, as quoted in August 2026",
     "Cloud NAT: https://cloud.google.com/nat/pricing, an undated copy",
+    "Memorystore: https://cloud.google.com/memorystore/docs/redis/pricing, as quoted in September 2026",
 )
 
 
@@ -39,6 +40,9 @@ MACHINES = {
 GPUS = {"nvidia-tesla-t4": HourlyPrice(usd=0.35, spot_usd=0.1915)}
 DISK_GB_MONTH_USD = 0.10
 """pd-balanced."""
+MEMORYSTORE_GB_HOUR_USD = {"BASIC": 0.049, "STANDARD_HA": 0.064}
+MEMORYSTORE_M1_GB = 4
+"""More is cheaper by the GB."""
 NAT_VM_HOUR_USD = 0.0014
 NAT_ADDRESS_HOUR_USD = 0.005
 
@@ -70,6 +74,12 @@ def idle_month(plan: FleetPlan) -> list[Cost]:
 def _idle_month(plan: FleetPlan) -> Iterator[Cost]:
     yield Cost(what=f"control VM {plan.control.type}", usd=_month(_hour(MACHINES.get(plan.control.type), spot=False)))
     yield Cost(what=f"its disks, {plan.control.disk_gb} GB", usd=plan.control.disk_gb * DISK_GB_MONTH_USD)
+    if redis := plan.memorystore:
+        each = MEMORYSTORE_GB_HOUR_USD[redis.tier] if redis.memory_gb <= MEMORYSTORE_M1_GB else None
+        yield Cost(
+            what=f"Memorystore {redis.tier}, {redis.memory_gb} GB",
+            usd=_month(None if each is None else each * redis.memory_gb),
+        )
     if plan.nat:
         yield Cost(what="Cloud NAT", usd=_month(NAT_VM_HOUR_USD + NAT_ADDRESS_HOUR_USD))
     if least := plan.policy.min_replicas:

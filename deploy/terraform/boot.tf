@@ -1,9 +1,11 @@
 # What VMs do when they boot: cloud-init writes a systemd unit per container and starts it. A unit fetches its image and
-# Redis' password by the VM's own account, and is started again whenever it ends.
+# Redis' password by the VM's own account, and is started again whenever it ends. On the control VM a timer also starts
+# again what is unhealthy; a worker that is, the group makes anew with its VM.
 
 locals {
   redis_port  = "6379"
   health_port = "8080"
+  flower_port = "5555"
 
   # Processes end by themselves within their grace period; 5 s later they are killed.
   stop_s = ceil(var.grace_s) + 5
@@ -27,10 +29,13 @@ locals {
             name       = name
             image      = lookup(local.images, name, "")
             options    = ""
+            memory_mb  = null
+            health     = null
             command    = "lowtide ${name}"
             beforehand = "/bin/true"
             secret     = "projects/${var.project}/secrets/${var.redis_password_secret}"
-            redis      = "${local.control_address}:${local.redis_port}"
+            redis      = local.redis
+            start_s    = var.worker_start_s
             stop_s     = local.stop_s
           },
           service,
@@ -39,28 +44,49 @@ locals {
     }
   }
 
-  files = {
-    "/var/lib/lowtide/prepare.sh"   = file("${path.module}/templates/prepare.sh")
-    "/var/lib/lowtide/redis.sh"     = file("${path.module}/templates/redis.sh")
-    "/var/lib/lowtide/settings.env" = join("", [for name, value in var.settings : "${name}=${value}\n"])
+  started = {
+    for machine, units in local.units :
+    machine => concat([for path in keys(units) : basename(path)], machine == "control" ? ["lowtide-heal.timer"] : [])
   }
+
+  files = merge(
+    {
+      "/var/lib/lowtide/prepare.sh"   = file("${path.module}/templates/prepare.sh")
+      "/var/lib/lowtide/settings.env" = join("", [for name, value in var.settings : "${name}=${value}\n"])
+    },
+    { for redis in google_redis_instance.memorystore : "/var/lib/lowtide/redis-ca.pem" => join("\n", redis.server_ca_certs[*].cert) },
+  )
+  control_files = {
+    "/var/lib/lowtide/redis.sh"                = file("${path.module}/templates/redis.sh")
+    "/var/lib/lowtide/heal.sh"                 = file("${path.module}/templates/heal.sh")
+    "/etc/systemd/system/lowtide-heal.service" = file("${path.module}/templates/heal.service")
+    "/etc/systemd/system/lowtide-heal.timer"   = file("${path.module}/templates/heal.timer")
+  }
+
+  # Redis asks for it: its fork shares nearly all memory.
+  control_commands = [
+    "sysctl -w vm.overcommit_memory=1",
+    # Container-Optimized OS forwards no ports. Of a keyword that is there twice the first counts, and its /etc is made
+    # anew by each boot, as this is. Only what outputs.tf shows is to be reached.
+    "sed -i '1i AllowTcpForwarding local\\nPermitOpen localhost:${local.flower_port} ${local.redis_address}' /etc/ssh/sshd_config",
+    "systemctl try-reload-or-restart sshd",
+  ]
 
   cloud_config = {
     for machine, units in local.units : machine => "#cloud-config\n${yamlencode({
       # As base64: no setting can break out of the YAML.
       write_files = [
-        for path, content in merge(local.files, units) :
+        for path, content in merge(local.files, machine == "control" ? local.control_files : {}, units) :
         { path = path, permissions = "0644", encoding = "b64", content = base64encode(content) }
       ]
       runcmd = concat(
         # Container-Optimized OS lets nothing in but SSH; what may come is for the network's firewall to say.
         [for port in [local.redis_port, local.health_port] : "iptables -w -A INPUT -p tcp --dport ${port} -j ACCEPT"],
-        # Redis asks for it: its fork shares nearly all memory.
-        ["sysctl -w vm.overcommit_memory=1"],
+        machine == "control" ? local.control_commands : [],
         ["systemctl daemon-reload"],
         # Other systems run this at their first boot alone.
-        [for path in keys(units) : "systemctl enable ${basename(path)}"],
-        [for path in keys(units) : "systemctl start --no-block ${basename(path)}"],
+        [for unit in local.started[machine] : "systemctl enable ${unit}"],
+        [for unit in local.started[machine] : "systemctl start --no-block ${unit}"],
       )
     })}"
   }

@@ -1,26 +1,63 @@
 # The control VM may die at any time: it comes back with Redis' disk, and what it held of messages Pub/Sub gives again.
 
 locals {
+  # The services share the VM's network: each has a port of its own.
+  control_ports = { bridge = "8081", autoscale = "8082" }
+
+  # In a unit's double quotes. Says what is answered, if that is not 200.
+  asks = join("", [
+    "python -c \\\"import http.client as h; c = h.HTTPConnection('127.0.0.1', %s, timeout=4); c.request('GET', '%s'); ",
+    "a = c.getresponse(); raise SystemExit(None if a.status == 200 else a.read().decode())\\\"",
+  ])
+
+  redis_mb = var.memorystore == null ? var.redis_memory_mb : 1024 * var.memorystore.memory_gb
+
+  # Memory, with R = redis_mb: the system 400 MB; Redis R, and while it rewrites its file up to R again; and the limits below,
+  # well above what the processes were seen to take: exporter 94 MB, Flower 73, a bridge 93 and 1.1 times the content that
+  # it has in Redis, R / 2 at most. Together 1040 + 2.75 R: 1744 MB of an e2-small's 2048 with R = 256. With Memorystore
+  # 1040 + 0.75 R: 1808 MB with 1 GB. Whoever exceeds a limit is ended, and comes back.
   control_services = {
     for name, service in {
-      bridge    = {}
-      autoscale = { image = local.images.autoscaling, options = "--env=LOWTIDE_FLOWER_URL=http://127.0.0.1:5555" }
-      flower    = {} # on loopback, where it needs no login: one comes to it through SSH
+      bridge = {
+        options   = "--env=LOWTIDE_HEALTH_PORT=${local.control_ports.bridge}"
+        memory_mb = 192 + ceil(0.75 * local.redis_mb)
+        health    = { command = format(local.asks, local.control_ports.bridge, "/healthz"), ill_s = 60 }
+      }
+      autoscale = {
+        image     = local.images.autoscaling
+        options   = "--env=LOWTIDE_HEALTH_PORT=${local.control_ports.autoscale} --env=LOWTIDE_FLOWER_URL=http://127.0.0.1:${local.flower_port}"
+        memory_mb = 192
+        # It is ill also while Redis can't be read, and then writes what it knows: to end it is no help at once.
+        health = { command = format(local.asks, local.control_ports.autoscale, "/healthz"), ill_s = 600 }
+      }
+      # On loopback, where it needs no login: one comes to it through SSH.
+      flower = {
+        memory_mb = 256
+        health    = { command = format(local.asks, local.flower_port, "/healthcheck"), ill_s = 60 }
+      }
       redis = {
-        image      = var.redis_image
+        image      = coalesce(var.redis_image, "${var.image_repository}/redis:7.4-alpine")
         beforehand = "/bin/sh /var/lib/lowtide/redis.sh /dev/disk/by-id/google-redis /mnt/disks/redis"
-        options    = "--volume=/mnt/disks/redis:/data --volume=/run/lowtide/redis.conf:/redis.conf:ro"
+        options = join(" ", [
+          "--volume=/mnt/disks/redis:/data --volume=/run/lowtide/redis.conf:/redis.conf:ro",
+          # When memory runs out, the kernel takes any other process: they all come back, and lose nothing.
+          "--oom-score-adj=-900",
+        ])
         command = join(" ", [
           "redis-server /redis.conf --dir /data --appendonly yes --appendfsync everysec",
           "--maxmemory ${var.redis_memory_mb}mb --maxmemory-policy noeviction",
         ])
+        # Also an error is an answer, such as that a password is missing, or that it loads its file.
+        health = { command = "redis-cli ping", ill_s = 60 }
       }
-    } : name => service if name != "bridge" || var.pubsub.has_bridge
+    } : name => service if(name != "bridge" || var.pubsub.has_bridge) && (name != "redis" || var.memorystore == null)
   }
 }
 
 # Tasks and results of Python callers are in here and nowhere else.
 resource "google_compute_disk" "redis" {
+  count = var.memorystore == null ? 1 : 0
+
   name = "${var.name}-redis"
   zone = var.zone
   type = "pd-balanced"
@@ -45,9 +82,13 @@ resource "google_compute_instance" "control" {
     }
   }
 
-  attached_disk {
-    source      = google_compute_disk.redis.id
-    device_name = "redis"
+  dynamic "attached_disk" {
+    for_each = google_compute_disk.redis
+
+    content {
+      source      = attached_disk.value.id
+      device_name = "redis"
+    }
   }
 
   network_interface {

@@ -98,3 +98,27 @@ resource "google_pubsub_topic_iam_member" "published" {
   role   = "roles/pubsub.publisher"
   member = local.members.control
 }
+
+# Google's own accounts, which act for the project.
+data "google_project" "project" {}
+
+data "google_storage_project_service_account" "uploads" {
+  count = length(var.uploads) > 0 ? 1 : 0
+}
+
+resource "google_pubsub_topic_iam_member" "uploads" {
+  for_each = toset(values(var.uploads))
+
+  topic  = google_pubsub_topic.topic[each.value].name
+  role   = "roles/pubsub.publisher"
+  member = data.google_storage_project_service_account.uploads[0].member
+}
+
+resource "google_bigquery_table_iam_member" "results" {
+  count = var.bigquery == null ? 0 : 1
+
+  dataset_id = google_bigquery_table.results[0].dataset_id
+  table_id   = google_bigquery_table.results[0].table_id
+  role       = "roles/bigquery.dataEditor"
+  member     = "serviceAccount:service-${data.google_project.project.number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+}

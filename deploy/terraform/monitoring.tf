@@ -10,6 +10,9 @@ resource "google_monitoring_metric_descriptor" "metric" {
   description  = each.value.description
   display_name = each.value.display_name
 
+  # All fleets of a project write these: the end of one leaves them to the others.
+  deletion_policy = "ABANDON"
+
   dynamic "labels" {
     for_each = each.value.labels
 
@@ -38,6 +41,7 @@ locals {
   alerts = {
     for file in fileset(local.alerts_folder, "*.json") :
     trimsuffix(file, ".json") => jsondecode(file("${local.alerts_folder}/${file}"))
+    if file != "bridge-missing.json" || var.pubsub.has_bridge
   }
 }
 
@@ -105,4 +109,40 @@ resource "google_monitoring_alert_policy" "alert" {
 
   # An alert on a metric that nobody has described is refused.
   depends_on = [google_monitoring_metric_descriptor.metric]
+}
+
+# It stops nothing: Google tells of it, hours later as a rule. The project's owners hear of it in any case.
+resource "google_billing_budget" "month" {
+  count = var.budget == null ? 0 : 1
+
+  billing_account = var.budget.billing_account
+  display_name    = "Lowtide: ${var.project}"
+
+  budget_filter {
+    projects = ["projects/${data.google_project.project.number}"]
+  }
+
+  amount {
+    specified_amount {
+      units = tostring(var.budget.units)
+    }
+  }
+
+  dynamic "threshold_rules" {
+    for_each = [0.5, 0.9, 1]
+
+    content {
+      threshold_percent = threshold_rules.value
+    }
+  }
+
+  threshold_rules {
+    threshold_percent = 1
+    spend_basis       = "FORECASTED_SPEND"
+  }
+
+  all_updates_rule {
+    monitoring_notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+    enable_project_level_recipients  = true
+  }
 }

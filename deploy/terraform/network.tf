@@ -56,7 +56,7 @@ resource "google_compute_firewall" "health" {
 resource "google_compute_firewall" "ssh" {
   name          = "${var.name}-ssh"
   network       = google_compute_network.network.id
-  description   = "SSH through Identity-Aware Proxy, which knows who asks: the way to Flower, too."
+  description   = "SSH through Identity-Aware Proxy, which knows who asks: the way to Flower and Redis, too."
   source_ranges = ["35.235.240.0/20"]
 
   allow {

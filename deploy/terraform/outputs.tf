@@ -2,7 +2,7 @@ output "flower" {
   description = "Opens Flower at http://localhost:5555."
   value = join(" ", [
     "gcloud compute ssh ${google_compute_instance.control.name} --project=${var.project} --zone=${var.zone}",
-    "--tunnel-through-iap -- -NL 5555:localhost:5555",
+    "--tunnel-through-iap -- -NL ${local.flower_port}:localhost:${local.flower_port}",
   ])
 }
 
@@ -16,7 +16,7 @@ output "workers" {
 
 output "redis_address" {
   description = "Where workers and caller_accounts reach Redis."
-  value       = "${google_compute_address.control.address}:${local.redis_port}"
+  value       = local.redis_address
 }
 
 output "service_accounts" {

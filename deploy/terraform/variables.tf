@@ -53,9 +53,19 @@ variable "image_tag" {
 }
 
 variable "redis_image" {
-  description = "Image of Redis. VMs have no way to Docker Hub; mirror.gcr.io is Google's copy of it."
+  description = "Image of Redis. null: redis:7.4-alpine of image_repository, as docs/deploy.md puts it there."
   type        = string
-  default     = "mirror.gcr.io/library/redis:7.4-alpine"
+  default     = null
+
+  validation {
+    # Else whoever owns the tag decides, at any boot of the control VM, what Redis is.
+    condition = anytrue([
+      var.redis_image == null,
+      can(regex("@sha256:[0-9a-f]{64}$", var.redis_image)),
+      startswith(coalesce(var.redis_image, "-"), "${var.image_repository}/"),
+    ])
+    error_message = "Expected an image of image_repository, or one with its digest (…@sha256:…): other tags may move."
+  }
 }
 
 variable "redis_password_secret" {
@@ -131,7 +141,7 @@ variable "worker_max_run_s" {
 }
 
 variable "worker_start_s" {
-  description = "Time for a worker to boot, pull its image and load its models, seconds. Until then no health check counts."
+  description = "Time for a worker to boot, pull its image and load its models, seconds. Until then no health check counts, and systemd lets the pull go on."
   type        = number
   default     = 900
 
@@ -148,9 +158,9 @@ variable "control_machine_type" {
 }
 
 variable "redis_memory_mb" {
-  description = "What Redis may hold, MB; beyond it, it refuses writes and forgets nothing. A rewrite of its file may need as much again."
+  description = "What Redis may hold, MB; beyond it, it refuses writes and forgets nothing. The control VM needs 1040 MB and 2.75 times as much."
   type        = number
-  default     = 512
+  default     = 256
 
   validation {
     condition     = var.redis_memory_mb >= 128
@@ -166,6 +176,66 @@ variable "redis_disk_gb" {
   validation {
     condition     = var.redis_disk_gb * 1000 >= 4 * var.redis_memory_mb && var.redis_disk_gb >= 10
     error_message = "Expected 10 GB at least, and four times redis_memory_mb."
+  }
+}
+
+variable "memorystore" {
+  description = "Memorystore for Redis in the place of Redis on the control VM, such as { memory_gb = 1 }. tier: BASIC has no replica. The control VM needs 1040 MB and three quarters as much. null: none."
+  type        = object({ memory_gb = number, tier = optional(string, "STANDARD_HA") })
+  default     = null
+
+  validation {
+    condition     = try(contains(["BASIC", "STANDARD_HA"], var.memorystore.tier), true)
+    error_message = "The tier is BASIC or STANDARD_HA."
+  }
+  validation {
+    condition     = try(var.memorystore.memory_gb >= 1 && floor(var.memorystore.memory_gb) == var.memorystore.memory_gb, true)
+    error_message = "memory_gb is a whole number of GB, 1 at least."
+  }
+}
+
+variable "uploads" {
+  description = "Buckets of this project of which each upload is a request: bucket to topic, such as { my-pictures = \"lowtide-requests\" }."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = length(setsubtract(values(var.uploads), var.pubsub.topics)) == 0
+    error_message = "The uploads of a bucket go to a topic that is not among the topics: see LOWTIDE_TOPIC."
+  }
+  validation {
+    condition     = length(setsubtract(keys(var.uploads), var.worker_buckets)) == 0
+    error_message = "Workers may not read a bucket whose uploads are requests: add it to LOWTIDE_GS_BUCKETS."
+  }
+}
+
+variable "bigquery" {
+  description = "Where BigQuery keeps results: the topic that they come from and a dataset, which is made, such as { topic = \"lowtide-results\", dataset = \"lowtide\" }. null: nowhere."
+  type        = object({ topic = string, dataset = string })
+  default     = null
+
+  validation {
+    condition     = try(contains(var.pubsub.topics, var.bigquery.topic), true)
+    error_message = "The topic is not among the topics: see LOWTIDE_RESULTS_TOPIC."
+  }
+  validation {
+    condition     = var.bigquery == null || can(regex("^[A-Za-z0-9_]+$", var.bigquery.dataset))
+    error_message = "A dataset's name has letters, digits and underscores alone."
+  }
+}
+
+variable "budget" {
+  description = "What the project may cost a month, of which Google tells, such as { billing_account = \"012345-6789AB-CDEF01\", units = 100 }: in the account's currency. null: nobody is told."
+  type        = object({ billing_account = string, units = number })
+  default     = null
+
+  validation {
+    condition     = var.budget == null || can(regex("^[0-9A-F]{6}-[0-9A-F]{6}-[0-9A-F]{6}$", var.budget.billing_account))
+    error_message = "Expected a billing account such as 012345-6789AB-CDEF01: gcloud billing accounts list."
+  }
+  validation {
+    condition     = try(var.budget.units >= 1 && floor(var.budget.units) == var.budget.units, true)
+    error_message = "units is a whole number, 1 at least."
   }
 }
 

@@ -14,4 +14,8 @@ provider "google" {
   project = var.project
   region  = var.region
   zone    = var.zone
+
+  # Budgets are refused to a person's own login unless it names the project whose quota it uses.
+  billing_project       = var.project
+  user_project_override = true
 }

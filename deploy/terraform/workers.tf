@@ -13,6 +13,14 @@ locals {
   }
 }
 
+check "grace_s" {
+  assert {
+    # docker kills 5 s after the grace period, systemd 5 s after that.
+    condition     = local.stop_s + 5 <= 30
+    error_message = "LOWTIDE_GRACE_S is ${var.grace_s}: a preempted worker has 120 s, but one that the autoscaler deletes has 30 s. It does not finish what takes longer than 20 s, and another begins it anew."
+  }
+}
+
 resource "google_compute_region_instance_template" "worker" {
   name_prefix  = "${var.name}-worker-"
   region       = var.region

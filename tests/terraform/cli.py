@@ -55,6 +55,8 @@ class Plan:
             for change in shown.get("resource_changes", [])
         ]
         self.configuration: dict[str, Any] = shown["configuration"]
+        planned = shown["planned_values"].get("outputs", {})
+        self.outputs: dict[str, Any] = {name: output.get("value") for name, output in planned.items()}
 
     def of_type(self, kind: str) -> list[Planned]:
         return [resource for resource in self.resources if resource.type == kind]

@@ -37,7 +37,7 @@ class Machine:
         self.units = {
             path.stem.removeprefix("lowtide-"): text
             for path, text in ((Path(path), text) for path, text in self.files.items())
-            if path.parent == UNITS
+            if path.parent == UNITS and path.suffix == ".service"
         }
 
     @property

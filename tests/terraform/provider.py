@@ -29,7 +29,7 @@ Block = dict[str, Any]
 
 
 def schema() -> dict[str, Any]:
-    """`resource_schemas`, `provider`; whose it is: `version` and `origin`."""
+    """`resource_schemas`, `data_source_schemas`, `provider`; whose it is: `version` and `origin`."""
     return json.loads(gzip.decompress(SCHEMA.read_bytes()))
 
 
@@ -49,6 +49,8 @@ class Provider:
         response = pb.GetProviderSchema.Response(provider=_schema_message(self._schema["provider"]))
         for name, block in self._schema["resource_schemas"].items():
             response.resource_schemas[name].CopyFrom(_schema_message(block))
+        for name, block in self._schema["data_source_schemas"].items():
+            response.data_source_schemas[name].CopyFrom(_schema_message(block))
         return response
 
     def validate_provider_config(self, request: Any) -> Any:
@@ -66,6 +68,16 @@ class Provider:
                 severity=pb.Diagnostic.ERROR, summary="Value for unconfigurable attribute", detail=name
             )
         return response
+
+    def validate_data_resource_config(self, request: Any) -> Any:
+        return pb.ValidateDataResourceConfig.Response()
+
+    def read_data_source(self, request: Any) -> Any:
+        block, value = self._schema["data_source_schemas"][request.type_name], _value(request.config)
+        assert value is not None
+        _leave_open(block, value)
+        _settle(block, value, of=request.type_name)
+        return pb.ReadDataSource.Response(state=_message(value))
 
     def upgrade_resource_state(self, request: Any) -> Any:
         return pb.UpgradeResourceState.Response(upgraded_state=_message(json.loads(request.raw_state.json)))
@@ -189,6 +201,19 @@ def _settle(block: Block, value: dict[str, Any], *, of: str) -> None:
     """Something in the place of what is known only now."""
     for name, attribute in block["attributes"].items():
         if isinstance(value.get(name), msgpack.ExtType):
-            value[name] = f"{of}.{name}" if attribute["type"] == "string" else None
+            value[name] = _anything(attribute["type"], f"{of}.{name}")
     for nested, one in _nested(block, value):
         _settle(nested, one, of=of)
+
+
+def _anything(kind: Any, text: str) -> Any:
+    """A value of this type."""
+    match kind:
+        case "string":
+            return text
+        case "number":
+            return 1
+        case ["list" | "set", _]:
+            return []
+        case _:
+            return None

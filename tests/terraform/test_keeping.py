@@ -6,6 +6,7 @@ The provider here says of every change that the resource must be made anew, whic
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,23 @@ from lowtide.config import load_settings
 from tests.terraform.cli import DEPLOY, PLACE, Failed, Plan, Terraform
 from tests.terraform.provider import Provider, serving
 
-SETTINGS = load_settings(project="my-project", https_hosts="images.example.org", reply_topics="mine")
-KEPT = {"google_pubsub_topic", "google_pubsub_subscription", "google_compute_disk"}
+SETTINGS = load_settings(
+    project="my-project", gs_buckets="pictures", https_hosts="images.example.org", reply_topics="mine"
+)
+KEPT = {
+    "google_bigquery_dataset",
+    "google_bigquery_table",
+    "google_compute_disk",
+    "google_pubsub_subscription",
+    "google_pubsub_topic",
+    "google_redis_instance",
+}
+OPTIONS = {
+    "uploads": {"pictures": "lowtide-requests"},
+    "bigquery": {"topic": "lowtide-results", "dataset": "lowtide"},
+    "budget": {"billing_account": "012345-6789AB-CDEF01", "units": 100},
+}
+"""What a person may leave out, and has here."""
 
 CHANGES: dict[str, dict[str, Any]] = {
     "region": {"region": "europe-west4", "zone": "europe-west4-a"},
@@ -23,9 +39,9 @@ CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "other"},
     "image_repository": {"image_repository": "us-central1-docker.pkg.dev/other/lowtide"},
     "image_tag": {"image_tag": "0.2.0"},
-    "redis_image": {"redis_image": "mirror.gcr.io/library/redis:8.0-alpine"},
+    "redis_image": {"redis_image": "us-central1-docker.pkg.dev/my-project/lowtide/redis:8.0-alpine"},
     "redis_password_secret": {"redis_password_secret": "other"},
-    "redis_memory_mb": {"redis_memory_mb": 1024},
+    "redis_memory_mb": {"redis_memory_mb": 512},
     "redis_disk_gb": {"redis_disk_gb": 20},
     "control_machine_type": {"control_machine_type": "e2-medium"},
     "worker_machine_type": {"worker_machine_type": "n2-standard-8"},
@@ -41,6 +57,10 @@ CHANGES: dict[str, dict[str, Any]] = {
     "worker_start_s": {"worker_start_s": 60},
     "caller_accounts": {"caller_accounts": ["web@my-project.iam.gserviceaccount.com"]},
     "alert_emails": {"alert_emails": ["a@example.org"]},
+    "memorystore": {"memorystore": {"memory_gb": 1}},
+    "uploads": {"uploads": {}},
+    "bigquery": {"bigquery": None},
+    "budget": {"budget": None},
 }
 """By variable, what a person may write into terraform.tfvars."""
 SETTINGS_CHANGES: dict[str, dict[str, Any]] = {
@@ -52,7 +72,7 @@ SETTINGS_CHANGES: dict[str, dict[str, Any]] = {
     "pubsub": {"subscription": "other", "topic": "other"},
     "fewer topics": {"reply_topics": ""},
     "no topics": {"subscription": ""},
-    "worker_buckets": {"gs_buckets": "pictures"},
+    "worker_buckets": {"gs_buckets": "pictures,others"},
     "internet": {"https_hosts": ""},
 }
 """Likewise, of the variables that `lowtide deploy vars` writes, by what is set."""
@@ -63,7 +83,7 @@ def applied(terraform_here, tmp_path_factory) -> Iterator[Terraform]:
     """A root whose resources are there."""
     with serving(Provider(replaces=True)) as environment:
         terraform = Terraform(tmp_path_factory.mktemp("terraform") / "deploy", environment)
-        terraform.given(settings=SETTINGS)
+        terraform.given(settings=SETTINGS, **OPTIONS)
         made = terraform.run("apply", "-auto-approve", "-input=false")
         assert not isinstance(made, Failed), made
         yield terraform
@@ -73,7 +93,7 @@ def applied(terraform_here, tmp_path_factory) -> Iterator[Terraform]:
 def _as_applied(applied: Terraform) -> Iterator[None]:
     """The variables are those that were applied, and nothing changed them there."""
     yield
-    applied.given(settings=SETTINGS)
+    applied.given(settings=SETTINGS, **OPTIONS)
 
 
 def assert_keeps(plan: Plan | Failed) -> None:
@@ -90,7 +110,7 @@ def test_without_a_change_there_is_nothing_to_do(applied: Terraform) -> None:
 
 @pytest.mark.parametrize("variable", CHANGES)
 def test_no_change_of_a_variable_deletes_what_waits(applied: Terraform, variable: str) -> None:
-    applied.given(**CHANGES[variable])
+    applied.given(**{**OPTIONS, **CHANGES[variable]})
 
     assert_keeps(applied.plan())
 
@@ -110,13 +130,27 @@ def test_every_variable_was_changed(applied: Terraform) -> None:
     assert PLACE.keys() <= declared.keys()
 
 
-@pytest.mark.parametrize("change", [{"name": "other"}, {"zone": "us-central1-c"}])
+@pytest.mark.parametrize("change", [{"name": "other"}, {"zone": "us-central1-c"}, {"memorystore": {"memory_gb": 1}}])
 def test_a_plan_that_would_lose_something_says_so(applied: Terraform, change: dict[str, Any]) -> None:
-    applied.given(**change)
+    applied.given(**{**OPTIONS, **change})
     said = applied.plan()
 
     assert isinstance(said, Failed)
-    assert "google_compute_disk.redis has lifecycle.prevent_destroy set" in said.said
+    assert "google_compute_disk.redis[0] has lifecycle.prevent_destroy set" in said.said
+
+
+@pytest.mark.usefixtures("terraform_here")
+def test_memorystore_is_kept_when_it_is_no_longer_asked_for(tmp_path: Path) -> None:
+    with serving(Provider(replaces=True)) as environment:
+        terraform = Terraform(tmp_path / "deploy", environment)
+        terraform.given(settings=SETTINGS, memorystore={"memory_gb": 1})
+        made = terraform.run("apply", "-auto-approve", "-input=false")
+        assert not isinstance(made, Failed), made
+        terraform.given(settings=SETTINGS)
+        said = terraform.plan()
+
+    assert isinstance(said, Failed)
+    assert "google_redis_instance.memorystore[0] has lifecycle.prevent_destroy set" in said.said
 
 
 def test_a_subscription_that_the_settings_no_longer_name_is_not_deleted(applied: Terraform) -> None:
@@ -148,6 +182,15 @@ def test_the_fleet_alone_is_torn_down_as_the_docs_say(applied: Terraform) -> Non
 
     assert {one.type for one in plan.lost}.isdisjoint(KEPT)
     assert len(plan.lost) == len(plan.resources) > 40
+    # What the exporters of other fleets write to stays when its resource goes.
+    policies = [state["values"]["deletion_policy"] for state in descriptors_in(applied)]
+    assert set(policies) == {"ABANDON"}
+
+
+def descriptors_in(terraform: Terraform) -> list[dict[str, Any]]:
+    shown = json.loads(str(terraform.run("show", "-json")))
+    resources: list[dict[str, Any]] = shown["values"]["root_module"]["resources"]
+    return [one for one in resources if one["type"] == "google_monitoring_metric_descriptor"]
 
 
 def test_the_groups_size_is_the_autoscalers_and_terraform_leaves_it(applied: Terraform) -> None:

@@ -142,6 +142,34 @@ AGAINST_THE_TESTS = {
         ),
         "Pub/Sub would count preemptions as failures.",
     ),
+    "a memorystore that evicts": (
+        ("memorystore.tf", '"noeviction"', '"volatile-lru"'),
+        "Memorystore drops what nobody has fetched.",
+    ),
+    "a memorystore without a password": (
+        ("memorystore.tf", "auth_enabled            = true", "auth_enabled            = false"),
+        "Whoever is in the network reads and writes Memorystore.",
+    ),
+    "a redis beside memorystore": (
+        ("control.tf", '(name != "redis" || var.memorystore == null)', "true"),
+        "There are two Redis servers.",
+    ),
+    "an authority that nobody is given": (
+        ("boot.tf", "redis.server_ca_certs[*].cert", "[]"),
+        "Nobody vouches for Memorystore.",
+    ),
+    "a redis that evicts": (
+        ("control.tf", "--maxmemory-policy noeviction", "--maxmemory-policy volatile-lru"),
+        "Redis forgets.",
+    ),
+    "a redis that is killed first": (
+        ("control.tf", '"--oom-score-adj=-900",', ""),
+        "Redis is killed when another takes its memory.",
+    ),
+    "a grace period that nobody warns of": (
+        ("workers.tf", "local.stop_s + 5 <= 30", "local.stop_s + 5 <= 300"),
+        "Missing expected failure",
+    ),
     "a subscription that expires": (
         ("pubsub.tf", 'ttl = ""', 'ttl = "86400s"'),
         "A subscription loses what waits.",

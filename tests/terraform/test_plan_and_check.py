@@ -16,7 +16,7 @@ from lowtide.cli.deploy.apis import GoogleApis
 from lowtide.cli.deploy.check import examine
 from lowtide.cli.deploy.chosen import chosen_by
 from lowtide.cli.deploy.errors import NotChosen, TerraformFailed
-from lowtide.cli.deploy.plan import AttachedGpus, read_plan
+from lowtide.cli.deploy.plan import AttachedGpus, Memorystore, read_plan
 from lowtide.cli.deploy.terraform import Terraform as Runner
 from lowtide.cli.deploy.variables import variables_of
 from lowtide.config import load_settings
@@ -81,7 +81,7 @@ def test_data_that_would_be_lost_is_told_of_where_terraform_no_longer_refuses(te
     terraform.given(redis_disk_gb=20)
     said = lowtide("deploy", "plan", LOWTIDE_SUBSCRIPTION="other").stdout
 
-    assert "DATA LOSS: google_compute_disk.redis is destroyed and made anew, and with it everything" in said
+    assert "DATA LOSS: google_compute_disk.redis[0] is destroyed and made anew, and with it everything" in said
     assert (
         'DATA LOSS: google_pubsub_subscription.subscription["lowtide-requests"] is destroyed, and with it every message'
         in said
@@ -112,6 +112,16 @@ def test_attached_gpus_are_read_from_a_plan(terraform: Terraform) -> None:
     assert plan.worker.gpus == AttachedGpus(type="nvidia-tesla-t4", count=2)
     assert (plan.worker.disk_gb, plan.control.disk_gb, plan.nat) == (50, 30, False)
     assert plan.zones == ("us-central1-a", "us-central1-b")
+
+
+def test_memorystore_is_read_from_a_plan_and_then_there_is_no_disk_of_redis(terraform: Terraform) -> None:
+    terraform.given(memorystore={"memory_gb": 2, "tier": "BASIC"})
+    runner = Runner()
+    runner.plan()
+    plan = read_plan(runner.show_plan())
+
+    assert plan.memorystore == Memorystore(tier="BASIC", memory_gb=2)
+    assert plan.control.disk_gb == 20
 
 
 def test_what_was_chosen_is_read_with_the_defaults_of_what_was_not(terraform: Terraform) -> None:

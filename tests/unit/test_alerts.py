@@ -26,5 +26,5 @@ def test_an_alert_names_a_metric_that_is_written_and_groups_by_its_labels(file: 
         assert {FLEET} <= labels <= {FLEET, *BY_TYPE[metric_type].labels}
 
 
-def test_there_is_an_alert_for_a_signal_that_is_missing_and_for_one_that_is_held() -> None:
-    assert [file.stem for file in ALERTS] == ["signal-missing", "source-unreadable"]
+def test_there_is_an_alert_for_a_signal_that_is_missing_for_one_that_is_held_and_for_a_bridge() -> None:
+    assert [file.stem for file in ALERTS] == ["bridge-missing", "signal-missing", "source-unreadable"]

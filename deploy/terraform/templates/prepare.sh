@@ -1,11 +1,11 @@
 #!/bin/sh
-# prepare.sh IMAGE SECRET REDIS: fetches the image, and writes how Redis is reached, by the account of this VM.
+# prepare.sh IMAGE SECRET SCHEME PLACE: fetches the image, and writes how Redis is reached, by the account of this VM.
 #
-# SECRET: projects/…/secrets/…, Redis' password; REDIS: host:port. What it writes is in memory, for root alone. Runs on
-# whatever a boot image has: a shell, curl, sed, base64 and Docker.
+# SECRET: projects/…/secrets/…, Redis' password; SCHEME://:password@PLACE is its URL. What it writes is in memory, for root
+# alone. Runs on whatever a boot image has: a shell, curl, sed, base64 and Docker.
 set -eu
 umask 077
-image=$1 secret=$2 redis=$3
+image=$1 secret=$2 scheme=$3 place=$4
 folder=${LOWTIDE_RUN:-/run/lowtide}
 mkdir -p "$folder"
 
@@ -22,7 +22,7 @@ password=$(printf 'Authorization: Bearer %s' "$token" |
   curl -sSf -H @- "https://secretmanager.googleapis.com/v1/$secret/versions/latest:access" | value data | base64 -d)
 [ -n "$password" ] || { echo "$secret is empty" >&2; exit 1; }
 # Several units do this at once: each file is there whole or not at all.
-printf 'LOWTIDE_REDIS_URL=redis://:%s@%s/0\n' "$password" "$redis" >"$folder/env.$$"
+printf 'LOWTIDE_REDIS_URL=%s://:%s@%s\n' "$scheme" "$password" "$place" >"$folder/env.$$"
 printf 'requirepass %s\n' "$password" >"$folder/conf.$$"
 # Redis is no root and reads this in its container; the folder around it is root's.
 chmod 0444 "$folder/conf.$$"

@@ -126,3 +126,87 @@ run "a_fleet_on_cpus_has_no_gpu" {
     error_message = "A fleet on CPUs asks for GPUs."
   }
 }
+
+run "a_grace_period_that_a_deleted_vm_has_not_is_told_of" {
+  command = plan
+
+  variables {
+    grace_s = 60
+  }
+
+  expect_failures = [check.grace_s]
+}
+
+run "redis_keeps_what_it_has_and_its_disk_is_its_own" {
+  command = plan
+
+  assert {
+    condition     = strcontains(local.control_services.redis.command, "--appendonly yes") && strcontains(local.control_services.redis.command, "--maxmemory-policy noeviction")
+    error_message = "Redis forgets."
+  }
+  assert {
+    condition     = length(google_compute_instance.control.attached_disk) == 1 && length(google_redis_instance.memorystore) == 0
+    error_message = "Redis has no disk."
+  }
+  assert {
+    condition     = strcontains(local.control_services.redis.options, "--oom-score-adj=-900")
+    error_message = "Redis is killed when another takes its memory."
+  }
+}
+
+run "what_is_optional_is_not_there_unless_it_is_asked_for" {
+  command = plan
+
+  assert {
+    condition     = length(google_storage_notification.uploads) + length(google_bigquery_table.results) + length(google_billing_budget.month) + length(google_redis_instance.memorystore) == 0
+    error_message = "Something is there that nobody asked for."
+  }
+}
+
+run "memorystore_takes_the_place_of_redis_with_a_password_and_tls" {
+  command = plan
+
+  variables {
+    memorystore = { memory_gb = 1 }
+  }
+
+  override_resource {
+    target          = google_redis_instance.memorystore
+    override_during = plan
+    values = {
+      host            = "10.1.2.3"
+      port            = 6378
+      auth_string     = "of-google"
+      server_ca_certs = [{ cert = "the authority", create_time = "", expire_time = "", serial_number = "", sha1_fingerprint = "" }]
+    }
+  }
+
+  assert {
+    condition     = google_redis_instance.memorystore[0].redis_configs["maxmemory-policy"] == "noeviction"
+    error_message = "Memorystore drops what nobody has fetched."
+  }
+  assert {
+    condition     = google_redis_instance.memorystore[0].auth_enabled && google_redis_instance.memorystore[0].transit_encryption_mode == "SERVER_AUTHENTICATION"
+    error_message = "Whoever is in the network reads and writes Memorystore."
+  }
+  assert {
+    condition     = !contains(keys(local.control_services), "redis") && length(google_compute_disk.redis) + length(google_compute_instance.control.attached_disk) == 0
+    error_message = "There are two Redis servers."
+  }
+  assert {
+    condition     = google_secret_manager_secret_version.memorystore[0].secret_data == "of-google"
+    error_message = "VMs do not find the password."
+  }
+  assert {
+    condition     = output.redis_address == "10.1.2.3:6378" && alltrue([for unit in values(local.units.worker) : strcontains(unit, "rediss 10.1.2.3:6378/0?ssl_ca_certs=/redis-ca.pem&ssl_check_hostname=false") && strcontains(unit, "--volume=/var/lib/lowtide/redis-ca.pem:/redis-ca.pem:ro")])
+    error_message = "Workers do not find Memorystore."
+  }
+  assert {
+    condition     = local.control_services.bridge.memory_mb >= 93 + 1.1 * 1024 / 2
+    error_message = "A bridge is ended when it has in Memorystore what it may have there."
+  }
+  assert {
+    condition     = local.files["/var/lib/lowtide/redis-ca.pem"] == "the authority"
+    error_message = "Nobody vouches for Memorystore."
+  }
+}

@@ -275,3 +275,101 @@ run "a_subscription_that_is_pulled_and_not_made" {
 
   expect_failures = [var.pubsub]
 }
+
+run "an_image_of_redis_that_may_be_another_tomorrow" {
+  command = plan
+
+  variables {
+    redis_image = "mirror.gcr.io/library/redis:7.4-alpine"
+  }
+
+  expect_failures = [var.redis_image]
+}
+
+run "an_image_of_redis_by_its_digest" {
+  command = plan
+
+  variables {
+    redis_image = "mirror.gcr.io/library/redis@sha256:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a"
+  }
+}
+
+run "a_tier_that_memorystore_has_not" {
+  command = plan
+
+  variables {
+    memorystore = { memory_gb = 1, tier = "STANDARD" }
+  }
+
+  expect_failures = [var.memorystore]
+}
+
+run "half_a_gigabyte_of_memorystore" {
+  command = plan
+
+  variables {
+    memorystore = { memory_gb = 0.5 }
+  }
+
+  expect_failures = [var.memorystore]
+}
+
+run "uploads_to_a_topic_that_there_is_not" {
+  command = plan
+
+  variables {
+    uploads = { my-bucket = "other" }
+  }
+
+  expect_failures = [var.uploads]
+}
+
+run "uploads_that_workers_may_not_read" {
+  command = plan
+
+  variables {
+    uploads = { other = "lowtide-requests" }
+  }
+
+  expect_failures = [var.uploads]
+}
+
+run "results_of_a_topic_that_there_is_not" {
+  command = plan
+
+  variables {
+    bigquery = { topic = "other", dataset = "lowtide" }
+  }
+
+  expect_failures = [var.bigquery]
+}
+
+run "a_dataset_with_a_hyphen" {
+  command = plan
+
+  variables {
+    bigquery = { topic = "lowtide-results", dataset = "low-tide" }
+  }
+
+  expect_failures = [var.bigquery]
+}
+
+run "the_name_of_a_billing_account" {
+  command = plan
+
+  variables {
+    budget = { billing_account = "My Billing Account", units = 100 }
+  }
+
+  expect_failures = [var.budget]
+}
+
+run "half_a_unit_of_a_currency" {
+  command = plan
+
+  variables {
+    budget = { billing_account = "012345-6789AB-CDEF01", units = 0.5 }
+  }
+
+  expect_failures = [var.budget]
+}

@@ -6,7 +6,7 @@ import pytest
 from lowtide.autoscaling.policy.policy import Mode, Policy, ScaleInControl, Signal
 from lowtide.autoscaling.policy.schedule import Schedule
 from lowtide.cli.deploy.explain import in_json, in_words
-from lowtide.cli.deploy.plan import Action, AttachedGpus, FleetPlan, Machine, ResourceChange
+from lowtide.cli.deploy.plan import Action, AttachedGpus, FleetPlan, Machine, Memorystore, ResourceChange
 from lowtide.cli.deploy.prices import SOURCES
 
 WORK = Signal(
@@ -56,7 +56,7 @@ def test_a_plan_is_some_twenty_lines_of_which_the_last_says_how_to_apply_it() ->
     ("address", "loses"),
     [
         ('google_pubsub_topic.topic["lowtide-requests"]', "messages that its subscriptions have not got"),
-        ("google_compute_disk.redis", "everything that Redis holds"),
+        ("google_compute_disk.redis[0]", "everything that Redis holds"),
     ],
 )
 @pytest.mark.parametrize("action", [Action.DESTROY, Action.REPLACE])
@@ -151,3 +151,16 @@ def test_a_program_gets_the_same_as_json() -> None:
     assert told["worker"]["spot"] is True
     assert told["idle_usd_a_month"]["total"] == pytest.approx(15.2275)
     assert told["apply"] == "terraform -chdir=deploy/terraform apply lowtide.tfplan"
+
+
+@pytest.mark.parametrize(("tier", "usd"), [("BASIC", "$35.77"), ("STANDARD_HA", "$46.72")])
+def test_memorystore_is_paid_for_while_nothing_waits(tier: str, usd: str) -> None:
+    said = in_words(replace(PLAN, memorystore=Memorystore(tier=tier, memory_gb=1)))
+
+    assert f"Memorystore {tier}, 1 GB: {usd}" in said
+
+
+def test_of_more_memorystore_than_has_a_price_here_the_rest_is_told() -> None:
+    said = in_words(replace(PLAN, memorystore=Memorystore(tier="BASIC", memory_gb=5)))
+
+    assert "Memorystore BASIC, 5 GB: no price is known here" in said
