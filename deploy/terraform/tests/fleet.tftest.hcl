@@ -1,4 +1,5 @@
-# What holds of a fleet, whatever its settings. `terraform test` needs no account: nothing is made.
+# What holds of a fleet, whatever its settings. `terraform test` needs no account: nothing is made. It needs Terraform 1.11, the
+# first that overrides what a plan does not know, as the last run does.
 
 mock_provider "google" {}
 
