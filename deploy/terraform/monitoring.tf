@@ -111,7 +111,7 @@ resource "google_monitoring_alert_policy" "alert" {
   depends_on = [google_monitoring_metric_descriptor.metric]
 }
 
-# It stops nothing: Google tells of it, hours later as a rule. The project's owners hear of it in any case.
+# It stops nothing: Google tells of it, hours later as a rule. Who administers the billing account hears of it in any case.
 resource "google_billing_budget" "month" {
   count = var.budget == null ? 0 : 1
 
@@ -141,8 +141,11 @@ resource "google_billing_budget" "month" {
     spend_basis       = "FORECASTED_SPEND"
   }
 
-  all_updates_rule {
-    monitoring_notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
-    enable_project_level_recipients  = true
+  dynamic "all_updates_rule" {
+    for_each = length(var.alert_emails) > 0 ? [true] : []
+
+    content {
+      monitoring_notification_channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+    }
   }
 }

@@ -237,6 +237,10 @@ variable "budget" {
     condition     = try(var.budget.units >= 1 && floor(var.budget.units) == var.budget.units, true)
     error_message = "units is a whole number, 1 at least."
   }
+  validation {
+    condition     = var.budget == null || length(var.alert_emails) <= 5
+    error_message = "A budget tells five addresses at most: alert_emails has more."
+  }
 }
 
 variable "caller_accounts" {

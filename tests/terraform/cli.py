@@ -23,6 +23,12 @@ PLACE = {
     "worker_machine_type": "n2-standard-4",
 }
 """What a person writes into terraform.tfvars: a fleet on CPUs."""
+OPTIONS: Mapping[str, Any] = {
+    "uploads": {"pictures": "lowtide-requests"},
+    "bigquery": {"topic": "lowtide-results", "dataset": "lowtide"},
+    "budget": {"billing_account": "012345-6789AB-CDEF01", "units": 100},
+}
+"""What a person may leave out. The bucket is one of LOWTIDE_GS_BUCKETS."""
 LEFT_BEHIND = (".terraform*", "*.tfvars", "*.tfvars.json", "*.tfstate*", "*.tfplan")
 TIMEOUT_S = 60
 

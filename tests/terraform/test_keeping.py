@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lowtide.config import load_settings
-from tests.terraform.cli import DEPLOY, PLACE, Failed, Plan, Terraform
+from tests.terraform.cli import DEPLOY, OPTIONS, PLACE, Failed, Plan, Terraform
 from tests.terraform.provider import Provider, serving
 
 SETTINGS = load_settings(
@@ -26,12 +26,6 @@ KEPT = {
     "google_pubsub_topic",
     "google_redis_instance",
 }
-OPTIONS = {
-    "uploads": {"pictures": "lowtide-requests"},
-    "bigquery": {"topic": "lowtide-results", "dataset": "lowtide"},
-    "budget": {"billing_account": "012345-6789AB-CDEF01", "units": 100},
-}
-"""What a person may leave out, and has here."""
 
 CHANGES: dict[str, dict[str, Any]] = {
     "region": {"region": "europe-west4", "zone": "europe-west4-a"},

@@ -13,7 +13,7 @@ from lowtide.bridge.pubsub.create import LEASE_S, RETENTION_S, wanted
 from lowtide.config import load_settings
 from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
 from tests.terraform import provider
-from tests.terraform.cli import DEPLOY, PLACE, Plan, Terraform
+from tests.terraform.cli import DEPLOY, Plan, Terraform
 from tests.terraform.machine import Machine
 
 ROLES = {
@@ -27,13 +27,6 @@ ROLES = {
     "roles/secretmanager.secretAccessor",
     "roles/storage.objectViewer",
 }
-OPTIONS = {
-    "uploads": {"pictures": "lowtide-requests"},
-    "bigquery": {"topic": "lowtide-results", "dataset": "lowtide"},
-    "budget": {"billing_account": "012345-6789AB-CDEF01", "units": 100},
-    "memorystore": {"memory_gb": 1},
-    "alert_emails": ["a@example.org"],
-}
 OF_THE_WHOLE_PROJECT = {"roles/logging.logWriter", "roles/monitoring.metricWriter", "roles/monitoring.viewer"}
 """Logs and metrics have no smaller scope."""
 SETTINGS = load_settings(project="my-project", gs_buckets="pictures", https_hosts="images.example.org")
@@ -43,15 +36,6 @@ SETTINGS = load_settings(project="my-project", gs_buckets="pictures", https_host
 def plan(terraform: Terraform) -> Plan:
     terraform.given(settings=SETTINGS)
     return terraform.planned()
-
-
-@pytest.fixture(scope="module")
-def optional(terraform: Terraform) -> Plan:
-    """With all that may be left out."""
-    terraform.given(settings=SETTINGS, **OPTIONS)
-    plan = terraform.planned()
-    terraform.given(settings=SETTINGS)
-    return plan
 
 
 def test_it_is_formatted(terraform: Terraform) -> None:
@@ -106,80 +90,6 @@ def test_roles_are_those_that_the_processes_need_and_of_single_resources_where_t
     assert {one.after["role"] for one in grants} == ROLES
     of_projects = {one.after["role"] for one in grants if one.type == "google_project_iam_member"}
     assert of_projects == OF_THE_WHOLE_PROJECT
-
-
-def test_options_need_one_role_more_and_that_is_of_one_table(optional: Plan) -> None:
-    grants = {one.address: one.after for one in optional.resources if "_iam_" in one.type}
-
-    assert {grant["role"] for grant in grants.values()} == {*ROLES, "roles/bigquery.dataEditor"}
-    table = grants["google_bigquery_table_iam_member.results[0]"]
-    assert (table["role"], table["dataset_id"], table["table_id"]) == (
-        "roles/bigquery.dataEditor",
-        "lowtide",
-        "results",
-    )
-    assert table["member"] == "serviceAccount:service-google_project.number@gcp-sa-pubsub.iam.gserviceaccount.com"
-    uploads = grants['google_pubsub_topic_iam_member.uploads["lowtide-requests"]']
-    assert uploads["member"] == "google_storage_project_service_account.member"
-
-
-def test_each_upload_to_a_bucket_goes_to_its_topic_as_the_bridge_reads_it(optional: Plan) -> None:
-    notification = optional.only("google_storage_notification")
-
-    assert (notification["bucket"], notification["payload_format"]) == ("pictures", "JSON_API_V1")
-    assert notification["event_types"] == ["OBJECT_FINALIZE"]
-
-
-def test_bigquery_keeps_whatever_a_result_says(optional: Plan) -> None:
-    [subscription] = [
-        one.after for one in optional.of_type("google_pubsub_subscription") if one.after["bigquery_config"]
-    ]
-    [config] = subscription["bigquery_config"]
-    table = optional.only("google_bigquery_table")
-
-    assert subscription["name"] == "lowtide-results-bigquery"
-    assert config["table"] == "my-project.lowtide.results"
-    # Neither the topic's schema nor the table's, or a field that a later release adds would hold everything up.
-    assert not config["use_topic_schema"]
-    assert not config["use_table_schema"]
-    # What Pub/Sub writes with `write_metadata`, and the result as `data`.
-    assert config["write_metadata"]
-    assert {column["name"]: column["type"] for column in json.loads(table["schema"])} == {
-        "subscription_name": "STRING",
-        "message_id": "STRING",
-        "publish_time": "TIMESTAMP",
-        "attributes": "JSON",
-        "data": "JSON",
-    }
-
-
-def test_a_budget_is_of_this_project_and_those_who_get_alerts_are_told(optional: Plan) -> None:
-    budget = optional.only("google_billing_budget")
-
-    assert budget["budget_filter"][0]["projects"] == ["projects/google_project.number"]
-    assert budget["amount"][0]["specified_amount"][0]["units"] == "100"
-    assert {(rule["threshold_percent"], rule["spend_basis"]) for rule in budget["threshold_rules"]} == {
-        (0.5, None),
-        (0.9, None),
-        (1, None),
-        (1, "FORECASTED_SPEND"),
-    }
-    uses = next(
-        one for one in optional.configuration["root_module"]["resources"] if one["type"] == "google_billing_budget"
-    )["expressions"]["all_updates_rule"][0]["monitoring_notification_channels"]["references"]
-    assert "google_monitoring_notification_channel.email" in uses
-
-
-def test_memorystore_forgets_nothing_asks_for_a_password_and_takes_the_place_of_redis(
-    terraform: Terraform, optional: Plan
-) -> None:
-    redis = optional.only("google_redis_instance")
-
-    assert redis["redis_configs"] == {"maxmemory-policy": "noeviction"}
-    assert (redis["auth_enabled"], redis["transit_encryption_mode"]) == (True, "SERVER_AUTHENTICATION")
-    assert (redis["tier"], redis["memory_size_gb"], redis["location_id"]) == ("STANDARD_HA", 1, PLACE["zone"])
-    assert redis["persistence_config"][0]["persistence_mode"] == "RDB"
-    assert optional.of_type("google_compute_disk") == []
 
 
 def test_a_worker_reads_images_the_password_and_content_and_touches_no_topic(plan: Plan) -> None:

@@ -373,3 +373,14 @@ run "half_a_unit_of_a_currency" {
 
   expect_failures = [var.budget]
 }
+
+run "a_budget_that_tells_six_people" {
+  command = plan
+
+  variables {
+    budget       = { billing_account = "012345-6789AB-CDEF01", units = 100 }
+    alert_emails = [for number in range(6) : "${number}@example.org"]
+  }
+
+  expect_failures = [var.budget]
+}
