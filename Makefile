@@ -70,7 +70,7 @@ lock: | $(UV) ## Pin the newest allowed dependencies, with hashes
 	@for extra in autoscaling bridge flower worker; do \
 	    cp requirements/dev.txt requirements/$$extra.txt; \
 	    $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
-	        --extra $$extra pyproject.toml -o requirements/$$extra.txt; done
+	        --extra $$extra pyproject.toml -o requirements/$$extra.txt || exit; done
 
 clean: ## Remove what these commands made
 	@rm -rf .venv .uv build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

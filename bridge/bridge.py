@@ -218,6 +218,8 @@ class Bridge:
         # What was published and not yet acknowledged would come a second time, to be acknowledged.
         while parts.held.to_acknowledge and time.monotonic() < until_s:
             time.sleep(WATCH_S)
+        if self._puller.stop(0.0):
+            parts.puller.close()  # if it was slow to stop
         rest = parts.held.keys()
         parts.leaser.hand_back(rest)
         log.info(

@@ -162,7 +162,7 @@ class Replay:
                 return
             elif time.monotonic() - came_s >= self._idle_s:
                 # It, or this machine, may have stood still: then what came meanwhile is here now.
-                self._pubsub.check_answers(self._subscription)
+                self._persist(self._pubsub.check_answers, self._subscription)
                 answers = True
 
     def _pull(self) -> list[Received] | None:

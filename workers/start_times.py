@@ -16,11 +16,11 @@ READY = "ready"
 WARM_UP = "warm_up_s"
 
 
-def process_began_at(*, stat: Path = Path("/proc/self/stat"), uptime: Path = Path("/proc/uptime")) -> float:
+def process_began_at(*, stat: Path = Path("/proc/self/stat")) -> float:
     """When this process began, Unix seconds, to a hundredth: of the kernel, since Python comes later."""
     # The name of the program, in brackets, may have blanks in it; the time is the twentieth word behind it.
     ticks = int(stat.read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19])
-    age_s = float(uptime.read_text(encoding="ascii").split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age_s
 
 

@@ -88,7 +88,8 @@ def run_worker(settings: Settings) -> int:
 
 
 def load_models(settings: Settings) -> None:
-    """Load every model on the CPU, and try it: weights that had to be downloaded are in the cache afterwards.
+    """Load every model on the CPU, and try those that have an `example` there: weights that had to be downloaded are
+    in the cache afterwards.
 
     Raises SettingsError, and whatever a model's `load` or `predict` raises.
     """

@@ -53,7 +53,7 @@ class Reading:
 
     def messages(self, *, limit: int | None = None) -> Iterator[Received]:
         """Each message, until `limit` are done with or the silence is over. Raises PubsubError."""
-        answers = False
+        answers = unanswered = False
         while limit is None or self.count < limit:
             away: PubsubUnavailable | None = None
             try:
@@ -70,8 +70,14 @@ class Reading:
             if answers:
                 return
             # It, or this machine, may have stood still: then what came meanwhile is here now.
-            self._pubsub.check_answers(self._subscription)
-            answers = True
+            try:
+                self._pubsub.check_answers(self._subscription)
+                answers = True
+            except PubsubUnavailable:
+                if unanswered:
+                    raise
+                unanswered = True  # it may be for a moment
+                time.sleep(AGAIN_S)
 
     def done(self, message: Received, *, acknowledge: bool, counts: bool = True) -> None:
         """What `messages` gave was dealt with; one that isn't acknowledged stays on the subscription."""

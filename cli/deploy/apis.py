@@ -1,5 +1,6 @@
 """Google's REST APIs, as far as `lowtide deploy check` reads them. It changes nothing."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ import google.auth
 import google.auth.exceptions
 import google.oauth2.credentials
 import requests
+from google.auth.environment_vars import CREDENTIALS
 from google.auth.transport.requests import AuthorizedSession, Request
 
 from lowtide.cli.deploy.errors import ApiRefused, CredentialsMissing
@@ -55,10 +57,18 @@ class GoogleApis:
         except requests.RequestException as error:
             raise ApiRefused(f"{service} can't be reached: {error}") from error
         if not answer.ok:
-            # https://cloud.google.com/apis/design/errors, "HTTP mapping"
-            raise ApiRefused(f"{service} refuses: {said['error']['message']}")
+            raise ApiRefused(_why_refused(service, answer.status_code, said))
         found: dict[str, Any] = said
         return found
+
+
+def _why_refused(service: str, status: int, said: Any) -> str:
+    """In Google's words, which come as https://cloud.google.com/apis/design/errors says, "HTTP mapping"; or, from
+    something between us and Google, in none.
+    """
+    error = said.get("error") if isinstance(said, dict) else None
+    message = error.get("message") if isinstance(error, dict) else None
+    return f"{service} refuses: {message}" if message else f"{service} answers {status}"
 
 
 def connect_apis(project: str) -> tuple[GoogleApis, str]:
@@ -70,8 +80,12 @@ def connect_apis(project: str) -> tuple[GoogleApis, str]:
             credentials = credentials.with_quota_project(project)
         credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.DefaultCredentialsError as error:
+        if key_file := os.environ.get(CREDENTIALS):
+            raise CredentialsMissing(
+                f"{CREDENTIALS}={key_file}: {error}", f"correct it, or unset it: {LOGIN}"
+            ) from error
         raise CredentialsMissing(
-            "there are no application default credentials", f"{LOGIN}, or GOOGLE_APPLICATION_CREDENTIALS=<a key file>"
+            "there are no application default credentials", f"{LOGIN}, or {CREDENTIALS}=<a key file>"
         ) from error
     except google.auth.exceptions.GoogleAuthError as error:
         raise _refused(error) from error

@@ -45,7 +45,8 @@ def disk_image(apis: GoogleApis, chosen: Chosen) -> Iterator[Finding]:
             f"{image['name']} has {image['diskSizeGb']} GB, a worker's disk {chosen.worker_boot_disk_gb}",
             f"worker_boot_disk_gb = {image['diskSizeGb']} in terraform.tfvars",
         )
-    yield ok(what, image["name"])
+    else:
+        yield ok(what, image["name"])
     if chosen.has_gpu:
         yield driver(image.get("labels", {}), cuda=cuda_here())
 

@@ -110,7 +110,8 @@ def read_plan(shown: Mapping[str, Any]) -> FleetPlan:
     missing there.
     """
     resources = [one for one in shown["resource_changes"] if one["mode"] == "managed"]
-    planned: dict[str, Any] = {one["address"]: one["change"]["after"] for one in resources}
+    # A deposed object, which an apply that failed half-way has left, has the address of the current one.
+    planned: dict[str, Any] = {one["address"]: one["change"]["after"] for one in resources if "deposed" not in one}
     autoscaler = planned["google_compute_region_autoscaler.workers"]
     group = planned["google_compute_region_instance_group_manager.workers"]
     redis_disk, memorystore = planned.get(REDIS_DISK), planned.get(MEMORYSTORE)

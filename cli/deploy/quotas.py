@@ -23,6 +23,8 @@ GPU_QUOTAS = {
     "nvidia-tesla-v100": "NVIDIA_V100_GPUS",
 }
 """By type of GPU, what a region's quota of it is called: `Quota.metric` of the Compute API, which has no newer ones."""
+CPUS = "CPUS"
+"""Of machine types that have no quota of their own: e2, as the control VM's, and n1 for example."""
 SPOT = "PREEMPTIBLE_"
 """What such a quota of Spot VMs begins with."""
 CONTROL_CPUS = 2
@@ -126,10 +128,11 @@ def needs(chosen: Chosen, machine: MachineType, limits: Mapping[str, float]) -> 
     ]
     if gpus:
         found.append(QuotaNeed(metric="GPUS_ALL_REGIONS", each=sum(gpus.values())))
+    cpus = _cpus(chosen.worker_machine_type, limits)
     disks_gb = CONTROL_BOOT_GB + chosen.redis_disk_gb
     return [
         *found,
-        QuotaNeed(metric=_cpus(chosen.worker_machine_type, limits), region=region, each=machine.cpus),
+        QuotaNeed(metric=cpus, region=region, each=machine.cpus, fixed=CONTROL_CPUS if cpus == CPUS else 0),
         QuotaNeed(metric="CPUS_ALL_REGIONS", each=machine.cpus, fixed=CONTROL_CPUS),
         QuotaNeed(metric="SSD_TOTAL_GB", region=region, each=chosen.worker_boot_disk_gb, fixed=disks_gb),
         QuotaNeed(metric="INSTANCES", region=region, each=1, fixed=1),
@@ -166,7 +169,7 @@ def _cpus(machine_type: str, limits: Mapping[str, float]) -> str:
     own = f"{machine_type.partition('-')[0].upper()}_CPUS"
     if limits.get(f"{SPOT}CPUS"):
         return f"{SPOT}CPUS"
-    return own if own in limits else "CPUS"
+    return own if own in limits else CPUS
 
 
 def _limits(said: Mapping[str, Any]) -> dict[str, float]:

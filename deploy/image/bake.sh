@@ -52,7 +52,7 @@ run() {
   fi
 }
 
-zone='' family='' image='' suffix='' branch=580-server dry_run='' network=(--network default) address=() account=()
+zone='' family='' image='' suffix='' branch=580-server dry_run='' network=(--network default) subnet=() address=() account=()
 while [[ $# -gt 0 ]]; do
   case $1 in
   --zone | --family | --network | --subnet | --service-account)
@@ -61,7 +61,7 @@ while [[ $# -gt 0 ]]; do
   --zone) zone=$2 && shift ;;
   --family) family=$2 && shift ;;
   --network) network=(--network "$2") && shift ;;
-  --subnet) network=(--subnet "$2") && shift ;;
+  --subnet) subnet=(--subnet "$2") && shift ;;
   --service-account) account=(--service-account "$2") && shift ;;
   --no-address) address=(--no-address) ;;
   --cpu) branch=none suffix=-cpu ;;
@@ -75,6 +75,7 @@ while [[ $# -gt 0 ]]; do
   esac
   shift
 done
+[[ ${#subnet[@]} == 0 ]] || network=("${subnet[@]}") # whose network gcloud knows
 : "${family:=lowtide-worker$suffix}"
 [[ $image ]] || wrong "IMAGE is missing, such as us-central1-docker.pkg.dev/my-project/lowtide/worker:1a2b3c4"
 [[ $image =~ ^[a-z0-9-]+-docker\.pkg\.dev/[^/]+/[^/]+/[^/:@]+:[A-Za-z0-9_][A-Za-z0-9_.-]*$ ]] ||

@@ -31,7 +31,8 @@ add() {
 }
 
 doing='reading what to do'
-image=$(told image) branch=$(told driver)
+image=$(told image)
+branch=$(told driver)
 mkdir -p "$folder"
 told settings >"$folder/settings.env"
 

@@ -148,8 +148,8 @@ class Keys:
 
     @property
     def rates(self) -> str:
-        """Hash: model → measured seconds of device time per request. Written by workers every 5 s, and by a bridge when
-        Redis has forgotten it; never deleted.
+        """Hash: model → measured seconds of device time per request. Written by workers every 5 s, and
+        at once what is new or far from what was told, and by a bridge when Redis has forgotten it; never deleted.
         """
         return f"{self.prefix}{STEM}rates"
 

@@ -136,6 +136,7 @@ def test_without_a_gpu_there_is_no_driver_and_a_family_of_its_own(bake: Bake) ->
         ((), "--network default --scopes"),
         (("--network", "lowtide"), "--network lowtide --scopes"),
         (("--subnet", "lowtide", "--no-address"), "--subnet lowtide --no-address --scopes"),
+        (("--subnet", "lowtide", "--network", "lowtide"), "--subnet lowtide --scopes"),
         (("--service-account", "baker@x"), "--network default --service-account baker@x --scopes"),
     ],
 )

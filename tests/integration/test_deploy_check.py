@@ -183,7 +183,7 @@ def test_every_method_of_the_discovery_documents_is_asked(google: GoogleStandIn)
         (
             lambda google: google.things.update({REGION: quotas({**QUOTAS, "CPUS": 24})}),
             Verdict.WARNING,
-            ("CPUS in us-central1 is 24: room for 6 workers of 10", "ask for 40"),
+            ("CPUS in us-central1 is 24: room for 5 workers of 10", "ask for 42"),
         ),
         (
             lambda google: google.things.update({REGION: quotas({**QUOTAS, "SSD_TOTAL_GB": 500})}),
@@ -402,3 +402,12 @@ def test_credentials_that_are_no_longer_good_are_told_of(refusing_url: str, tmp_
     assert (done.returncode, done.stderr) == (1, "")
     assert "FAIL  Credentials: the credentials are refused: " in done.stdout
     assert "→ gcloud auth application-default login\n" in done.stdout
+
+
+def test_a_key_file_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    done = check(tmp_path, LOWTIDE_PROJECT="my-project", GOOGLE_APPLICATION_CREDENTIALS="/not/there.json")
+
+    assert (
+        "FAIL  Credentials: GOOGLE_APPLICATION_CREDENTIALS=/not/there.json: File /not/there.json was not" in done.stdout
+    )
+    assert "→ correct it, or unset it: gcloud auth application-default login" in done.stdout

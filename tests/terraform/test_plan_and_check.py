@@ -25,6 +25,7 @@ from tests.google.stand_in import serving_google
 from tests.terraform.cli import Failed, Terraform
 from tests.terraform.provider import Provider, serving
 
+TEMPLATE = "google_compute_region_instance_template.worker"
 SIGNAL = "custom.googleapis.com/lowtide/gpu_seconds_outstanding"
 
 
@@ -107,11 +108,17 @@ def test_attached_gpus_are_read_from_a_plan(terraform: Terraform) -> None:
     )
     runner = Runner()
     runner.plan()
-    plan = read_plan(runner.show_plan())
+    shown = runner.show_plan()
+    plan = read_plan(shown)
 
     assert plan.worker.gpus == AttachedGpus(type="nvidia-tesla-t4", count=2)
     assert (plan.worker.disk_gb, plan.control.disk_gb, plan.nat) == (50, 30, False)
     assert plan.zones == ("us-central1-a", "us-central1-b")
+
+    template = next(one for one in shown["resource_changes"] if one["address"] == TEMPLATE)
+    old = {**template, "deposed": "4a3b2c1d", "change": {"actions": ["delete"], "before": {}, "after": None}}
+    left_over = {**shown, "resource_changes": [*shown["resource_changes"], old]}
+    assert read_plan(left_over).worker == plan.worker, "an apply that failed half-way has left an old template"
 
 
 def test_memorystore_is_read_from_a_plan_and_then_there_is_no_disk_of_redis(terraform: Terraform) -> None:

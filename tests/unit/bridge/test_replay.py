@@ -80,6 +80,7 @@ class FakePubsub:
         """What comes as soon as it is asked whether it answers."""
 
     def check_answers(self, subscription: str) -> None:
+        self._call("check", subscription)
         self.letters, self.late = self.late, []
 
     def pull(self, subscription: str, max_messages: int) -> Any:
@@ -138,7 +139,7 @@ def test_a_letter_is_acknowledged_after_its_request_was_confirmed() -> None:
     pubsub = FakePubsub(*letters(2))
 
     assert run(pubsub) == [("replayed", "new-0"), ("replayed", "new-1")]
-    assert pubsub.calls == [("publish", [b"0", b"1"]), ("acknowledge", ["ack-0", "ack-1"])]
+    assert pubsub.calls == [("publish", [b"0", b"1"]), ("acknowledge", ["ack-0", "ack-1"]), ("check", "dead")]
 
 
 def test_letters_that_come_at_once_go_in_as_many_publishes_as_pubsub_allows() -> None:
@@ -166,7 +167,7 @@ def test_a_dry_run_hands_everything_back() -> None:
     pubsub = FakePubsub(*letters(2))
 
     assert run(pubsub, dry_run=True) == [("listed", None), ("listed", None)]
-    assert pubsub.calls == [("lease for 0", ["ack-0", "ack-1"])]
+    assert pubsub.calls == [("check", "dead"), ("lease for 0", ["ack-0", "ack-1"])]
 
 
 def test_what_no_bridge_has_written_is_put_back_only_when_it_is_asked_for() -> None:
@@ -188,12 +189,13 @@ def test_a_letter_that_pubsub_refuses_stays_alone() -> None:
     pubsub.publish = publish
 
     assert run(pubsub) == [("replayed", "new-0"), ("refused", None), ("replayed", "new-2")]
-    assert pubsub.calls[-2:] == [("acknowledge", ["ack-0", "ack-2"]), ("lease for 0", ["ack-1"])]
+    assert pubsub.calls[-3:] == [("acknowledge", ["ack-0", "ack-2"]), ("check", "dead"), ("lease for 0", ["ack-1"])]
 
 
-def test_an_unanswered_publish_is_tried_again_before_anything_is_acknowledged() -> None:
+@pytest.mark.parametrize("call", ["publish", "check"])
+def test_an_unanswered_call_is_made_again(call: str) -> None:
     pubsub = FakePubsub(*letters(1))
-    pubsub.failures["publish"] = [PubsubUnavailable("UNAVAILABLE", "away")] * (TRIES - 1)
+    pubsub.failures[call] = [PubsubUnavailable("UNAVAILABLE", "away")] * (TRIES - 1)
 
     assert run(pubsub) == [("replayed", "new-0")]
 

@@ -19,10 +19,9 @@ def test_a_process_began_when_the_kernel_says_so() -> None:
 
 
 def test_the_name_of_a_program_may_be_anything(tmp_path: Path) -> None:
-    hz = os.sysconf("SC_CLK_TCK")
-    (tmp_path / "stat").write_text(f"7 (a) b (c) S {' '.join(['1'] * 18)} {40 * hz} 1 1\n")
-    (tmp_path / "uptime").write_text("100.00 5.00\n")
-    began_at = process_began_at(stat=tmp_path / "stat", uptime=tmp_path / "uptime")
+    ticks = int((time.clock_gettime(time.CLOCK_BOOTTIME) - 60.0) * os.sysconf("SC_CLK_TCK"))
+    (tmp_path / "stat").write_text(f"7 (a) b (c) S {' '.join(['1'] * 18)} {ticks} 1 1\n")
+    began_at = process_began_at(stat=tmp_path / "stat")
 
     assert began_at == pytest.approx(time.time() - 60.0, abs=30.0)
 
