@@ -150,7 +150,7 @@ def test_who_is_to_be_terminated_ends_by_itself(running: Fleet) -> None:
     until(running.nothing_held)
 
 
-def test_a_stop_gives_back_what_was_not_started_and_counts_no_loss(fleet: Fleet) -> None:
+def test_a_stop_hands_back_what_was_not_started_and_counts_no_loss(fleet: Fleet) -> None:
     process = fleet.worker(threads=2)
     fleet.send("record", "out", "much later", queue="lowtide.m.high", countdown=600)
     fleet.send("hold", "out", "0")

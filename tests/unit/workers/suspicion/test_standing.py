@@ -120,7 +120,7 @@ def test_who_goes_on_failing_what_others_answer_is_suspect_and_says_why(suspect:
     assert "requests of m failed here with forbidden, while other workers answered" in str(suspect.standing.reason)
 
 
-def test_a_suspect_gives_back_what_it_would_fail_and_answers_the_rest(suspect: Worker) -> None:
+def test_a_suspect_hands_back_what_it_would_fail_and_answers_the_rest(suspect: Worker) -> None:
     assert suspect.notes(FORBIDDEN) == [False]
     assert suspect.notes(Outcome.failed("unavailable", "503", retry=True)) == [False]
     assert suspect.notes(Outcome.failed("invalid_request", "no")) == [True]
