@@ -158,6 +158,8 @@ class Replay:
             if letters := self._persist(self._pull):
                 yield from self._handle(self._held.add(letters))
                 came_s, answers = time.monotonic(), False
+            elif self._pulls.may_come_again:
+                answers = False
             elif answers:
                 return
             elif time.monotonic() - came_s >= self._idle_s:

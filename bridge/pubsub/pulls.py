@@ -13,7 +13,7 @@ import grpc
 from lowtide.bridge.credit import Share, share
 from lowtide.bridge.held.held import LEASE_S
 from lowtide.bridge.messages.kinds import Received
-from lowtide.bridge.pubsub.client import Pb, Pubsub, error_of
+from lowtide.bridge.pubsub.client import PULL_S, Pb, Pubsub, error_of
 from lowtide.bridge.pubsub.subscription import Pull, PulledSubscription
 from lowtide.bridge.waits import USUAL, Waits
 
@@ -22,6 +22,8 @@ PARKED_S = 0.25
 
 NOTHING = "DEADLINE_EXCEEDED"
 """How an emulator says that there was nothing."""
+LATE_S = PULL_S + 2.0
+"""A pull that ends so late without an answer: this process stood still, and may have missed it."""
 
 
 class Pulls:
@@ -39,6 +41,12 @@ class Pulls:
         self._sources = [PulledSubscription(name, waits) for name in subscriptions]
         self._clock = clock
         self._answered: queue.SimpleQueue[Pull] = queue.SimpleQueue()
+        self._dropped_s = -float(LEASE_S)
+
+    @property
+    def may_come_again(self) -> bool:
+        """True while a lease may be left of what an answer brought that was too late for us: nobody has it."""
+        return self._clock() - self._dropped_s < LEASE_S
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -109,10 +117,13 @@ class Pulls:
             if meaning.code != NOTHING:
                 source.failed(meaning, now_s)
                 return []
+            if pull.answered_s - pull.asked_s > LATE_S:
+                self._dropped_s = now_s
             deliveries = []
         source.answered(pull, brought=len(deliveries) > 0)
         if now_s - pull.asked_s > LEASE_S:
             # The answer waited: others may have had these messages meanwhile, and even the records of that may be gone.
+            self._dropped_s = now_s
             return []
         return [_received(source.name, delivery) for delivery in deliveries]
 

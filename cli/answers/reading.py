@@ -62,7 +62,7 @@ class Reading:
                 away = error
                 self._outage.failed(error)
                 time.sleep(AGAIN_S)
-            if not self._silence.told(lambda: self._waited_for(limit)):
+            if not self._silence.told(lambda: self._waited_for(limit)) or self._pulls.may_come_again:
                 answers = False
                 continue
             if away:

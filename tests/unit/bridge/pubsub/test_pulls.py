@@ -10,7 +10,7 @@ import pytest
 from google.pubsub_v1.types import PullResponse
 
 from lowtide.bridge.held.held import LEASE_S
-from lowtide.bridge.pubsub.pulls import PARKED_S, Pulls
+from lowtide.bridge.pubsub.pulls import LATE_S, PARKED_S, Pulls
 from lowtide.bridge.waits import USUAL
 from tests.clock import Clock
 
@@ -83,6 +83,22 @@ def test_an_answer_that_waited_for_longer_than_its_leases_brings_nothing() -> No
 
         assert [message.message_id for message in world.pulls.take(0.0)] == brings
         assert world.pulls.take(0.0) == []
+        assert world.pulls.may_come_again == (brings == [])
+
+
+@pytest.mark.parametrize(("ended_s", "again"), [(LATE_S, False), (LATE_S + 0.5, True)])
+def test_what_came_while_this_process_stood_still_comes_again_when_its_lease_ends(
+    world: World, ended_s: float, again: bool
+) -> None:
+    world.pulls.ask(10)
+    [(_, pull)] = world.pubsub.under_way("urgent")
+    world.clock.now_s += ended_s
+    pull.set_exception(Failure("DEADLINE_EXCEEDED"))
+
+    assert world.pulls.take(0.0) == []
+    assert world.pulls.may_come_again == again
+    world.clock.now_s += LEASE_S
+    assert not world.pulls.may_come_again
 
 
 @pytest.mark.parametrize("code", ["NOT_FOUND", "PERMISSION_DENIED", "UNAVAILABLE", "DEADLINE_EXCEEDED"])
