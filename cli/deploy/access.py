@@ -49,6 +49,7 @@ PERMISSIONS = {
     "google_pubsub_topic": ("pubsub.topics.create",),
     "google_pubsub_topic_iam_member": ("pubsub.topics.setIamPolicy",),
     "google_redis_instance": ("redis.instances.create",),
+    "google_secret_manager_secret": ("secretmanager.secrets.create",),
     "google_secret_manager_secret_iam_member": ("secretmanager.secrets.setIamPolicy",),
     "google_secret_manager_secret_version": ("secretmanager.versions.add",),
     "google_service_account": ("iam.serviceAccounts.create",),
@@ -64,6 +65,7 @@ OPTIONAL = frozenset(
         "google_bigquery_table_iam_member",
         "google_billing_budget",
         "google_redis_instance",
+        "google_secret_manager_secret",
         "google_secret_manager_secret_version",
         "google_storage_notification",
     }

@@ -33,8 +33,7 @@ locals {
             health     = null
             command    = "lowtide ${name}"
             beforehand = "/bin/true"
-            secret     = "projects/${var.project}/secrets/${var.redis_password_secret}"
-            redis      = local.redis
+            redis      = merge(local.redis, { secret = "projects/${var.project}/secrets/${local.redis.secret}" })
             start_s    = var.worker_start_s
             stop_s     = local.stop_s
           },

@@ -53,7 +53,7 @@ resource "google_secret_manager_secret_iam_member" "redis_password" {
   for_each = local.members
 
   project   = var.project
-  secret_id = var.redis_password_secret
+  secret_id = local.redis.secret
   role      = "roles/secretmanager.secretAccessor"
   member    = each.value
 }

@@ -9,14 +9,16 @@ locals {
     : "${local.memorystore.host}:${local.memorystore.port}"
   )
 
-  # LOWTIDE_REDIS_URL without the password. Memorystore's authority signs for this instance alone, whose address may stand
+  # LOWTIDE_REDIS_URL without the password, and the secret that has it. Memorystore's authority signs for this instance alone, whose address may stand
   # in no certificate.
   redis = local.memorystore == null ? {
     scheme = "redis"
     place  = "${local.redis_address}/0"
+    secret = var.redis_password_secret
     } : {
     scheme = "rediss"
     place  = "${local.redis_address}/0?ssl_ca_certs=/redis-ca.pem&ssl_check_hostname=false"
+    secret = google_secret_manager_secret.memorystore[0].secret_id
   }
 }
 
@@ -47,10 +49,21 @@ resource "google_redis_instance" "memorystore" {
   }
 }
 
-# Its password, which Google chooses, where VMs look for it. Terraform's state holds it.
+# Its password, which Google chooses, where VMs look for it. Terraform's state holds it. The secret is not that of Redis on the
+# control VM, whose password would go when Memorystore does.
+resource "google_secret_manager_secret" "memorystore" {
+  count = var.memorystore == null ? 0 : 1
+
+  secret_id = "${var.name}-memorystore-auth"
+
+  replication {
+    auto {}
+  }
+}
+
 resource "google_secret_manager_secret_version" "memorystore" {
   count = var.memorystore == null ? 0 : 1
 
-  secret      = "projects/${var.project}/secrets/${var.redis_password_secret}"
+  secret      = google_secret_manager_secret.memorystore[0].id
   secret_data = local.memorystore.auth_string
 }

@@ -127,6 +127,9 @@ resource "google_compute_region_instance_group_manager" "workers" {
   }
 
   instance_lifecycle_policy {
+    # Without it, a VM that was preempted or ill comes back with the template that it had: an old release, after an upgrade.
+    force_update_on_repair = "YES"
+
     on_repair {
       allow_changing_zone = "YES"
     }

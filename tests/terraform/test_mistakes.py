@@ -118,6 +118,10 @@ AGAINST_THE_TESTS = {
         ("workers.tf", 'instance_redistribution_type = "NONE"', 'instance_redistribution_type = "PROACTIVE"'),
         "VMs would be deleted to even out zones",
     ),
+    "a worker that comes back as it was": (
+        ("workers.tf", 'force_update_on_repair = "YES"', 'force_update_on_repair = "NO"'),
+        "A preempted worker comes back with the template that it had.",
+    ),
     "a group that is never empty": (
         ("autoscaler.tf", "= var.policy.min_replicas", "= max(1, var.policy.min_replicas)"),
         "The group is never empty.",
@@ -149,6 +153,14 @@ AGAINST_THE_TESTS = {
     "a memorystore without a password": (
         ("memorystore.tf", "auth_enabled            = true", "auth_enabled            = false"),
         "Whoever is in the network reads and writes Memorystore.",
+    ),
+    "a password of another redis than memorystore": (
+        (
+            "memorystore.tf",
+            "secret = google_secret_manager_secret.memorystore[0].secret_id",
+            "secret = var.redis_password_secret",
+        ),
+        "VMs read the password of the Redis that is no more.",
     ),
     "a redis beside memorystore": (
         ("control.tf", '(name != "redis" || var.memorystore == null)', "true"),

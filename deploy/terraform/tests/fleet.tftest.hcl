@@ -64,6 +64,10 @@ run "the_group_takes_what_machines_there_are_and_its_size_is_the_autoscalers" {
     condition     = google_compute_region_instance_group_manager.workers.update_policy[0].type == "OPPORTUNISTIC"
     error_message = "A new template would stop workers that work."
   }
+  assert {
+    condition     = google_compute_region_instance_group_manager.workers.instance_lifecycle_policy[0].force_update_on_repair == "YES"
+    error_message = "A preempted worker comes back with the template that it had."
+  }
 }
 
 run "the_fleet_is_empty_while_nothing_waits" {
@@ -197,6 +201,14 @@ run "memorystore_takes_the_place_of_redis_with_a_password_and_tls" {
   assert {
     condition     = google_secret_manager_secret_version.memorystore[0].secret_data == "of-google"
     error_message = "VMs do not find the password."
+  }
+  assert {
+    condition     = google_secret_manager_secret.memorystore[0].secret_id == "lowtide-memorystore-auth"
+    error_message = "Memorystore's password has no secret of its own."
+  }
+  assert {
+    condition     = alltrue([for one in google_secret_manager_secret_iam_member.redis_password : one.secret_id == "lowtide-memorystore-auth"]) && alltrue([for unit in merge(local.units.control, local.units.worker) : strcontains(unit, " projects/my-project/secrets/lowtide-memorystore-auth rediss ")])
+    error_message = "VMs read the password of the Redis that is no more."
   }
   assert {
     condition     = output.redis_address == "10.1.2.3:6378" && alltrue([for unit in values(local.units.worker) : strcontains(unit, "rediss 10.1.2.3:6378/0?ssl_ca_certs=/redis-ca.pem&ssl_check_hostname=false") && strcontains(unit, "--volume=/var/lib/lowtide/redis-ca.pem:/redis-ca.pem:ro")])
