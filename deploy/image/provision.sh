@@ -61,6 +61,8 @@ if [ "$branch" != none ]; then
   nvidia-ctk runtime configure --runtime=docker
 fi
 systemctl restart docker
+step 'looking for the log driver gcplogs, by which workers log, in this Docker'
+docker info --format '{{.Plugins.Log}}' | grep -w gcplogs
 
 step "pulling $image"
 curl -sSf -H 'Metadata-Flavor: Google' "$metadata/service-accounts/default/token" |

@@ -16,6 +16,13 @@ locals {
   # well above what the processes were seen to take: exporter 94 MB, Flower 73, a bridge 93 and 1.1 times the content that
   # it has in Redis, R / 2 at most. Together 1040 + 2.75 R: 1744 MB of an e2-small's 2048 with R = 256. With Memorystore
   # 1040 + 0.75 R: 1808 MB with 1 GB. Whoever exceeds a limit is ended, and comes back.
+  control_needs_mb = 1040 + (var.memorystore == null ? 2.75 : 0.75) * local.redis_mb
+  control_has_mb = lookup(
+    { e2-micro = 1024, e2-small = 2048, e2-medium = 4096, e2-standard-2 = 8192 },
+    var.control_machine_type,
+    local.control_needs_mb, # others we don't know
+  )
+
   control_services = {
     for name, service in {
       bridge = {
@@ -51,6 +58,13 @@ locals {
         health = { command = "redis-cli ping", ill_s = 60 }
       }
     } : name => service if(name != "bridge" || var.pubsub.has_bridge) && (name != "redis" || var.memorystore == null)
+  }
+}
+
+check "control_memory" {
+  assert {
+    condition     = local.control_needs_mb <= local.control_has_mb
+    error_message = "${var.control_machine_type} has ${local.control_has_mb} MB, and what runs on the control VM may need ${local.control_needs_mb}: take a larger control_machine_type, or less for Redis."
   }
 }
 

@@ -1,5 +1,10 @@
 # Where, and with what: a person writes these into terraform.tfvars.
 
+locals {
+  # Machines that take no Persistent Disk: https://cloud.google.com/compute/docs/disks/hyperdisks
+  hyperdisk_only = "^(a3-ultragpu|a4x?|c4[ad]?|g4|h4d|m4|n4[ad]?|x4)-"
+}
+
 variable "region" {
   description = "Region of everything, such as us-central1."
   type        = string
@@ -80,9 +85,18 @@ variable "redis_password_secret" {
 }
 
 variable "worker_machine_type" {
-  description = "Machine type of workers. g2, g4, a2, a3 and a4 bring their GPUs; n1 gets those of worker_gpu."
+  description = "Machine type of workers. g2, a2 and a3 bring their GPUs; n1 gets those of worker_gpu."
   type        = string
   default     = "g2-standard-4"
+
+  validation {
+    condition     = !can(regex(local.hyperdisk_only, var.worker_machine_type))
+    error_message = "Such a machine takes Hyperdisk alone, and a worker's boot disk is pd-balanced: take another, such as g2-standard-4, or n2-standard-4 without a GPU."
+  }
+  validation {
+    condition     = !startswith(var.worker_machine_type, "t2a-")
+    error_message = "t2a machines are ARM, and our images are for x86: take another, such as n2-standard-4."
+  }
 }
 
 variable "worker_gpu" {
@@ -92,7 +106,7 @@ variable "worker_gpu" {
 
   validation {
     condition     = var.worker_gpu == null || startswith(var.worker_machine_type, "n1-")
-    error_message = "GPUs are attached to n1 machines alone: g2, g4, a2, a3 and a4 have theirs."
+    error_message = "GPUs are attached to n1 machines alone: g2, a2 and a3 have theirs."
   }
 }
 
@@ -104,6 +118,10 @@ variable "worker_boot_image" {
   validation {
     condition     = !local.has_gpu || !strcontains(var.worker_boot_image, "cos-cloud")
     error_message = "Container-Optimized OS has no NVIDIA driver: name an image that has one, or a machine type without a GPU."
+  }
+  validation {
+    condition     = !local.has_gpu || !endswith(var.worker_boot_image, "-cpu")
+    error_message = "The image of bake.sh --cpu has no NVIDIA driver: name one that was made without --cpu, or a machine type without a GPU."
   }
 }
 
@@ -126,6 +144,10 @@ variable "worker_zones" {
   validation {
     condition     = alltrue([for zone in coalesce(var.worker_zones, []) : startswith(zone, "${var.region}-")])
     error_message = "Expected zones of the region."
+  }
+  validation {
+    condition     = try(length(var.worker_zones) > 0, true)
+    error_message = "No zone is named: leave worker_zones out, or null, where Google is to choose."
   }
 }
 
@@ -155,6 +177,15 @@ variable "control_machine_type" {
   description = "Machine type of the control VM: bridge, Redis, exporter and Flower."
   type        = string
   default     = "e2-small"
+
+  validation {
+    condition     = !can(regex(local.hyperdisk_only, var.control_machine_type))
+    error_message = "Such a machine takes Hyperdisk alone, and the control VM's disks are pd-balanced: take another, such as e2-medium."
+  }
+  validation {
+    condition     = !startswith(var.control_machine_type, "t2a-")
+    error_message = "t2a machines are ARM, and our images are for x86: take another, such as e2-medium."
+  }
 }
 
 variable "redis_memory_mb" {
@@ -262,6 +293,11 @@ variable "alert_emails" {
   description = "Addresses that alerts are sent to."
   type        = set(string)
   default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alert_emails : can(regex("^[^@ ]+@[^@ ]+$", address))])
+    error_message = "Expected addresses such as you@example.org."
+  }
 }
 
 # What the settings say: `lowtide deploy vars` writes these into lowtide.auto.tfvars.json.

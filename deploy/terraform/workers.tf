@@ -1,7 +1,7 @@
 # Workers: Spot VMs of one template in one regional group, whose size is the autoscaler's.
 
 locals {
-  has_gpu = var.worker_gpu != null || can(regex("^(g2|g4|a2|a3|a4)-", var.worker_machine_type))
+  has_gpu = var.worker_gpu != null || can(regex("^(g2|a2|a3)-", var.worker_machine_type))
 
   worker_service = {
     options = join(" ", concat(

@@ -22,6 +22,7 @@ esac
 """
 DOCKER = """
 case "$*" in
+info*) echo "$LOGS" ;;
 login*) [[ $(cat) == ya29.token ]] ;;
 *torch*) echo 13.0 ;;
 *importlib*) echo 0.1.0+Local ;;
@@ -38,7 +39,7 @@ class Vm:
             (self.root / path).mkdir(parents=True)
         (self.root / "etc" / "machine-id").write_text("0123\n")
         self.stand_ins = StandIns(folder / "bin")
-        self.stand_ins.real("bash", "cat", "mkdir", "sed", "sort", "sync", "tail", "tr", "truncate")
+        self.stand_ins.real("bash", "cat", "grep", "mkdir", "sed", "sort", "sync", "tail", "tr", "truncate")
         self.stand_ins.add("curl", CURL)
         self.stand_ins.add("docker", DOCKER)
         self.stand_ins.add(
@@ -49,12 +50,15 @@ class Vm:
         for name in ("apt-get", "systemctl", "gpg", "nvidia-ctk", "cloud-init"):
             self.stand_ins.add(name)
 
-    def run(self, *, branch: str = "580-server", driver: str = "580.95.05") -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *, branch: str = "580-server", driver: str = "580.95.05", logs: str = "[awslogs gcplogs local]"
+    ) -> subprocess.CompletedProcess[str]:
         return self.stand_ins.run(
             PROVISION,
             IMAGE=IMAGE,
             BRANCH=branch,
             DRIVER=driver,
+            LOGS=logs,
             LOWTIDE_ROOT=str(self.root),
             LOWTIDE_RUN=str(self.root / "run"),
         )
@@ -83,6 +87,7 @@ def test_a_disk_has_driver_docker_image_and_weights_and_says_so(vm: Vm) -> None:
         "installing Docker",
         "installing NVIDIA's driver 580-server",
         "installing the NVIDIA Container Toolkit",
+        "looking for the log driver gcplogs, by which workers log, in this Docker",
         f"pulling {IMAGE}",
         "loading the models",
         "looking at what is here",
@@ -91,7 +96,8 @@ def test_a_disk_has_driver_docker_image_and_weights_and_says_so(vm: Vm) -> None:
     ]
     assert vm.told("labels") == ["nvidia-driver=580-95-05,cuda=13-0,lowtide=0-1-0-local"]
     run = f"docker run --rm --env-file {vm.root}/run/settings.env --volume lowtide-cache:/home/lowtide/.cache {IMAGE}"
-    assert vm.calls("docker")[:3] == [
+    assert vm.calls("docker")[:4] == [
+        "docker info --format {{.Plugins.Log}}",
         "docker login -u oauth2accesstoken --password-stdin https://us-central1-docker.pkg.dev",
         f"docker pull {IMAGE}",
         f"{run} lowtide worker --load-only",
@@ -129,7 +135,7 @@ def test_without_a_gpu_nothing_of_nvidia_is_installed(vm: Vm) -> None:
         ("modinfo", "installing NVIDIA's driver 580-server"),
         ("gpg", "installing the NVIDIA Container Toolkit"),
         ("nvidia-ctk", "installing the NVIDIA Container Toolkit"),
-        ("docker", f"pulling {IMAGE}"),
+        ("docker", "looking for the log driver gcplogs, by which workers log, in this Docker"),
         ("cloud-init", "tidying up"),
     ],
 )
@@ -140,6 +146,21 @@ def test_whatever_fails_is_told_and_ends_it(vm: Vm, program: str, step: str) -> 
     assert done.returncode == 1
     assert vm.told("state")[-2:] == [step, f"failed: {step}"]
     assert vm.told("labels") == []
+
+
+def test_an_image_that_cannot_be_pulled_is_told(vm: Vm) -> None:
+    vm.stand_ins.add("docker", "[[ $1 != pull ]] && echo gcplogs")
+    done = vm.run()
+
+    assert done.returncode == 1
+    assert vm.told("state")[-2:] == [f"pulling {IMAGE}", f"failed: pulling {IMAGE}"]
+
+
+def test_a_docker_that_logs_nothing_to_google_is_no_image(vm: Vm) -> None:
+    done = vm.run(logs="[awslogs local]")
+
+    assert done.returncode == 1
+    assert vm.told("state")[-1] == "failed: looking for the log driver gcplogs, by which workers log, in this Docker"
 
 
 def test_a_driver_too_old_for_the_cuda_of_pytorch_is_no_image(vm: Vm) -> None:

@@ -182,6 +182,10 @@ AGAINST_THE_TESTS = {
         ("workers.tf", "local.stop_s + 5 <= 30", "local.stop_s + 5 <= 300"),
         "Missing expected failure",
     ),
+    "a memory that nobody warns of": (
+        ("control.tf", "e2-small = 2048", "e2-small = 20480"),
+        "Missing expected failure",
+    ),
     "a subscription that expires": (
         ("pubsub.tf", 'ttl = ""', 'ttl = "86400s"'),
         "A subscription loses what waits.",

@@ -142,6 +142,35 @@ run "a_grace_period_that_a_deleted_vm_has_not_is_told_of" {
   expect_failures = [check.grace_s]
 }
 
+run "a_redis_that_the_control_vm_has_no_memory_for_is_told_of" {
+  command = plan
+
+  variables {
+    redis_memory_mb = 1024
+  }
+
+  expect_failures = [check.control_memory]
+}
+
+run "a_bridge_that_the_control_vm_has_no_memory_for_is_told_of" {
+  command = plan
+
+  variables {
+    memorystore = { memory_gb = 5 }
+  }
+
+  expect_failures = [check.control_memory]
+}
+
+run "a_larger_control_vm_has_room_for_a_larger_redis" {
+  command = plan
+
+  variables {
+    control_machine_type = "e2-medium"
+    redis_memory_mb      = 1024
+  }
+}
+
 run "redis_keeps_what_it_has_and_its_disk_is_its_own" {
   command = plan
 

@@ -139,8 +139,9 @@ run "a_redis_disk_without_room_for_a_rewrite" {
   command = plan
 
   variables {
-    redis_disk_gb   = 10
-    redis_memory_mb = 8000
+    control_machine_type = "n2-standard-8"
+    redis_disk_gb        = 10
+    redis_memory_mb      = 8000
   }
 
   expect_failures = [var.redis_disk_gb]
@@ -383,4 +384,86 @@ run "a_budget_that_tells_six_people" {
   }
 
   expect_failures = [var.budget]
+}
+
+run "gpus_that_take_hyperdisk_alone" {
+  command = plan
+
+  variables {
+    worker_machine_type = "g4-standard-48"
+    worker_boot_image   = "projects/my-project/global/images/family/lowtide-worker"
+  }
+
+  expect_failures = [var.worker_machine_type]
+}
+
+run "workers_that_take_hyperdisk_alone" {
+  command = plan
+
+  variables {
+    worker_machine_type = "n4-standard-4"
+  }
+
+  expect_failures = [var.worker_machine_type]
+}
+
+run "workers_on_arm" {
+  command = plan
+
+  variables {
+    worker_machine_type = "t2a-standard-4"
+  }
+
+  expect_failures = [var.worker_machine_type]
+}
+
+run "a_control_vm_that_takes_hyperdisk_alone" {
+  command = plan
+
+  variables {
+    control_machine_type = "c4a-standard-1"
+  }
+
+  expect_failures = [var.control_machine_type]
+}
+
+run "a_control_vm_on_arm" {
+  command = plan
+
+  variables {
+    control_machine_type = "t2a-standard-1"
+  }
+
+  expect_failures = [var.control_machine_type]
+}
+
+run "an_image_made_without_a_driver_for_a_gpu" {
+  command = plan
+
+  variables {
+    worker_boot_image   = "projects/my-project/global/images/family/lowtide-worker-cpu"
+    worker_machine_type = "g2-standard-4"
+  }
+
+  expect_failures = [var.worker_boot_image]
+}
+
+run "no_zone_at_all" {
+  command = plan
+
+  variables {
+    worker_zones = []
+  }
+
+  expect_failures = [var.worker_zones]
+}
+
+run "an_address_without_a_host" {
+  command = plan
+
+  variables {
+    alert_emails = ["you"]
+  }
+
+  expect_failures = [var.alert_emails]
 }
