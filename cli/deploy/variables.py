@@ -55,6 +55,7 @@ def variables_of(settings: Settings) -> Variables:
     pubsub, elsewhere = _pubsub(settings)
     values = {
         "project": settings.require_project(),
+        "fleet": settings.fleet,
         "settings": told(settings),
         "grace_s": settings.grace_s,
         "policy": asdict(policy_of(settings)),

@@ -47,6 +47,11 @@ resource "google_compute_region_autoscaler" "workers" {
     }
   }
 
+  lifecycle {
+    # A group that an autoscaler still sizes can't be deleted: other zones make a new one.
+    replace_triggered_by = [google_compute_region_instance_group_manager.workers.id]
+  }
+
   # Compute Engine refuses a metric that has no descriptor.
   depends_on = [google_monitoring_metric_descriptor.metric]
 }

@@ -37,6 +37,8 @@ resource "google_monitoring_notification_channel" "email" {
 }
 
 locals {
+  # Else each fleet of the project would tell of all of them.
+  of_this_fleet = "metric.labels.fleet = \"${var.fleet}\""
   alerts_folder = "${path.module}/../alerts"
   alerts = {
     for file in fileset(local.alerts_folder, "*.json") :
@@ -48,7 +50,7 @@ locals {
 resource "google_monitoring_alert_policy" "alert" {
   for_each = local.alerts
 
-  display_name          = each.value.displayName
+  display_name          = "${each.value.displayName} (${var.fleet})"
   combiner              = each.value.combiner
   notification_channels = [for channel in google_monitoring_notification_channel.email : channel.name]
 
@@ -67,7 +69,7 @@ resource "google_monitoring_alert_policy" "alert" {
         for_each = try([conditions.value.conditionAbsent], [])
 
         content {
-          filter   = condition_absent.value.filter
+          filter   = "${condition_absent.value.filter} AND ${local.of_this_fleet}"
           duration = condition_absent.value.duration
 
           dynamic "aggregations" {
@@ -87,7 +89,7 @@ resource "google_monitoring_alert_policy" "alert" {
         for_each = try([conditions.value.conditionThreshold], [])
 
         content {
-          filter          = condition_threshold.value.filter
+          filter          = "${condition_threshold.value.filter} AND ${local.of_this_fleet}"
           comparison      = condition_threshold.value.comparison
           threshold_value = condition_threshold.value.thresholdValue
           duration        = condition_threshold.value.duration

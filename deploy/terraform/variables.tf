@@ -152,7 +152,7 @@ variable "worker_zones" {
 }
 
 variable "worker_max_run_s" {
-  description = "Longest life of a worker's VM, seconds, whatever the signals say: a fuse against a group that is held large for ever."
+  description = "Longest life of a worker's VM, seconds, whatever the signals say. The group may make another: against one that is held large for ever there are alert_emails and budget."
   type        = number
   default     = 86400
 
@@ -304,6 +304,11 @@ variable "alert_emails" {
 
 variable "project" {
   description = "LOWTIDE_PROJECT."
+  type        = string
+}
+
+variable "fleet" {
+  description = "LOWTIDE_FLEET."
   type        = string
 }
 

@@ -59,6 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 """By variable, what a person may write into terraform.tfvars."""
 SETTINGS_CHANGES: dict[str, dict[str, Any]] = {
     "project": {"project": "other-project"},
+    "fleet": {"fleet": "other"},
     "settings": {"models": "digits,resnet101", "weights": "resnet101=gs://weights/resnet101.pt"},
     "grace_s": {"grace_s": 30},
     "policy": {"fleet_min": 1, "fleet_max": 20},
@@ -145,6 +146,20 @@ def test_memorystore_is_kept_when_it_is_no_longer_asked_for(tmp_path: Path) -> N
 
     assert isinstance(said, Failed)
     assert "google_redis_instance.memorystore[0] has lifecycle.prevent_destroy set" in said.said
+
+
+@pytest.mark.usefixtures("terraform_here")
+def test_the_autoscaler_goes_before_its_group_and_comes_after_the_new_one(tmp_path: Path) -> None:
+    with serving(Provider()) as environment:
+        terraform = Terraform(tmp_path / "deploy", environment)
+        made = terraform.run("apply", "-auto-approve", "-input=false")
+        assert not isinstance(made, Failed), made
+        plan = terraform.planned("-replace=google_compute_region_instance_group_manager.workers")
+
+    assert {one.type: one.actions for one in plan.lost} == {
+        "google_compute_region_instance_group_manager": ("delete", "create"),
+        "google_compute_region_autoscaler": ("delete", "create"),
+    }
 
 
 def test_a_subscription_that_the_settings_no_longer_name_is_not_deleted(applied: Terraform) -> None:

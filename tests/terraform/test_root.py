@@ -11,7 +11,7 @@ import pytest
 from lowtide.autoscaling.export.monitoring import Monitoring
 from lowtide.bridge.pubsub.create import LEASE_S, RETENTION_S, wanted
 from lowtide.config import load_settings
-from lowtide.config.metrics import GPU_SECONDS_OUTSTANDING
+from lowtide.config.metrics import FLEET, GPU_SECONDS_OUTSTANDING
 from tests.terraform import provider
 from tests.terraform.cli import DEPLOY, Plan, Terraform
 from tests.terraform.machine import Machine
@@ -168,7 +168,16 @@ def test_the_dashboard_and_the_alerts_are_the_files_of_deploy(plan: Plan) -> Non
     files = [json.loads(file.read_text()) for file in (DEPLOY / "alerts").glob("*.json")]
     assert len(planned) == len(files) >= 3
     for file in files:
-        assert dict(said_in(file)).items() <= dict(said_in(planned[file["displayName"]])).items()
+        file["displayName"] += " (default)"
+        assert dict(said_in(of_fleet(file, "default"))).items() <= dict(said_in(planned[file["displayName"]])).items()
+
+
+def of_fleet(policy: Any, fleet: str) -> Any:
+    """An alert's policy that looks at one fleet alone."""
+    if isinstance(policy, dict):
+        added = f' AND metric.labels.{FLEET} = "{fleet}"'
+        return {name: value + added if name == "filter" else of_fleet(value, fleet) for name, value in policy.items()}
+    return [of_fleet(one, fleet) for one in policy] if isinstance(policy, list) else policy
 
 
 def said_in(policy: Any, *, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -214,7 +223,7 @@ def test_a_fleet_that_only_python_callers_use_has_neither_topics_nor_a_bridge(te
     assert plan.of_type("google_pubsub_topic") == []
     assert "bridge" not in Machine(plan, "control").units
     alerts = {one.after["display_name"] for one in plan.of_type("google_monitoring_alert_policy")}
-    assert alerts == {"Lowtide: the signal is missing", "Lowtide: the signal is held, not measured"}
+    assert alerts == {"Lowtide: the signal is missing (default)", "Lowtide: the signal is held, not measured (default)"}
 
 
 def test_a_bridge_that_pulls_another_projects_subscription_alone_is_there_and_nothing_is_granted_to_it_here(

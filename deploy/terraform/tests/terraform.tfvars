@@ -7,6 +7,7 @@ image_tag           = "0.1.0"
 worker_machine_type = "n2-standard-4"
 
 project        = "my-project"
+fleet          = "default"
 settings       = { LOWTIDE_PROJECT = "my-project" }
 grace_s        = 20
 internet       = false
