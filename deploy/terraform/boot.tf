@@ -1,6 +1,7 @@
 # What VMs do when they boot: cloud-init writes a systemd unit per container and starts it. A unit fetches its image and
-# Redis' password by the VM's own account, and is started again whenever it ends. On the control VM a timer also starts
-# again what is unhealthy; a worker that is, the group makes anew with its VM.
+# Redis' password by the VM's own account, and is started again whenever it ends. On the control VM timers also start
+# again what is unhealthy, and delete old images, which would fill its disk. An unhealthy worker, and its disk, the group makes
+# anew with its VM.
 
 locals {
   redis_port  = "6379"
@@ -45,7 +46,7 @@ locals {
 
   started = {
     for machine, units in local.units :
-    machine => concat([for path in keys(units) : basename(path)], machine == "control" ? ["lowtide-heal.timer"] : [])
+    machine => concat([for path in keys(units) : basename(path)], machine == "control" ? ["lowtide-heal.timer", "lowtide-prune.timer"] : [])
   }
 
   files = merge(
@@ -56,10 +57,12 @@ locals {
     { for redis in google_redis_instance.memorystore : "/var/lib/lowtide/redis-ca.pem" => join("\n", redis.server_ca_certs[*].cert) },
   )
   control_files = {
-    "/var/lib/lowtide/redis.sh"                = file("${path.module}/templates/redis.sh")
-    "/var/lib/lowtide/heal.sh"                 = file("${path.module}/templates/heal.sh")
-    "/etc/systemd/system/lowtide-heal.service" = file("${path.module}/templates/heal.service")
-    "/etc/systemd/system/lowtide-heal.timer"   = file("${path.module}/templates/heal.timer")
+    "/var/lib/lowtide/redis.sh"                 = file("${path.module}/templates/redis.sh")
+    "/var/lib/lowtide/heal.sh"                  = file("${path.module}/templates/heal.sh")
+    "/etc/systemd/system/lowtide-heal.service"  = file("${path.module}/templates/heal.service")
+    "/etc/systemd/system/lowtide-heal.timer"    = file("${path.module}/templates/heal.timer")
+    "/etc/systemd/system/lowtide-prune.service" = file("${path.module}/templates/prune.service")
+    "/etc/systemd/system/lowtide-prune.timer"   = file("${path.module}/templates/prune.timer")
   }
 
   # Redis asks for it: its fork shares nearly all memory.

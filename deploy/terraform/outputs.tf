@@ -1,9 +1,23 @@
+locals {
+  tunnel = join(" ", [
+    "gcloud compute ssh ${google_compute_instance.control.name} --project=${var.project} --zone=${var.zone}",
+    "--tunnel-through-iap -- -NL",
+  ])
+}
+
 output "flower" {
   description = "Opens Flower at http://localhost:5555."
-  value = join(" ", [
-    "gcloud compute ssh ${google_compute_instance.control.name} --project=${var.project} --zone=${var.zone}",
-    "--tunnel-through-iap -- -NL ${local.flower_port}:localhost:${local.flower_port}",
-  ])
+  value       = "${local.tunnel} ${local.flower_port}:localhost:${local.flower_port}"
+}
+
+output "redis_tunnel" {
+  description = "Brings Redis to localhost:6379, for lowtide status and doctor."
+  value       = "${local.tunnel} ${local.redis_port}:${local.redis_address}"
+}
+
+output "redis_password" {
+  description = "Prints Redis' password."
+  value       = "gcloud secrets versions access latest --secret=${local.redis.secret} --project=${var.project}"
 }
 
 output "workers" {

@@ -40,7 +40,7 @@ def machines(terraform: Terraform) -> dict[str, Machine]:
 
 
 def test_each_machine_has_the_units_of_its_services_and_starts_them(machines: dict[str, Machine]) -> None:
-    for name, services, others in (("control", CONTROL, ["heal"]), ("worker", {"worker"}, [])):
+    for name, services, others in (("control", CONTROL, ["heal", "prune"]), ("worker", {"worker"}, [])):
         assert machines[name].units.keys() == {*services, *others}
         started = re.findall(r"start --no-block lowtide-(\S+)", "\n".join(machines[name].commands))
         assert sorted(started) == sorted([f"{one}.service" for one in services] + [f"{one}.timer" for one in others])
@@ -70,11 +70,20 @@ def test_systemd_takes_the_units(machines: dict[str, Machine], tmp_path: Path) -
             # What is on a VM need not be here.
             path.write_text(text.replace("/usr/bin/docker", "/bin/true").replace("Requires=docker.service\n", ""))
             paths.append(path)
-    assert len(paths) == len(CONTROL) + 3
+    assert len(paths) == len(CONTROL) + 5
     said = subprocess.run(["systemd-analyze", "verify", *paths], capture_output=True, text=True, check=False)
 
     ours = [line for line in said.stderr.splitlines() if "lowtide-" in line]
     assert (ours, said.returncode) == ([], 0)
+
+
+def test_the_control_vm_deletes_images_that_nothing_runs_of_when_they_are_a_month_old(
+    machines: dict[str, Machine],
+) -> None:
+    prune = "ExecStart=/usr/bin/docker image prune --all --force --filter until=720h\n"
+
+    assert prune in machines["control"].units["prune"]
+    assert "prune" not in machines["worker"].units  # whose disk goes with it
 
 
 def test_a_setting_arrives_as_it_is_and_what_is_of_this_machine_does_not(machines: dict[str, Machine]) -> None:
@@ -206,6 +215,8 @@ def test_ssh_forwards_the_ports_of_flower_and_redis_and_no_others(
     # The first that names a keyword counts.
     assert lines[:2] == ["AllowTcpForwarding local", f"PermitOpen localhost:5555 {outputs['redis_address']}"]
     assert "-NL 5555:localhost:5555" in outputs["flower"]
+    assert f"-NL 6379:{outputs['redis_address']}" in outputs["redis_tunnel"]
+    assert "access latest --secret=lowtide-redis-password --project=my-project" in outputs["redis_password"]
     assert "systemctl try-reload-or-restart sshd" in machines["control"].commands
     assert not any("ssh" in command for command in machines["worker"].commands)
 
