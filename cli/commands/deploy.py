@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,7 +12,7 @@ from lowtide.cli.deploy import boot_time
 from lowtide.cli.deploy.explain import in_json, in_words
 from lowtide.cli.deploy.plan import read_plan
 from lowtide.cli.deploy.terraform import ROOT, Terraform
-from lowtide.cli.deploy.variables import FILE, Variables, variables_of
+from lowtide.cli.deploy.variables import FILE, Variables, changes, variables_of
 from lowtide.cli.options import examples
 from lowtide.cli.terminal import shown
 from lowtide.config import Process, load_settings
@@ -145,6 +146,9 @@ def _text(variables: Variables) -> str:
 
 
 def _write(variables: Variables, output: Path, *, fleet: str) -> None:
+    if before := _written(output):
+        for change in changes(before, variables.values):
+            click.echo(f"Note: {change}", err=True)
     output.write_text(_text(variables), encoding="utf-8")
     policy = variables.values["policy"]
     click.echo(
@@ -152,6 +156,15 @@ def _write(variables: Variables, output: Path, *, fleet: str) -> None:
         f"{policy['min_replicas']} to {policy['max_replicas']} workers",
         err=True,
     )
+
+
+def _written(output: Path) -> dict[str, Any] | None:
+    """What is there so far, if it is ours and can be read."""
+    try:
+        before = json.loads(output.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return before if isinstance(before, dict) and isinstance(before.get("settings"), dict) else None
 
 
 def _note(variables: Variables) -> None:

@@ -8,7 +8,7 @@ from lowtide.cli.deploy.errors import NotChosen
 from lowtide.cli.deploy.plan import AttachedGpus
 from lowtide.cli.deploy.terraform import COPY, ROOT, UNSET, Terraform
 
-CALCULATED = {"has_gpu": "local.has_gpu"}
+CALCULATED = {"has_gpu": "local.has_gpu", "has_memorystore": "var.memorystore != null"}
 """What is no variable."""
 
 
@@ -20,6 +20,7 @@ class Chosen:
     image_repository: str
     image_tag: str
     redis_disk_gb: int
+    redis_image: str | None
     redis_password_secret: str
     worker_boot_disk_gb: int
     worker_boot_image: str
@@ -27,6 +28,7 @@ class Chosen:
     worker_machine_type: str
     worker_zones: tuple[str, ...] | None
     has_gpu: bool
+    has_memorystore: bool
 
 
 def chosen_by(terraform: Terraform) -> Chosen:

@@ -16,6 +16,8 @@ LEAST_DRIVER = {11: 450, 12: 525, 13: 580}
 Compatibility", table 1 (https://docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html).
 """
 IMAGES = ("bridge", "autoscaling", "flower", "worker")
+REDIS = "redis:7.4-alpine"
+"""That of Redis beside them, if terraform.tfvars names none: as deploy/terraform/control.tf has it."""
 _IMAGE = re.compile(r"(?:.*/)?projects/([^/]+)/global/images/((?:family/)?[^/]+)")
 _REPOSITORY = re.compile(r"([a-z0-9-]+)-docker\.pkg\.dev/([^/]+)/(.+)")
 _VERSION = re.compile(r"\d+")
@@ -99,13 +101,24 @@ def containers(apis: GoogleApis, chosen: Chosen) -> Iterator[Finding]:
             f"--project={project}",
         )
         return
-    tag = chosen.image_tag
-    missing = [one for one in IMAGES if apis.get("artifactregistry", f"{path}/packages/{one}/tags/{tag}") is None]
+    wanted = [*(f"{one}:{chosen.image_tag}" for one in IMAGES), *redis_images(chosen)]
+    missing = [
+        one
+        for one in wanted
+        if apis.get("artifactregistry", "{}/packages/{}/tags/{}".format(path, *one.rsplit(":", 1))) is None
+    ]
     if missing:
-        names = ", ".join(f"{one}:{tag}" for one in missing)
+        names = ", ".join(missing)
         yield failed(what, f"{repository} has no {names}", "build and push them, or correct image_tag: docs/deploy.md")
     else:
-        yield ok(what, f"{', '.join(IMAGES)} are there, as {tag}")
+        yield ok(what, f"{', '.join(wanted)} are there")
+
+
+def redis_images(chosen: Chosen) -> list[str]:
+    """Its image, if it has to be in the repository: one from elsewhere has its digest, and Memorystore needs none."""
+    image = chosen.redis_image or f"{chosen.image_repository}/{REDIS}"
+    name = image.removeprefix(f"{chosen.image_repository}/")
+    return [] if chosen.has_memorystore or name == image or "@" in name else [name]
 
 
 def password(apis: GoogleApis, project: str, chosen: Chosen) -> Iterator[Finding]:

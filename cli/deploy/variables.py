@@ -4,7 +4,7 @@ Pure. Each variable's description is in deploy/terraform/variables.tf.
 """
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,6 +74,17 @@ def variables_of(settings: Settings) -> Variables:
     }
     _check_composed(values)
     return Variables(values=values, notes=(*_notes(settings), *elsewhere))
+
+
+def changes(before: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each setting that is another than when `before` was written: in a new shell what was exported in
+    the last one is gone.
+    """
+    was, now = before["settings"], values["settings"]
+    for name in sorted(was.keys() | now.keys()):
+        if was.get(name) != now.get(name):
+            old, new = was.get(name, "its default"), now.get(name, "its default")
+            yield f"{name} was {old}, and is {new} now"
 
 
 def told(settings: Settings) -> dict[str, str]:
@@ -147,7 +158,7 @@ def _notes(settings: Settings) -> Iterator[str]:
     if any("?" in uri for uri in settings.weights.values()):
         yield "LOWTIDE_WEIGHTS has a URL with a query: if it is signed, Terraform's state and the VMs' metadata hold it"
     if "*" in settings.gs_buckets:
-        yield "LOWTIDE_GS_BUCKETS names no bucket: workers may read none until it does"
+        yield "LOWTIDE_GS_BUCKETS names no bucket: workers read none, only what travels in requests"
 
 
 def _short(name: str) -> str:

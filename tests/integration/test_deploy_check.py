@@ -36,6 +36,7 @@ CHOSEN = {
     "image_repository": "us-central1-docker.pkg.dev/my-project/lowtide",
     "image_tag": "0.1.0",
     "redis_disk_gb": 10,
+    "redis_image": None,
     "redis_password_secret": "lowtide-redis-password",
     "worker_boot_disk_gb": 50,
     "worker_boot_image": "projects/my-project/global/images/family/lowtide-worker",
@@ -43,6 +44,7 @@ CHOSEN = {
     "worker_machine_type": "g2-standard-4",
     "worker_zones": ["us-central1-a", "us-central1-b"],
     "has_gpu": True,
+    "has_memorystore": False,
 }
 COMPUTE = "compute/compute/v1/projects/my-project"
 REGION = f"{COMPUTE}/regions/us-central1"
@@ -99,6 +101,7 @@ def google() -> Iterator[GoogleStandIn]:
             IMAGE: image(**{images.DRIVER_LABEL: "580-95-05", images.CUDA_LABEL: "13-0"}),
             REPOSITORY: {"format": "DOCKER"},
             **{f"{REPOSITORY}/packages/{name}/tags/0.1.0": {"version": "sha256:0"} for name in images.IMAGES},
+            f"{REPOSITORY}/packages/redis/tags/7.4-alpine": {"version": "sha256:0"},
             SECRET: {"state": "ENABLED"},
             DESCRIPTORS: [{}],
         }
@@ -237,6 +240,11 @@ def test_every_method_of_the_discovery_documents_is_asked(google: GoogleStandIn)
             lambda google: google.things.pop(f"{REPOSITORY}/packages/worker/tags/0.1.0"),
             Verdict.FAILED,
             ("has no worker:0.1.0", "image_tag"),
+        ),
+        (
+            lambda google: google.things.pop(f"{REPOSITORY}/packages/redis/tags/7.4-alpine"),
+            Verdict.FAILED,
+            ("has no redis:7.4-alpine", "build and push them"),
         ),
         (
             lambda google: google.things.pop(SECRET),

@@ -28,6 +28,29 @@ def test_the_variables_are_written_where_terraform_reads_them(tmp_path: Path, mo
     assert json.loads((tmp_path / "deploy" / "terraform" / FILE).read_text())["project"] == "my-project"
 
 
+def test_what_another_shell_had_set_is_told_when_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = ["deploy", "vars", "--output", str(tmp_path / FILE)]
+    monkeypatch.setenv("LOWTIDE_FLEET_MAX", "2")
+    monkeypatch.setenv("LOWTIDE_BATCH_MAX_REQUESTS", "8")
+    assert " was " not in CliRunner().invoke(main, call).stderr
+
+    monkeypatch.delenv("LOWTIDE_FLEET_MAX")
+    monkeypatch.setenv("LOWTIDE_BATCH_MAX_REQUESTS", "4")
+    said = CliRunner().invoke(main, call).stderr
+    assert "Note: LOWTIDE_FLEET_MAX was 2, and is its default now\n" in said
+    assert "Note: LOWTIDE_BATCH_MAX_REQUESTS was 8, and is 4 now\n" in said
+    assert said.count(" was ") == 2
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"{", b"[]", b'{"settings": 1}'])
+def test_a_file_that_is_not_ours_is_written_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    done = CliRunner().invoke(main, ["deploy", "vars", "--output", str(tmp_path / FILE)])
+
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((tmp_path / FILE).read_text())["project"] == "my-project"
+
+
 def test_printed_they_are_json_alone() -> None:
     done = CliRunner().invoke(main, ["deploy", "vars", "--output", "-"])
 

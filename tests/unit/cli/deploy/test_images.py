@@ -1,7 +1,13 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from lowtide.cli.checks.findings import Verdict
-from lowtide.cli.deploy.images import driver
+from lowtide.cli.deploy.images import REDIS, driver, redis_images
+
+CHECKOUT = Path(__file__).parents[4]
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,24 @@ def test_where_no_torch_is_the_image_itself_says_what_it_needs() -> None:
 
     assert finding.verdict is Verdict.FAILED
     assert "570.211.01 is older than 580, which CUDA 13.2" in finding.message
+
+
+def test_redis_has_the_image_that_terraform_takes_by_default() -> None:
+    assert f'"${{var.image_repository}}/{REDIS}"' in (CHECKOUT / "deploy/terraform/control.tf").read_text()
+
+
+@pytest.mark.parametrize(
+    ("image", "memorystore", "wanted"),
+    [
+        (None, False, [REDIS]),
+        ("here/redis:8", False, ["redis:8"]),
+        ("there/redis@sha256:0", False, []),
+        ("here/redis@sha256:0", False, []),
+        (None, True, []),
+    ],
+)
+def test_redis_image_is_looked_for_where_it_has_to_be_in_the_repository(
+    image: str | None, memorystore: bool, wanted: list[str]
+) -> None:
+    chosen: Any = SimpleNamespace(image_repository="here", redis_image=image, has_memorystore=memorystore)
+    assert redis_images(chosen) == wanted

@@ -100,7 +100,7 @@ def test_workers_may_read_the_buckets_that_are_named() -> None:
     found = values(models="m=p:M", gs_buckets="pictures", weights="m=gs://weights/a/b.pt")
 
     assert found["worker_buckets"] == ["pictures", "weights"]
-    assert "LOWTIDE_GS_BUCKETS names no bucket: workers may read none until it does" in notes()
+    assert "LOWTIDE_GS_BUCKETS names no bucket: workers read none, only what travels in requests" in notes()
     assert values()["worker_buckets"] == []
 
 
