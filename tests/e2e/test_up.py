@@ -108,10 +108,12 @@ def test_the_status_command_can_be_pasted(welcome: str, environment: dict[str, s
         said.update(json.loads(run([*LOWTIDE, *command.replace("--watch", "--json").split()], environment)))
         # Pub/Sub's own count follows an acknowledgement late, and a worker tells how fast it is every few seconds.
         there = (said["pubsub_undelivered"], len(said["workers"]), len(said["bridges"]), said["requests_outstanding"])
-        return there == (0, 1, 1, 0) and said["seconds_per_request"].keys() == {"digits"}
+        # On a busy machine the group's memory, in Cloud Monitoring, may not be read in time for one look.
+        remembers = "without the group's memory" not in said["recommendation"]["reason"]
+        return there == (0, 1, 1, 0) and said["seconds_per_request"].keys() == {"digits"} and remembers
 
     until(idle, what="an idle worker that told its rate, a bridge, and nothing that waits")
-    assert said["recommendation"]["size"] == 1
+    assert said["recommendation"]["size"] == 1, said["recommendation"]
     assert "1 were needed in the last 600 s" in said["recommendation"]["reason"]
 
 
