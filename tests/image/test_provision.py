@@ -149,7 +149,7 @@ def test_whatever_fails_is_told_and_ends_it(vm: Vm, program: str, step: str) -> 
 
 
 def test_an_image_that_cannot_be_pulled_is_told(vm: Vm) -> None:
-    vm.stand_ins.add("docker", "[[ $1 != pull ]] && echo gcplogs")
+    vm.stand_ins.add("docker", f"{DOCKER}\n[[ $1 != pull ]]")  # which reads its password, else who writes it fails
     done = vm.run()
 
     assert done.returncode == 1
