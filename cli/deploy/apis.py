@@ -78,6 +78,7 @@ def connect_apis(project: str) -> tuple[GoogleApis, str]:
         if isinstance(credentials, google.oauth2.credentials.Credentials) and not credentials.quota_project_id:
             # A person's calls count against a project; without one, some APIs refuse them.
             credentials = credentials.with_quota_project(project)
+        # google-auth has no types for its calls.
         credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except google.auth.exceptions.DefaultCredentialsError as error:
         if key_file := os.environ.get(CREDENTIALS):

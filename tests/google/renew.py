@@ -7,13 +7,14 @@ Without a wheel, pip downloads the one of `ORIGIN`: 17 MB.
 
 import gzip
 import json
-import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from tests.wheels import downloaded_wheel
 
 ORIGIN = "google-api-python-client==2.202.0"
 """On PyPI: it has Google's discovery documents in it."""
@@ -97,18 +98,9 @@ def written(document: dict[str, Any]) -> bytes:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        FILE.write_bytes(written(reduced(Path(sys.argv[1]) if len(sys.argv) > 1 else _downloaded(Path(folder)))))
-    print(f"{FILE.name}: {sum(map(len, USED.values()))} methods, {FILE.stat().st_size} bytes")  # noqa: T201
-
-
-def _downloaded(folder: Path) -> Path:
-    with tempfile.TemporaryDirectory() as environment:
-        # Ours is made by uv, and has no pip.
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        pip = [f"{environment}/bin/python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-        subprocess.run([*pip, ORIGIN], check=True)
-    [wheel] = folder.glob("*.whl")
-    return wheel
+        wheel = Path(sys.argv[1]) if len(sys.argv) > 1 else downloaded_wheel(ORIGIN, Path(folder))
+        FILE.write_bytes(written(reduced(wheel)))
+    print(f"{FILE.name}: {sum(map(len, USED.values()))} methods, {FILE.stat().st_size} bytes")  # noqa: T201 (a command)
 
 
 if __name__ == "__main__":

@@ -207,7 +207,7 @@ def test_who_stops_it_leaves_no_vm_behind(bake: Bake, signum: signal.Signals, co
         stdout=subprocess.DEVNULL,
         start_new_session=True,
         # A background job of a shell would ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 (no threads)
     ) as process:
         until(lambda: bake.gcloud == ASKED)
         process.send_signal(signum)

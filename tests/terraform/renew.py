@@ -9,7 +9,6 @@ import gzip
 import io
 import json
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.terraform.bindings import Bindings, Found
+from tests.wheels import downloaded_wheel
 
 ORIGIN = "cdktn-provider-google==21.1.0"
 """On PyPI: CDK Terrain's bindings, made from provider 8.7.0."""
@@ -71,23 +71,13 @@ def written(schema: dict[str, Any]) -> bytes:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        wheel = Path(sys.argv[1]) if len(sys.argv) > 1 else _downloaded(Path(folder))
+        wheel = Path(sys.argv[1]) if len(sys.argv) > 1 else downloaded_wheel(ORIGIN, Path(folder))
         schema = schema_of(wheel)
     FILE.write_bytes(written(schema))
     print(  # noqa: T201 (a command: what it made)
         f"{FILE.name}: provider {schema['version']}, {len(schema['resource_schemas'])} resources, "
         f"{len(schema['data_source_schemas'])} data sources, {FILE.stat().st_size} bytes"
     )
-
-
-def _downloaded(folder: Path) -> Path:
-    with tempfile.TemporaryDirectory() as environment:
-        # Ours is made by uv, and has no pip.
-        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        pip = [f"{environment}/bin/python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-        subprocess.run([*pip, ORIGIN], check=True)
-    [wheel] = folder.glob("*.whl")
-    return wheel
 
 
 if __name__ == "__main__":
